@@ -1,0 +1,20 @@
+"""The one exception that a user is meant to see."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SamaError(Exception):
+    """A failure that the user can mend: one sentence naming what is wrong, where, and the mend.
+
+    The command line prints the sentence and exits with status 2 without a traceback (`--debug`
+    shows it). Raise it from anywhere; never raise it for a bug.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'label'?"` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

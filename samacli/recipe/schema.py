@@ -1,0 +1,240 @@
+"""What a recipe may say: typed, documented, and closed to unknown keys.
+
+A recipe is data. Every default of the product is here and nowhere else, so that the resolved
+recipe written beside a result is the whole truth about the run that made it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Task = Literal["text-classification", "image-classification"]
+Source = Literal[
+    "auto", "hub", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "imagefolder", "wrench", "demo"
+]
+Feature = Literal["loss", "label", "uncertainty", "entropy", "margin", "prediction"]
+ReweightBaseline = Literal["noisy", "clean", "mixed", "sama-na"]
+PruneBaseline = Literal["full", "random"]
+Keep = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen once validated, and without room for unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Columns(Section):
+    """Which column holds what."""
+
+    text: str = Field("text", description="column with the text")
+    text_pair: str | None = Field(None, description="column with a second text (pairs), if any")
+    image: str = Field("image", description="column with the image (bytes, path or decoded)")
+    label: str = Field("label", description="column with the given label, right or wrong")
+    true_label: str | None = Field(
+        None,
+        description="column with the true label: the label of the meta, validation and test "
+        "splits; in the training split it is used to measure only, never to train or to choose",
+    )
+
+
+class Noise(Section):
+    """Damage done on purpose to the training split, to measure what the method repairs."""
+
+    kind: Literal["none", "symmetric", "class-conditional"] = Field(
+        "none",
+        description="symmetric: a wrong label drawn evenly from the other classes; "
+        "class-conditional: each class is confused with a fixed other class",
+    )
+    rate: float = Field(0.0, ge=0, lt=1, description="fraction of labels made wrong")
+    transition: dict[str, str] | None = Field(
+        None,
+        description="class-conditional only: the class that each class is confused with, by name; "
+        "default: the next class in order. Classes that are not named keep their labels",
+    )
+    imbalance: float = Field(
+        1.0,
+        ge=1,
+        description="size of the largest class over the smallest, by dropping rows in an "
+        "exponential profile over the class order; 1 leaves the balance as it is",
+    )
+
+    @model_validator(mode="after")
+    def _rate_and_kind_agree(self) -> Noise:
+        if self.kind == "none" and self.rate > 0:
+            raise ValueError("rate is above 0 but kind is 'none'; choose symmetric or class-conditional")
+        if self.kind != "class-conditional" and self.transition is not None:
+            raise ValueError("transition needs kind: class-conditional")
+        return self
+
+
+class Data(Section):
+    """Where the data come from and how they are read."""
+
+    source: Source = Field("auto", description="kind of source; auto finds it out from the path")
+    path: str | None = Field(
+        None, description="hub name, directory, file, or (source: demo) bbc-news, digits, fashion-mnist"
+    )
+    config: str | None = Field(None, description="hub: configuration of the dataset")
+    revision: str | None = Field(None, description="hub: commit, tag or branch")
+    train: str | None = Field("train", description="training split: a split's name or a file")
+    meta: str | None = Field(
+        None,
+        description="clean split for the meta level: a split's name, a file, or 'train' to take "
+        "meta_per_class rows a class out of the training split before noise is injected",
+    )
+    validation: str | None = Field(None, description="held-out split, never trained on")
+    test: str | None = Field(
+        None,
+        description="test split: a split's name, a file, or 'train' to hold test_fraction of the "
+        "training split out before noise is injected",
+    )
+    meta_per_class: int | None = Field(None, ge=1, description="rows a class in the meta split")
+    test_fraction: float | None = Field(None, gt=0, lt=1, description="with test: train")
+    max_train_rows: int | None = Field(None, ge=1, description="seeded subset of the training split")
+    columns: Columns = Columns()
+    abstain: Literal["drop", "keep"] = Field(
+        "drop", description="rows without a given label (abstentions): drop them, or keep them "
+        "at weight 0"
+    )
+    noise: Noise = Noise()
+    max_length: int = Field(128, ge=4, le=8192, description="text: tokens an example, at most")
+    image_size: int | None = Field(
+        None, ge=8, le=1024, description="image: side in pixels; default: the data's or the model's"
+    )
+    normalize: Literal["auto", "model", "train"] = Field(
+        "auto",
+        description="image: channel statistics from the model's own processor or from the training "
+        "split; auto takes the model's where it is pretrained",
+    )
+    memory_limit_mb: int = Field(
+        2048, ge=0, description="image: held as uint8 up to this size, decoded lazily beyond"
+    )
+    seed: int = Field(0, ge=0, description="seed of splits, subsets and noise, the same for all runs")
+
+    @model_validator(mode="after")
+    def _carved_splits_have_a_size(self) -> Data:
+        if self.meta is not None and self.meta == self.train and self.meta_per_class is None:
+            raise ValueError("meta is taken out of the training split, so meta_per_class must say how much")
+        if self.test is not None and self.test == self.train and self.test_fraction is None:
+            raise ValueError("test is taken out of the training split, so test_fraction must say how much")
+        return self
+
+
+class Model(Section):
+    """What is trained."""
+
+    name: str = Field(
+        "minilm",
+        description="hub name or path of a model; 'minilm' (packaged, extra demo), "
+        "'resnet18-cifar' or 'convnet-small' (from scratch)",
+    )
+    revision: str | None = None
+    from_config: bool = Field(False, description="random initial weights from the model's config")
+    config: dict[str, Any] = Field({}, description="values that replace the model config's own")
+    freeze: list[str] = Field(
+        [], description="parameters that stay as they are, by shell patterns on their names"
+    )
+
+
+class Optimizer(Section):
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+
+
+class Training(Section):
+    """One training run of the base model; the same for our method and every baseline."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps; wins over epochs")
+    epochs: float = Field(3.0, gt=0, description="passes over the training split, if steps is not set")
+    batch_size: int = Field(32, ge=1)
+    eval_batch_size: int = Field(64, ge=1)
+    accumulation: int = Field(1, ge=1, description="batches summed into one optimiser step")
+    optimizer: Optimizer = Optimizer()
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps with a rising rate")
+    clip_norm: float | None = Field(1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 autocast where the device computes in it, else fp32"
+    )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="decay a step of the averaged model (uncertainty, predictions)"
+    )
+    augment: list[Literal["crop", "flip"]] = Field([], description="image: random crop, mirror")
+
+
+class Meta(Section):
+    """The meta level: how the reweighter learns."""
+
+    method: Literal["sama", "sama-na"] = "sama"
+    unroll: int = Field(1, ge=1, description="base steps between two meta steps")
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, description="Adam on the reweighter")
+    weight_decay: float = Field(0.0, ge=0)
+    hidden: int = Field(64, ge=1, description="width of the meta-weight-net")
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="fraction of the steps before the first meta step: until the "
+        "base model has learnt something, its losses say nothing"
+    )
+    derivative: Literal["auto", "central", "one-sided", "forward"] = Field(
+        "auto", description="how the directional derivative of each example is taken"
+    )
+    average_from: float = Field(
+        0.5, ge=0, lt=1, description="an example's weight is its mean over the steps after this "
+        "fraction of the run"
+    )
+
+
+class Reweight(Section):
+    features: list[Feature] = Field(
+        ["loss", "label"], min_length=1, description="what the meta-weight-net sees of an example"
+    )
+    correction: bool = Field(False, description="also learn a soft label for each example")
+    baselines: list[ReweightBaseline] = ["noisy", "clean", "mixed"]
+
+
+class Prune(Section):
+    keep: list[Keep] = Field(
+        [0.7],
+        min_length=1,
+        description="a fraction (up to 1) or a count (above 1); the first is exported, "
+        "all are measured by retraining",
+    )
+    features: list[Feature] = Field(
+        ["loss", "uncertainty"], min_length=1, description="what the meta-weight-net sees"
+    )
+    baselines: list[PruneBaseline] = ["full", "random"]
+
+    @model_validator(mode="after")
+    def _counts_are_whole(self) -> Prune:
+        for keep in self.keep:
+            if keep > 1 and keep != int(keep):
+                raise ValueError(
+                    f"keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole count of rows"
+                )
+        return self
+
+
+class Recipe(Section):
+    """One experiment, whole: data, model, training, meta level, and what to do with the weights."""
+
+    description: str = ""
+    task: Task = "text-classification"
+    seed: int = Field(0, ge=0, description="seed of the first run")
+    repeats: int = Field(1, ge=1, le=100, description="runs with seeds seed, seed+1, …")
+    data: Data = Data()
+    model: Model = Model()
+    training: Training = Training()
+    meta: Meta = Meta()
+    reweight: Reweight = Reweight()
+    prune: Prune = Prune()
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(range(self.seed, self.seed + self.repeats))
