@@ -1,0 +1,27 @@
+"""Datasets: read, checked, split, labelled and encoded.
+
+`load_splits` turns the `data:` section of a recipe into `Splits` (memory-mapped rows, class ids,
+plain facts and warnings); `encode` turns a `Split` into batches of model inputs; `make_loader`
+feeds them in a reproducible order.
+"""
+
+from samacli.data.encode import Encoded, encode
+from samacli.data.images import EncodedImages, ImageStatistics
+from samacli.data.loader import BatchSampler, Cycle, cycle, make_loader
+from samacli.data.splits import Split, Splits, load_splits
+from samacli.data.text import EncodedText
+
+__all__ = [
+    "BatchSampler",
+    "Cycle",
+    "Encoded",
+    "EncodedImages",
+    "EncodedText",
+    "ImageStatistics",
+    "Split",
+    "Splits",
+    "cycle",
+    "encode",
+    "load_splits",
+    "make_loader",
+]

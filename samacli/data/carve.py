@@ -1,0 +1,40 @@
+"""Choosing rows: so many a class, a fraction, or a subset. Pure functions of arrays and a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Up to `count` rows of every class, drawn evenly; positions, ascending.
+
+    labels: int64 (n,); rows with −1 are never chosen. A class with fewer rows gives all it has.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = [
+        generator.permutation(np.flatnonzero(labels == label))[:count]
+        for label in np.unique(labels[labels >= 0])
+    ]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
+
+
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """About `fraction` of the labelled rows of every class; positions, ascending.
+
+    Each class of n rows gives round(fraction · n), but keeps one at least, and a class of two or
+    more gives one at least.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = [np.empty(0, dtype=np.int64)]
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        size = min(max(round(fraction * rows.size), 1), rows.size - 1)
+        chosen.append(generator.choice(rows, size=size, replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def subset(rows: int, count: int, seed: int) -> np.ndarray:
+    """`count` of `rows` positions, drawn evenly, ascending; all of them if there are no more."""
+    if count >= rows:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, size=count, replace=False))

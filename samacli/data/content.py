@@ -1,0 +1,118 @@
+"""What the rows hold: checked row by row, and hashed to find the same example twice.
+
+One streaming pass; of every row only 8 bytes stay in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import datasets
+import numpy as np
+
+from samacli.data.images import encoded_bytes, read_header
+from samacli.data.table import Table, check_column
+from samacli.errors import SamaError
+from samacli.recipe.schema import Columns, Task
+
+_TEXT_ROWS = 1000
+_IMAGE_ROWS = 64  # encoded photographs are large
+
+
+def input_columns(columns: Columns, task: Task) -> list[tuple[str, str]]:
+    """(column, option that names it) of the model's inputs."""
+    if task == "image-classification":
+        return [(columns.image, "data.columns.image")]
+    pair = [(columns.text_pair, "data.columns.text_pair")] if columns.text_pair else []
+    return [(columns.text, "data.columns.text"), *pair]
+
+
+def check_inputs(table: Table, columns: Columns, task: Task) -> None:
+    """Refuse a table without the input columns, or with inputs of the wrong type."""
+    for column, option in input_columns(columns, task):
+        check_column(table, column, option)
+        feature = table.rows.features[column]
+        if task == "image-classification":
+            if not isinstance(feature, datasets.Image):
+                raise SamaError(
+                    f"column '{column}' of {table.origin} holds {_kind(feature)}, not images; "
+                    f"name the image column with {option}"
+                )
+        elif getattr(feature, "dtype", None) not in ("string", "large_string"):
+            raise SamaError(
+                f"column '{column}' of {table.origin} holds {_kind(feature)}, not text; "
+                f"name the text column with {option}"
+            )
+
+
+def content_hashes(table: Table, columns: Columns, task: Task, positions: np.ndarray) -> np.ndarray:
+    """uint64 (len(positions),): equal for rows with the same text (or pair) or the same image file.
+
+    positions: int64, rows of the table to look at. Raises SamaError naming the first row whose
+    text is missing or empty or whose image cannot be opened.
+    """
+    names = [column for column, _ in input_columns(columns, task)]
+    rows = table.rows.select(positions).select_columns(names)
+    if task == "image-classification":
+        return _image_hashes(rows, names[0], table.origin, positions)
+    return _text_hashes(rows, names, table.origin, positions)
+
+
+def hash_bytes(*parts: bytes) -> int:
+    """64-bit hash of the parts, with their boundaries."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _text_hashes(
+    rows: datasets.Dataset, names: list[str], origin: str, positions: np.ndarray
+) -> np.ndarray:
+    hashes = np.empty(len(rows), dtype=np.uint64)
+    empty = dict.fromkeys(names, 0)
+    first: dict[str, int] = {}
+    done = 0
+    for batch in rows.with_format("arrow").iter(_TEXT_ROWS):
+        texts = [batch[name].to_pylist() for name in names]
+        for name, column in zip(names, texts, strict=True):
+            for offset, text in enumerate(column):
+                if text is None or not text.strip():
+                    empty[name] += 1
+                    first.setdefault(name, int(positions[done + offset]))
+        for line in zip(*texts, strict=True):
+            # surrogatepass: a lone surrogate in JSON is odd, but no reason to stop here
+            parts = [(text or "").encode("utf-8", "surrogatepass") for text in line]
+            hashes[done] = hash_bytes(*parts)
+            done += 1
+    for name, row in first.items():
+        raise SamaError(
+            f"{empty[name]:,} of {len(rows):,} rows of {origin} have no text in column '{name}', "
+            f"the first is row {row} (counted from 0); fill them in or remove them"
+        )
+    return hashes
+
+
+def _image_hashes(
+    rows: datasets.Dataset, name: str, origin: str, positions: np.ndarray
+) -> np.ndarray:
+    hashes = np.empty(len(rows), dtype=np.uint64)
+    raw = rows.cast_column(name, datasets.Image(decode=False)).with_format("arrow")
+    done = 0
+    for batch in raw.iter(_IMAGE_ROWS):
+        for value in batch[name].to_pylist():
+            where = f"row {positions[done]} (counted from 0) of {origin}"
+            data = encoded_bytes(value, where)
+            read_header(data, value, where)
+            hashes[done] = hash_bytes(data)
+            done += 1
+    return hashes
+
+
+def _kind(feature: Any) -> str:
+    dtype = getattr(feature, "dtype", None)
+    if isinstance(dtype, str) and dtype != "struct":
+        return dtype
+    return type(feature).__name__

@@ -1,0 +1,179 @@
+"""Labels as class ids.
+
+A label in a file may be text, a whole number (also as float or boolean) or an id of a ClassLabel
+column. Each is brought to its class *name* first, so that the splits of one dataset agree on the
+classes even where their files disagree on types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from samacli.data.table import Table
+from samacli.errors import SamaError, nearest
+
+NONE = -1
+
+
+def label_names(table: Table, column: str, declared: Sequence[str] | None) -> np.ndarray:
+    """The class name of every row; object (n,), None where a row has no label.
+
+    No label: null, NaN, empty text, or −1 in a column of numbers (how datasets mark abstentions
+    and hidden labels) unless −1 and 1 are the only values. Whole numbers index `declared`, the
+    names that a ClassLabel column gives, if there is one. Raises SamaError for a column that is
+    no label column.
+    """
+    feature = table.rows.features[column]
+    values = _column(table.rows, column)
+    if isinstance(feature, datasets.ClassLabel):
+        return _by_index(values, feature.names, table, column)
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    if pa.types.is_null(kind):
+        return np.full(len(values), None, dtype=object)
+    if pa.types.is_boolean(kind):
+        return _objects(pc.if_else(values, "True", "False"))
+    if pa.types.is_floating(kind):
+        values = _whole(values, table, column)
+        kind = values.type
+    if pa.types.is_integer(kind):
+        if declared is not None and not _numeric(declared):
+            return _by_index(values, declared, table, column)
+        names = _objects(values.cast(pa.string()))
+        if set(names) - {None} != {"-1", "1"}:
+            names[names == "-1"] = None
+        return names
+    if _is_text(kind) and not _is_json(feature):
+        names = _objects(values)
+        empty = np.array([name is None or not name.strip() for name in names], dtype=bool)
+        names[empty] = None
+        return names
+    if _is_json(feature):
+        first, second = _two_kinds(table.rows, column)
+        raise SamaError(
+            f"column '{column}' of {table.origin} mixes {first} and {second} as labels; "
+            "write all labels the same way"
+        )
+    raise SamaError(
+        f"column '{column}' of {table.origin} holds {kind}, which is no label; labels are text, "
+        "whole numbers or booleans"
+    )
+
+
+def declared_classes(tables: Sequence[tuple[Table, str]]) -> list[str] | None:
+    """The class names that a ClassLabel column among (table, column) declares; the first wins."""
+    for table, column in tables:
+        feature = table.rows.features.get(column)
+        if isinstance(feature, datasets.ClassLabel):
+            return list(feature.names)
+    return None
+
+
+def class_order(names: np.ndarray, declared: Sequence[str] | None) -> list[str]:
+    """Every class in stable order: as declared, else numbers by value, else names as text.
+
+    names: object (n,) of given labels of the training split, None for none.
+    """
+    seen = {name for name in names if name is not None}
+    if declared is not None:
+        return list(declared) + _sorted(seen - set(declared))
+    return _sorted(seen)
+
+
+def class_ids(names: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """int64 (n,): position of each name in `classes`; −1 for None and for names not in it."""
+    position = {name: i for i, name in enumerate(classes)}
+    return np.array([position.get(name, NONE) for name in names], dtype=np.int64)
+
+
+def check_known(
+    names: np.ndarray, classes: Sequence[str], table: Table, column: str, rows: np.ndarray
+) -> None:
+    """Refuse a label that the training split lacks, naming label, split and row.
+
+    rows: int (n,), position of each name in the table, for the message.
+    """
+    known = set(classes)
+    for name, row in zip(names, rows, strict=True):
+        if name is not None and name not in known:
+            shown = ", ".join(list(classes)[:12]) + (" …" if len(classes) > 12 else "")
+            raise SamaError(
+                f"{table.origin} has the label '{name}' in row {row} (counted from 0, column "
+                f"'{column}'), which the training split lacks; its labels are: {shown}"
+                f"{nearest(name, classes)}"
+            )
+
+
+def _sorted(names: set[str]) -> list[str]:
+    return sorted(names, key=int) if _numeric(names) else sorted(names)
+
+
+def _numeric(names: Sequence[str] | set[str]) -> bool:
+    return bool(names) and all(name.removeprefix("-").isdecimal() for name in names)
+
+
+def _by_index(
+    values: pa.ChunkedArray, names: Sequence[str], table: Table, column: str
+) -> np.ndarray:
+    ids = pc.fill_null(values, NONE).to_numpy().astype(np.int64)
+    outside = np.flatnonzero((ids < NONE) | (ids >= len(names)))
+    if outside.size:
+        raise SamaError(
+            f"column '{column}' of {table.origin} has the label {ids[outside[0]]} in row "
+            f"{outside[0]} (counted from 0), but only {len(names)} classes are named"
+        )
+    lookup = np.array([*names, None], dtype=object)  # index −1 is None
+    return lookup[ids]
+
+
+def _whole(values: pa.ChunkedArray, table: Table, column: str) -> pa.ChunkedArray:
+    numbers = pc.fill_null(values, np.nan).to_numpy().astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        broken = np.flatnonzero(~np.isnan(numbers) & (numbers != np.floor(numbers)))
+    if broken.size:
+        raise SamaError(
+            f"column '{column}' of {table.origin} has the label {numbers[broken[0]]:g} in row "
+            f"{broken[0]} (counted from 0); labels are text or whole numbers"
+        )
+    return pa.chunked_array([pa.array(numbers, mask=np.isnan(numbers)).cast(pa.int64())])
+
+
+def _column(rows: datasets.Dataset, column: str) -> pa.ChunkedArray:
+    """One column with the row selection applied; the other columns stay where they are."""
+    return rows.select_columns([column]).with_format("arrow")[:][column]
+
+
+def _objects(values: pa.ChunkedArray) -> np.ndarray:
+    """object (n,). Each distinct name is one Python string, shared by its rows."""
+    encoded = values.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    lookup = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    return lookup[pc.fill_null(encoded.indices, len(lookup) - 1).to_numpy(zero_copy_only=False)]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_json(feature: Any) -> bool:
+    return type(feature).__name__ == "Json"  # a type of datasets 5: values of mixed types
+
+
+def _two_kinds(rows: datasets.Dataset, column: str) -> tuple[str, str]:
+    words = {str: "text", int: "numbers", float: "numbers", bool: "booleans"}
+    kinds: list[str] = []
+    for value in rows[column]:
+        word = words.get(type(value), type(value).__name__)
+        if value is not None and word not in kinds:
+            kinds.append(word)
+        if len(kinds) == 2:
+            return kinds[0], kinds[1]
+    return kinds[0] if kinds else "nothing", "nested values"

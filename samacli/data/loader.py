@@ -1,0 +1,189 @@
+"""Batches in a reproducible order.
+
+The order of an epoch is a function of (seed, epoch) alone, so (seed, epoch, batch number) is all
+that it takes to go on where a run stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from samacli.data.encode import Encoded
+
+_BUCKET_BATCHES = 50  # rows shuffled together before they are sorted by length
+
+
+class BatchSampler:
+    """Yields lists of row numbers.
+
+    shuffle with lengths: rows are shuffled, cut into pools of 50 batches, each pool sorted by
+    length and cut into batches, and the batches shuffled: padding is low, order is random.
+    No shuffle with lengths: longest first, so that a batch too large for the memory shows at once;
+    the caller restores the order through `index`. Without lengths: shuffled, or as they are.
+    class_balanced: every batch has as many rows of each class, to within one; rows of a small
+    class come again. Rows without a label (−1) are then left out.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool = False,
+        lengths: np.ndarray | None = None,
+        balance: np.ndarray | None = None,
+    ) -> None:
+        """lengths: int (rows,), or None. balance: labels int (rows,) to balance by, or None."""
+        self.rows = rows
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        # A split smaller than a batch would otherwise give none at all.
+        self.drop_last = drop_last and rows >= batch_size
+        self.epoch = 0
+        self.start = 0
+        self._lengths = lengths
+        self._balance = balance
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go to an epoch, and within it to a batch: the next iteration starts there (once)."""
+        self.epoch = epoch
+        self.start = start
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        if self.drop_last:
+            return self.rows // self.batch_size
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0
+        for batch in self._batches()[start:]:
+            yield batch.tolist()
+
+    def _batches(self) -> list[np.ndarray]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self._balance is not None:
+            return self._balanced(generator)
+        if not self.shuffle:
+            order = np.arange(self.rows)
+            if self._lengths is not None:
+                order = np.argsort(-self._lengths, kind="stable")
+            return self._cut(order)
+        order = generator.permutation(self.rows)
+        if self._lengths is None:
+            return self._cut(order)
+        pool = self.batch_size * _BUCKET_BATCHES
+        # What drop_last leaves out must be random rows, not the shortest ones.
+        order = order[: len(self) * self.batch_size]
+        batches: list[np.ndarray] = []
+        for first in range(0, len(order), pool):
+            rows = order[first : first + pool]
+            rows = rows[np.argsort(-self._lengths[rows], kind="stable")]
+            batches += self._cut(rows)
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _cut(self, order: np.ndarray) -> list[np.ndarray]:
+        batches = [
+            order[first : first + self.batch_size]
+            for first in range(0, len(order), self.batch_size)
+        ]
+        if self.drop_last and batches and len(batches[-1]) < self.batch_size:
+            batches.pop()
+        return batches
+
+    def _balanced(self, generator: np.random.Generator) -> list[np.ndarray]:
+        assert self._balance is not None
+        classes = np.unique(self._balance[self._balance >= 0])
+        total = len(self) * self.batch_size
+        rounds = -(-total // classes.size)
+        turns = np.empty((rounds, classes.size), dtype=np.int64)
+        for place, label in enumerate(classes):
+            members = np.flatnonzero(self._balance == label)
+            repeats = -(-rounds // members.size)
+            turns[:, place] = np.concatenate(
+                [generator.permutation(members) for _ in range(repeats)]
+            )[:rounds]
+        turns = generator.permuted(turns, axis=1)  # which class comes first differs by round
+        return self._cut(turns.reshape(-1)[:total])
+
+
+def make_loader(
+    encoded: Encoded,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int,
+    drop_last: bool = False,
+    num_workers: int = 0,
+    class_balanced: bool = False,
+) -> DataLoader[dict[str, Tensor]]:
+    """A torch DataLoader over whole batches; `loader.batch_sampler` is a BatchSampler.
+
+    Set the epoch with `loader.batch_sampler.set_epoch(n)`, or let `cycle` do it.
+    """
+    sampler = BatchSampler(
+        len(encoded),
+        batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        drop_last=drop_last,
+        lengths=encoded.lengths,
+        balance=encoded.labels if class_balanced else None,
+    )
+    return DataLoader(
+        encoded,  # type: ignore[arg-type]  # reads `__getitems__`, not its own base class
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        persistent_workers=False,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """`__getitems__` has collated already."""
+    return batch
+
+
+class Cycle:
+    """An endless iterator over a loader, epoch after epoch, that knows where it is.
+
+    (seed of the loader, `epoch`, `batch`) names the next batch: `cycle(loader, epoch=…, batch=…)`
+    goes on there. Counted by what was handed out, so loader workers that read ahead don't matter.
+    """
+
+    def __init__(self, loader: DataLoader[dict[str, Tensor]], epoch: int, batch: int) -> None:
+        self.loader = loader
+        self.epoch = epoch
+        self.batch = batch
+        self._batches: Iterator[dict[str, Tensor]] | None = None
+
+    def __iter__(self) -> Cycle:
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
+        if self._batches is not None and self.batch >= len(self.loader):
+            self.epoch, self.batch, self._batches = self.epoch + 1, 0, None
+        if self._batches is None:
+            sampler: Any = self.loader.batch_sampler
+            sampler.set_epoch(self.epoch, self.batch)
+            self._batches = iter(self.loader)
+        batch = next(self._batches)
+        self.batch += 1
+        return batch
+
+    def state(self) -> dict[str, int]:
+        """`{"epoch": …, "batch": …}`, the arguments that make `cycle` go on from here."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+
+def cycle(loader: DataLoader[dict[str, Tensor]], *, epoch: int = 0, batch: int = 0) -> Cycle:
+    """Batches without end, the order of every epoch its own; starting at a position."""
+    return Cycle(loader, epoch, batch)

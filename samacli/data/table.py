@@ -1,0 +1,60 @@
+"""One split as its source gives it, before anything is dropped, carved or labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+from datasets.utils import logging as datasets_logging
+
+from samacli.errors import SamaError, nearest
+
+
+@dataclass
+class Table:
+    """Rows as read.
+
+    `origin` names them in messages ("train.csv", "split 'train' of ag_news"); `base` is the
+    folder that relative image paths start from. A source whose own format fixes where the given
+    and the true label stand (WRENCH) names the true column in `true_label`.
+    """
+
+    rows: datasets.Dataset
+    origin: str
+    base: Path | None = None
+    true_label: str | None = None
+
+
+def check_column(table: Table, column: str, option: str) -> None:
+    """Refuse a column that the table lacks, listing those it has."""
+    names = table.rows.column_names
+    if column in names:
+        return
+    shown = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+    raise SamaError(
+        f"{table.origin} has no column '{column}' ({option}); its columns are: {shown}"
+        f"{nearest(column, names)}"
+    )
+
+
+def cache_root() -> Path:
+    """Where converted files and tokens are cached: beside the datasets library's own cache."""
+    return Path(datasets.config.HF_DATASETS_CACHE) / "samacli"
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """No progress bars or log lines of the datasets library inside; as they were outside."""
+    bars = datasets.are_progress_bars_disabled()
+    level = datasets_logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets_logging.set_verbosity(datasets_logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets_logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
