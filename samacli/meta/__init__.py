@@ -1,0 +1,20 @@
+"""Scalable meta gradients: how a base model's training should change to lower a meta loss.
+
+Plain functions over torch: state a two-level problem, ask for the gradient of the meta loss with
+respect to the meta parameters, and step them with any optimiser.
+"""
+
+from samacli.meta.label_corrector import LabelCorrector
+from samacli.meta.meta_gradient import meta_gradient
+from samacli.meta.problem import BilevelProblem, WeightingProblem
+from samacli.meta.weight_net import MetaWeightNet
+from samacli.meta.weighting import weighting_meta_gradient
+
+__all__ = [
+    "BilevelProblem",
+    "LabelCorrector",
+    "MetaWeightNet",
+    "WeightingProblem",
+    "meta_gradient",
+    "weighting_meta_gradient",
+]

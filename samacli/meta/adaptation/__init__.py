@@ -1,0 +1,5 @@
+"""Algorithmic adaptation: the product of ∂u/∂g with a vector, for the optimiser's last step."""
+
+from samacli.meta.adaptation.product import adapt
+
+__all__ = ["adapt"]

@@ -1,0 +1,64 @@
+"""(∂u/∂g)ᵀ·x for the last step of an optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samacli.meta.adaptation.adam import adam
+from samacli.meta.adaptation.blocks import Block, blocks
+from samacli.meta.adaptation.bucket import Bucket, fill_buckets
+from samacli.meta.adaptation.sgd import sgd
+
+ClosedForm = Callable[[dict[str, Any], dict[str, float], Block], list[Tensor]]
+
+CLOSED_FORMS: dict[type[torch.optim.Optimizer], ClosedForm] = {
+    torch.optim.SGD: sgd,
+    torch.optim.Adam: adam,
+    torch.optim.AdamW: adam,
+}
+
+
+def adapt(
+    optimizer: torch.optim.Optimizer, params: Sequence[Tensor], vectors: Sequence[Tensor]
+) -> float:
+    """Replace x by (∂u/∂g)ᵀ·x in place, u being the optimiser's last step θ ← θ − u(g).
+
+    params: those of the optimiser's parameters that the vectors belong to; vectors: same shapes.
+    Reads `p.grad` and the optimiser's state as they are after `optimizer.step()`. Extra memory is
+    a few blocks (see `blocks`), not a copy of the parameters.
+
+    Returns ⟨x, (∂u/∂g)ᵀ·x⟩.
+    Raises RuntimeError if no step has been taken, or its gradients are gone.
+    """
+    inner = unwrap(optimizer)
+    buckets = fill_buckets(inner, params, vectors)
+    if params and not buckets:
+        raise RuntimeError("no gradient is left: take the meta gradient before zero_grad()")
+    form = CLOSED_FORMS.get(type(inner))
+    if form is None:
+        raise NotImplementedError(f"no adaptation for {type(inner).__name__} yet")
+    with torch.no_grad():
+        return sum(_apply(form, bucket, inner) for bucket in buckets)
+
+
+def unwrap(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The torch optimiser inside a wrapper such as accelerate's."""
+    inner = getattr(optimizer, "optimizer", None)
+    return unwrap(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
+
+
+def _apply(form: ClosedForm, bucket: Bucket, optimizer: torch.optim.Optimizer) -> float:
+    stateless = isinstance(optimizer, torch.optim.SGD) and bucket.group["momentum"] == 0
+    if not stateless and not all(bucket.states):
+        raise RuntimeError("take the meta gradient after optimizer.step(): it has no state yet")
+    total = torch.zeros((), dtype=torch.float64, device=bucket.params[0].device)
+    for block in blocks(bucket.vectors, bucket.grads, bucket.params, bucket.state()):
+        product = form(bucket.group, bucket.scalars, block)
+        for x, y in zip(block.x, product, strict=True):
+            total += torch.dot(x.reshape(-1), y.reshape(-1))
+            x.copy_(y)
+    return float(total)

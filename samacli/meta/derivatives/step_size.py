@@ -1,0 +1,35 @@
+"""How far to step along v in a difference."""
+
+from __future__ import annotations
+
+import torch
+
+from samacli.meta.direction import Direction
+from samacli.meta.perturb import norm
+
+# Bounds on ε‖v‖/‖θ‖, where the rule below has nothing to go by: below the first, θ + ε·v is
+# mostly rounding; above the second, the difference is no derivative any more.
+SMALLEST, LARGEST = 1e-6, 1e-2
+
+
+def step_size(at: Direction, power: float = 1 / 3) -> float:
+    """ε for the points θ ± ε·v.
+
+    The step is measured by what it does, not by its length: ε·⟨∂L_meta/∂θ, v⟩ = τ·|L_meta|, a
+    relative change τ of the meta loss. The same ‖εv‖ changes the outputs by amounts four orders
+    of magnitude apart between optimisers and stages of training (adapted vectors point where
+    gradients have been small), while this rule lands within a factor 3. τ = 0.2·u^power, with u the
+    rounding unit of the precision the passes run in (autocast's where it is on) and power 1/3
+    for a central difference, 1/2 for a one-sided one, the usual balance of truncation and rounding.
+    """
+    device = at.params[0].device.type
+    dtype = at.params[0].dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    length = norm(at.v)
+    if length == 0:
+        return 0.0
+    unit = norm(at.params) / length or 1.0 / length
+    target = 0.2 * torch.finfo(dtype).eps ** power * abs(at.loss)
+    ratio = target / abs(at.slope) / unit if at.slope != 0 else LARGEST
+    return unit * min(max(ratio, SMALLEST), LARGEST)

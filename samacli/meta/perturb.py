@@ -1,0 +1,64 @@
+"""Look at the model a little off θ, and give θ back bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Perturbation:
+    """The points θ ± ε·v, made in the memory of v.
+
+    Adding ε·v to θ and subtracting it again would not give θ back in floating point. Here θ is
+    never written to: v's memory becomes the perturbed point, and the parameters are pointed at
+    it for the duration of a pass. v itself is used up. Nothing is allocated.
+    """
+
+    def __init__(self, params: Sequence[Tensor], v: Sequence[Tensor], epsilon: float) -> None:
+        self._params = list(params)
+        self._point = list(v)
+        self._epsilon = epsilon
+        with torch.no_grad():
+            for param, x in zip(self._params, self._point, strict=True):
+                torch.add(param, x, alpha=epsilon, out=x)
+
+    @property
+    def epsilon(self) -> float:
+        """The current point is θ + epsilon·v."""
+        return self._epsilon
+
+    def move_to(self, epsilon: float) -> None:
+        """Go to θ + epsilon·v. With −ε, to the mirror image of the present point, δ ↦ −δ."""
+        with torch.no_grad():
+            torch._foreach_lerp_(self._point, self._params, 1 - epsilon / self._epsilon)
+        self._epsilon = epsilon
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The parameters have the perturbed values, and take no part in autograd, inside."""
+        homes = [p.data for p in self._params]
+        flags = [p.requires_grad for p in self._params]
+        # autocast keeps low-precision copies of parameters, which would now be out of date
+        torch.clear_autocast_cache()
+        try:
+            for param, point in zip(self._params, self._point, strict=True):
+                param.requires_grad_(False)
+                param.data = point
+            yield
+        finally:
+            for param, home, flag in zip(self._params, homes, flags, strict=True):
+                param.data = home
+                param.requires_grad_(flag)
+            torch.clear_autocast_cache()
+
+
+def norm(tensors: Sequence[Tensor]) -> float:
+    """Euclidean norm of a list of tensors as one vector."""
+    if not tensors:
+        return 0.0
+    first = tensors[0].device
+    parts = torch.stack([n.to(first, torch.float64) for n in torch._foreach_norm(list(tensors))])
+    return float(torch.linalg.vector_norm(parts))
