@@ -7,8 +7,9 @@ feeds them in a reproducible order.
 
 from samacli.data.encode import Encoded, encode
 from samacli.data.images import EncodedImages, ImageStatistics
+from samacli.data.load import load_split, load_splits
 from samacli.data.loader import BatchSampler, Cycle, cycle, make_loader
-from samacli.data.splits import Split, Splits, load_splits
+from samacli.data.split import Split, Splits
 from samacli.data.text import EncodedText
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Splits",
     "cycle",
     "encode",
+    "load_split",
     "load_splits",
     "make_loader",
 ]

@@ -18,17 +18,20 @@ def per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
 
 
-def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def stratified(labels: np.ndarray, free: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """About `fraction` of the labelled rows of every class; positions, ascending.
 
-    Each class of n rows gives round(fraction · n), but keeps one at least, and a class of two or
+    labels: int64 (n,); free: bool (n,), which rows may be chosen. Each class of n rows gives
+    round(fraction · n), as far as it has free ones, but keeps one at least, and a class of two or
     more gives one at least.
     """
     generator = np.random.default_rng(seed)
     chosen = [np.empty(0, dtype=np.int64)]
     for label in np.unique(labels[labels >= 0]):
-        rows = np.flatnonzero(labels == label)
-        size = min(max(round(fraction * rows.size), 1), rows.size - 1)
+        of_class = labels == label
+        count = int(of_class.sum())
+        rows = np.flatnonzero(of_class & free)
+        size = min(max(round(fraction * count), 1), count - 1, rows.size)
         chosen.append(generator.choice(rows, size=size, replace=False))
     return np.sort(np.concatenate(chosen))
 

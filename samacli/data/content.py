@@ -14,6 +14,8 @@ import numpy as np
 from samacli.data.images import encoded_bytes, read_header
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError
+from samacli.progress import Progress
+from samacli.progress import Task as ProgressTask
 from samacli.recipe.schema import Columns, Task
 
 _TEXT_ROWS = 1000
@@ -46,17 +48,26 @@ def check_inputs(table: Table, columns: Columns, task: Task) -> None:
             )
 
 
-def content_hashes(table: Table, columns: Columns, task: Task, positions: np.ndarray) -> np.ndarray:
+def content_hashes(
+    table: Table,
+    columns: Columns,
+    task: Task,
+    positions: np.ndarray,
+    role: str,
+    progress: Progress,
+) -> np.ndarray:
     """uint64 (len(positions),): equal for rows with the same text (or pair) or the same image file.
 
-    positions: int64, rows of the table to look at. Raises SamaError naming the first row whose
-    text is missing or empty or whose image cannot be opened.
+    positions: int64, rows of the table to look at. role: the split's name, for the progress bar.
+    Raises SamaError naming the first row whose text is missing or empty or whose image cannot be
+    opened.
     """
     names = [column for column, _ in input_columns(columns, task)]
     rows = table.rows.select(positions).select_columns(names)
-    if task == "image-classification":
-        return _image_hashes(rows, names[0], table.origin, positions)
-    return _text_hashes(rows, names, table.origin, positions)
+    with progress.task(f"checking the {role} split", len(rows)) as bar:
+        if task == "image-classification":
+            return _image_hashes(rows, names[0], table.origin, positions, bar)
+        return _text_hashes(rows, names, table.origin, positions, bar)
 
 
 def hash_bytes(*parts: bytes) -> int:
@@ -69,7 +80,7 @@ def hash_bytes(*parts: bytes) -> int:
 
 
 def _text_hashes(
-    rows: datasets.Dataset, names: list[str], origin: str, positions: np.ndarray
+    rows: datasets.Dataset, names: list[str], origin: str, positions: np.ndarray, bar: ProgressTask
 ) -> np.ndarray:
     hashes = np.empty(len(rows), dtype=np.uint64)
     empty = dict.fromkeys(names, 0)
@@ -83,10 +94,10 @@ def _text_hashes(
                     empty[name] += 1
                     first.setdefault(name, int(positions[done + offset]))
         for line in zip(*texts, strict=True):
-            # surrogatepass: a lone surrogate in JSON is odd, but no reason to stop here
-            parts = [(text or "").encode("utf-8", "surrogatepass") for text in line]
+            parts = [(text or "").encode() for text in line]
             hashes[done] = hash_bytes(*parts)
             done += 1
+        bar.advance(len(batch))
     for name, row in first.items():
         raise SamaError(
             f"{empty[name]:,} of {len(rows):,} rows of {origin} have no text in column '{name}', "
@@ -96,7 +107,7 @@ def _text_hashes(
 
 
 def _image_hashes(
-    rows: datasets.Dataset, name: str, origin: str, positions: np.ndarray
+    rows: datasets.Dataset, name: str, origin: str, positions: np.ndarray, bar: ProgressTask
 ) -> np.ndarray:
     hashes = np.empty(len(rows), dtype=np.uint64)
     raw = rows.cast_column(name, datasets.Image(decode=False)).with_format("arrow")
@@ -108,6 +119,7 @@ def _image_hashes(
             read_header(data, value, where)
             hashes[done] = hash_bytes(data)
             done += 1
+        bar.advance(len(batch))
     return hashes
 
 

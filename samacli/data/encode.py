@@ -12,9 +12,10 @@ from torch import Tensor
 
 from samacli.data.content import input_columns
 from samacli.data.images import EncodedImages, ImageStatistics, data_layout, processor_layout
-from samacli.data.splits import Split
+from samacli.data.split import Split
 from samacli.data.text import EncodedText, tokenize
 from samacli.errors import SamaError
+from samacli.progress import Progress
 from samacli.recipe.schema import Columns, Data, Task
 
 
@@ -45,6 +46,7 @@ def encode(
     config: Data,
     statistics: ImageStatistics | None = None,
     cache_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> EncodedText | EncodedImages:
     """Tokenise or decode a split.
 
@@ -61,6 +63,8 @@ def encode(
             config.max_length,
             content=split.content,
             cache_dir=cache_dir,
+            progress=progress,
+            description=f"tokenising the {split.name} split",
         )
         return EncodedText(tokens, split.labels, processor)
     layout, measure = _layout(split, columns, processor, config, statistics)
@@ -73,6 +77,8 @@ def encode(
         memory_limit_bytes=config.memory_limit_mb << 20,
         origin=split.origin,
         index=split.index,
+        progress=progress,
+        description=f"decoding the {split.name} split",
     )
 
 

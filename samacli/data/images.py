@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from samacli.errors import SamaError
+from samacli.progress import Progress, Silent
+from samacli.progress import Task as ProgressTask
 
 _CHUNK_ROWS = 256
 _GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
@@ -28,15 +30,15 @@ class ImageStatistics:
     """How an image becomes the model's input; one for all splits, saved beside the model.
 
     mean, std: per channel, in units of the full range (0 to 1). size: (height, width) in pixels.
-    fit: "stretch" resizes to the size as it is, "crop" keeps the shape of what is shown and cuts
-    what stands out. resample: PIL's number of the resampling filter. crop_fraction: with "crop",
+    fit: "stretch" resizes to the size as it is (what an exported image processor can say too),
+    "crop" keeps the shape of what is shown and cuts what stands out. resample: PIL's number of the resampling filter. crop_fraction: with "crop",
     the part of the shorter side that is kept.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
-    fit: Literal["stretch", "crop"] = "crop"
+    fit: Literal["stretch", "crop"] = "stretch"
     resample: int = int(Image.Resampling.BILINEAR)
     crop_fraction: float = 1.0
 
@@ -74,6 +76,8 @@ class EncodedImages:
         memory_limit_bytes: int,
         origin: str = "the data",
         index: np.ndarray | None = None,
+        progress: Progress | None = None,
+        description: str = "decoding",
     ) -> None:
         """rows: with an Image `column`; labels: int64 (n,); index: rows' positions in the input.
 
@@ -90,12 +94,12 @@ class EncodedImages:
         self.statistics = layout
         height, width = layout.size
         bytes_needed = len(rows) * layout.channels * height * width
-        self._pixels = self._decode_all() if bytes_needed <= memory_limit_bytes else None
-        if measure:
-            mean, std = self._measure()
-            self.statistics = ImageStatistics(
-                mean, std, layout.size, layout.fit, layout.resample, layout.crop_fraction
-            )
+        held = bytes_needed <= memory_limit_bytes
+        with (progress or Silent()).task(description, len(rows) * (held + measure)) as bar:
+            self._pixels = self._decode_all(bar) if held else None
+            if measure:
+                mean, std = self._measure(bar)
+                self.statistics = replace(layout, mean=mean, std=std)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,7 +136,7 @@ class EncodedImages:
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         return {name: values[0] for name, values in self.__getitems__([row]).items()}
 
-    def _decode_all(self) -> Tensor:
+    def _decode_all(self, bar: ProgressTask) -> Tensor:
         height, width = self.statistics.size
         pixels = np.empty(
             (len(self._images), self.statistics.channels, height, width), dtype=np.uint8
@@ -142,13 +146,14 @@ class EncodedImages:
             for value in batch[self._column].to_pylist():
                 pixels[row] = self._decode(value, row)
                 row += 1
+            bar.advance(len(batch))
         return torch.from_numpy(pixels)
 
     def _decode(self, value: Any, row: int) -> np.ndarray:
         where = f"row {self._index[row]} (counted from 0) of {self._origin}"
         return decode(value, self.statistics, where)
 
-    def _measure(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _measure(self, bar: ProgressTask) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over all pixels, in float64."""
         channels = self.statistics.channels
         total, square, count = np.zeros(channels), np.zeros(channels), 0
@@ -158,6 +163,7 @@ class EncodedImages:
             total += pixels.sum(dim=(0, 2, 3)).numpy()
             square += pixels.square().sum(dim=(0, 2, 3)).numpy()
             count += pixels.numel() // channels
+            bar.advance(len(rows))
         mean = total / count
         std = np.sqrt(np.maximum(square / count - mean**2, 0))
         # A channel that never varies is left unscaled: it says nothing at any scale.

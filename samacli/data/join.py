@@ -5,7 +5,7 @@ from __future__ import annotations
 import datasets
 import numpy as np
 
-from samacli.data.splits import Split
+from samacli.data.split import Split
 from samacli.recipe.schema import Columns, Task
 
 

@@ -67,13 +67,26 @@ def label_names(table: Table, column: str, declared: Sequence[str] | None) -> np
     )
 
 
-def declared_classes(tables: Sequence[tuple[Table, str]]) -> list[str] | None:
-    """The class names that a ClassLabel column among (table, column) declares; the first wins."""
-    for table, column in tables:
+def declared_classes(table: Table, columns: Sequence[str]) -> list[str] | None:
+    """The class names that the first ClassLabel column among `columns` declares."""
+    for column in columns:
         feature = table.rows.features.get(column)
         if isinstance(feature, datasets.ClassLabel):
             return list(feature.names)
     return None
+
+
+def as_class_labels(
+    rows: datasets.Dataset, column: str, declared: Sequence[str]
+) -> datasets.Dataset:
+    """Rows whose numbers in `column` are ids of the declared names, said so by the column's type."""
+    dtype = getattr(rows.features[column], "dtype", "")
+    if isinstance(rows.features[column], datasets.ClassLabel) or not dtype.startswith("int"):
+        return rows
+    try:
+        return rows.cast_column(column, datasets.ClassLabel(names=list(declared)))
+    except (ValueError, pa.ArrowException):  # a number without a name, which label_names refuses
+        return rows
 
 
 def class_order(names: np.ndarray, declared: Sequence[str] | None) -> list[str]:
@@ -94,25 +107,28 @@ def class_ids(names: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def check_known(
-    names: np.ndarray, classes: Sequence[str], table: Table, column: str, rows: np.ndarray
+    names: np.ndarray, classes: Sequence[str], table: Table, column: str, known_to: str
 ) -> None:
-    """Refuse a label that the training split lacks, naming label, split and row.
+    """Refuse a label that is not among `classes`, naming label, split and row.
 
-    rows: int (n,), position of each name in the table, for the message.
+    names: object (n,), one for each row of the table. known_to: whose classes these are, for the
+    message ("the training split").
     """
     known = set(classes)
-    for name, row in zip(names, rows, strict=True):
+    for row, name in enumerate(names):
         if name is not None and name not in known:
             shown = ", ".join(list(classes)[:12]) + (" …" if len(classes) > 12 else "")
             raise SamaError(
                 f"{table.origin} has the label '{name}' in row {row} (counted from 0, column "
-                f"'{column}'), which the training split lacks; its labels are: {shown}"
+                f"'{column}'), which {known_to} lacks; the labels known are: {shown}"
                 f"{nearest(name, classes)}"
             )
 
 
 def _sorted(names: set[str]) -> list[str]:
-    return sorted(names, key=int) if _numeric(names) else sorted(names)
+    if _numeric(names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
 
 
 def _numeric(names: Sequence[str] | set[str]) -> bool:

@@ -85,8 +85,8 @@ def _file_named(config: Data, name: str) -> Path | None:
         candidates.append(Path(config.path).expanduser() / name)
     written_as_file = files.file_kind(Path(name)) is not None or "/" in name
     for candidate in candidates:
-        # A plain word is a split's name even if the working directory has a folder called so.
-        if candidate.exists() and (written_as_file or candidate.is_file()):
+        # A plain word is a split's name, even if the working directory has a file called so.
+        if candidate.exists() and (written_as_file or config.path is None):
             return candidate
     if written_as_file:
         raise SamaError(f"there is no file {candidates[0]}")

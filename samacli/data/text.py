@@ -10,11 +10,13 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from samacli.data.table import cache_root, quiet_datasets
 from samacli.errors import SamaError
+from samacli.progress import Progress, Silent
 
 PAD_MULTIPLE = 8
 _MAP_ROWS = 1000
@@ -121,6 +123,8 @@ def tokenize(
     *,
     content: np.ndarray,
     cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    description: str = "tokenising",
 ) -> datasets.Dataset:
     """Tokens of every row: `input_ids`, `token_type_ids` if the tokenizer makes them, `truncated`.
 
@@ -132,7 +136,9 @@ def tokenize(
     target = (cache_dir or cache_root()) / f"tokens-{key}.arrow"
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        return datasets.Dataset.from_file(str(target))
+        cached = _reopen(target)
+        if cached is not None and len(cached) == len(rows):
+            return cached
     partial = target.with_suffix(f".{os.getpid()}.partial")
     list_of_ids = datasets.List(datasets.Value("int32"))
     features = {"input_ids": list_of_ids}
@@ -140,12 +146,15 @@ def tokenize(
         features["token_type_ids"] = list_of_ids
     features["truncated"] = datasets.Value("bool")
 
-    def encode_batch(batch: dict[str, list[str]]) -> dict[str, Any]:
-        texts = [batch[column] for column in columns]
-        return _encode_batch(texts, tokenizer, max_length, list(features))
-
     try:
-        with quiet_datasets():
+        with quiet_datasets(), (progress or Silent()).task(description, len(rows)) as bar:
+
+            def encode_batch(batch: dict[str, list[str]]) -> dict[str, Any]:
+                texts = [batch[column] for column in columns]
+                encoded = _encode_batch(texts, tokenizer, max_length, list(features))
+                bar.advance(len(texts[0]))
+                return encoded
+
             rows.select_columns(list(columns)).map(
                 encode_batch,
                 batched=True,
@@ -160,6 +169,14 @@ def tokenize(
     finally:
         partial.unlink(missing_ok=True)
     return datasets.Dataset.from_file(str(target))
+
+
+def _reopen(path: Path) -> datasets.Dataset | None:
+    """A cached file; None if it cannot be read (cut short by a full disk, say)."""
+    try:
+        return datasets.Dataset.from_file(str(path))
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _encode_batch(

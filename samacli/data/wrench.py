@@ -32,7 +32,7 @@ def majority_vote(votes: np.ndarray, classes: int, seed: int) -> np.ndarray:
     a fixed rule such as "the smallest" would favour one class. Returns int64 (n,), −1 where every
     function abstains.
     """
-    counts = (votes[:, :, None] == np.arange(classes)).sum(axis=1)
+    counts = np.stack([(votes == label).sum(axis=1) for label in range(classes)], axis=1)
     draws = np.random.default_rng(seed).random(counts.shape)
     # The draws are below 1, so they decide between equal counts and nothing else.
     chosen = (counts + draws).argmax(axis=1).astype(np.int64)

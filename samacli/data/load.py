@@ -1,0 +1,167 @@
+"""From a recipe's `data:` section to splits.
+
+In this order: read; bring labels to class ids; drop abstentions; check and hash the contents; take
+test and meta rows out of the split that they share; damage the training split if the recipe says
+so; look for rows that occur in two splits. Rows always stay in input order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samacli.data import carve
+from samacli.data.damage import damaged_split
+from samacli.data.overlap import check_classes, split_warnings
+from samacli.data.pool import Pool, clean_pool, training_pool
+from samacli.data.sources import make_opener
+from samacli.data.split import Split, Splits
+from samacli.data.streams import stream_seed
+from samacli.data.table import quiet_datasets
+from samacli.errors import SamaError
+from samacli.progress import Progress, Silent
+from samacli.recipe.schema import Data, Task
+
+
+def load_splits(config: Data, task: Task, progress: Progress | None = None) -> Splits:
+    """Read, check and split the data that a recipe names.
+
+    Raises SamaError, one sentence naming file, column, row or option and the mend, for anything
+    wrong with the data or with what the recipe says about them.
+    """
+    if config.train is None:
+        raise SamaError("data.train names no training split; give a split's name or a file")
+    _check_roles(config)
+    with quiet_datasets():
+        return _load(config, task, config.train, progress or Silent())
+
+
+def load_split(
+    config: Data,
+    task: Task,
+    classes: Sequence[str],
+    *,
+    role: str = "test",
+    progress: Progress | None = None,
+) -> Split:
+    """One clean split on its own, labelled by classes that are known already (a trained model's).
+
+    Reads what `config` names as `role`. Raises SamaError as `load_splits` does, and for a label
+    that is not one of `classes`.
+    """
+    name = getattr(config, role)
+    if name is None:
+        raise SamaError(f"data.{role} names no split; give a split's name or a file")
+    with quiet_datasets():
+        table = make_opener(config)(name, f"data.{role}")
+        pool = clean_pool(
+            table, role, config.columns, task, classes, "the model", progress or Silent()
+        )
+    return pool.clean_split(role, pool.positions)
+
+
+def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Splits:
+    open_table = make_opener(config)
+    train_table = open_table(train_name, "data.train")
+    train, columns, classes, notes = training_pool(train_table, config, task, progress)
+    pools = {train_name: train}
+    for role in ("validation", "test", "meta"):
+        name = getattr(config, role)
+        if name is not None and name not in pools:
+            table = open_table(name, f"data.{role}")
+            pools[name] = clean_pool(
+                table, role, columns, task, classes, "the training split", progress
+            )
+
+    # Clean rows leave the training split before it is damaged.
+    clean: dict[str, Split] = {}
+    if config.test == train_name:
+        clean["test"] = _held_out_test(train, config, notes)
+    if config.meta is not None:
+        clean["meta"] = _meta(pools[config.meta], config, train_name, classes, notes)
+    for role in ("validation", "test"):
+        name = getattr(config, role)
+        if name is not None and role not in clean:
+            clean[role] = pools[name].clean_split(role, pools[name].positions)
+
+    split, columns = damaged_split(train, columns, config, classes, notes)
+    splits = Splits(
+        task=task,
+        columns=columns,
+        classes=classes,
+        train=split,
+        meta=clean.get("meta"),
+        validation=clean.get("validation"),
+        test=clean.get("test"),
+        notes=notes,
+    )
+    check_classes(splits)
+    splits.warnings = split_warnings(splits)
+    return splits
+
+
+def _held_out_test(train: Pool, config: Data, notes: list[str]) -> Split:
+    assert config.test_fraction is not None  # the schema asks for it
+    chosen = carve.stratified(
+        train.trusted[train.positions],
+        np.isin(train.positions, train.free()),
+        config.test_fraction,
+        stream_seed(config.seed, "test"),
+    )
+    rows = train.take(train.positions[chosen])
+    notes.append(f"held {len(rows):,} rows out of the training split as test split")
+    return train.clean_split("test", rows)
+
+
+def _meta(pool: Pool, config: Data, train_name: str, classes: list[str], notes: list[str]) -> Split:
+    """The meta split: the whole pool, or so many rows a class out of it."""
+    if config.meta_per_class is None:
+        return pool.clean_split("meta", pool.positions)
+    shared = config.meta in (train_name, config.test, config.validation)
+    candidates = pool.free() if shared else pool.positions
+    chosen = carve.per_class(
+        pool.trusted[candidates], config.meta_per_class, stream_seed(config.seed, "meta")
+    )
+    rows = pool.take(candidates[chosen])
+    if shared:
+        _check_enough_left(pool, rows, classes, config.meta_per_class)
+        notes.append(f"took {len(rows):,} meta rows out of the split '{config.meta}'")
+    else:
+        notes.append(
+            f"took {len(rows):,} of {len(rows) + len(pool.positions):,} rows of "
+            f"{pool.table.origin} as meta split; the others are not used"
+        )
+    for number, name in enumerate(classes):
+        count = int((pool.trusted[rows] == number).sum())
+        if 0 < count < config.meta_per_class:
+            notes.append(
+                f"class '{name}' has only {count} meta rows (meta_per_class is "
+                f"{config.meta_per_class})"
+            )
+    return pool.clean_split("meta", rows)
+
+
+def _check_enough_left(pool: Pool, taken: np.ndarray, classes: list[str], wanted: int) -> None:
+    left = pool.trusted[pool.positions]
+    for number in np.unique(pool.trusted[taken]):
+        if not (left == number).any():
+            count = int((pool.trusted[taken] == number).sum())
+            raise SamaError(
+                f"data.meta_per_class is {wanted}, but {pool.table.origin} has only {count} rows "
+                f"of class '{classes[number]}' to take from, and some must be left; lower it"
+            )
+
+
+def _check_roles(config: Data) -> None:
+    if config.validation is not None and config.validation == config.train:
+        raise SamaError(
+            f"data.validation is '{config.validation}', the training split itself; name another"
+        )
+    for role in ("validation", "test"):
+        name = getattr(config, role)
+        if config.meta is not None and name == config.meta and config.meta_per_class is None:
+            raise SamaError(
+                f"data.meta and data.{role} are both '{name}'; set data.meta_per_class to take the "
+                "meta rows out of it, or name another split"
+            )

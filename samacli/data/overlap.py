@@ -1,0 +1,65 @@
+"""What is wrong, or worth knowing, about splits side by side: shared rows and lacking classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samacli.data.split import Split, Splits
+from samacli.errors import SamaError
+
+_NAMES_SHOWN = 12
+
+
+def check_classes(splits: Splits) -> None:
+    """Refuse training and meta splits of a single class."""
+    for split in (splits.train, splits.meta):
+        if split is None:
+            continue
+        present = np.unique(split.labels[split.labels >= 0])
+        if present.size < 2:
+            only = f"only the class '{splits.classes[present[0]]}'" if present.size else "no class"
+            name = "training" if split.name == "train" else split.name
+            raise SamaError(
+                f"the {name} split ({split.origin}) has {only}; classification needs two or more"
+            )
+
+
+def split_warnings(splits: Splits) -> list[str]:
+    """Rows that occur in two splits, and classes that one split has and another lacks."""
+    what = "image" if splits.task == "image-classification" else "text"
+    train, meta = splits.train, splits.meta
+    others = [split for split in (meta, splits.validation, splits.test) if split is not None]
+    warnings = []
+    pairs = [(split, train, "training") for split in others]
+    if meta is not None:
+        pairs += [(meta, split, split.name) for split in others if split is not meta]
+    for split, other, name in pairs:
+        shared = int(np.isin(split.content, other.content).sum())
+        if shared:
+            warnings.append(
+                f"{shared:,} of {len(split):,} {split.name} rows also occur in the {name} split "
+                f"(same {what})"
+            )
+    if meta is not None:
+        lacking = np.setdiff1d(train.labels[train.labels >= 0], meta.labels)
+        warnings += _about_classes("the meta split has no row of", lacking, splits)
+    for split in others:
+        warnings += _untrained(split, splits)
+    return warnings
+
+
+def _untrained(split: Split, splits: Splits) -> list[str]:
+    unknown = np.setdiff1d(split.labels, splits.train.labels)
+    return _about_classes(
+        f"no row of the training split is given a class that the {split.name} split has:",
+        unknown,
+        splits,
+    )
+
+
+def _about_classes(fact: str, numbers: np.ndarray, splits: Splits) -> list[str]:
+    if numbers.size == 0:
+        return []
+    names = ", ".join(f"'{splits.classes[number]}'" for number in numbers[:_NAMES_SHOWN])
+    more = " …" if numbers.size > _NAMES_SHOWN else ""
+    return [f"{fact} class {names}{more}" if fact.endswith("of") else f"{fact} {names}{more}"]

@@ -1,0 +1,209 @@
+"""A table with its labels and contents checked, from which splits are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+
+from samacli.data.content import check_inputs, content_hashes
+from samacli.data.labels import (
+    NONE,
+    as_class_labels,
+    check_known,
+    class_ids,
+    class_order,
+    declared_classes,
+    label_names,
+)
+from samacli.data.split import Split
+from samacli.data.table import Table, check_column
+from samacli.errors import SamaError
+from samacli.progress import Progress
+from samacli.recipe.schema import Columns, Data, Task
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a dataset, in order. `declared`: whether a number in a file is an id of them
+    (a ClassLabel column says so, or a model's configuration), not a name of its own."""
+
+    names: list[str]
+    declared: bool
+
+    @property
+    def by_number(self) -> list[str] | None:
+        """The names that numbers stand for, if they do."""
+        return self.names if self.declared else None
+
+
+@dataclass
+class Pool:
+    """Rows of a table, of which `positions` are not yet in any split.
+
+    labels: int64 (rows of the table,), the given label, −1 for none. truth: the same ids, or None
+    where there is none to measure with. content: uint64, equal for equal texts or images.
+    columns: as configured, with the source's own true-label column.
+    """
+
+    table: Table
+    labels: np.ndarray
+    truth: np.ndarray | None
+    content: np.ndarray
+    positions: np.ndarray
+    columns: Columns
+    classes: Classes
+
+    @property
+    def trusted(self) -> np.ndarray:
+        """What a clean split is labelled by: the truth where there is one, else the given label."""
+        return self.labels if self.truth is None else self.truth
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Mark rows as taken."""
+        self.positions = np.setdiff1d(self.positions, rows, assume_unique=True)
+        return rows
+
+    def free(self) -> np.ndarray:
+        """Positions that may leave for a clean split: labelled, with a content that no other has.
+
+        A held-out row whose twin stays in training would not be held out.
+        """
+        content = self.content[self.positions]
+        _, inverse, counts = np.unique(content, return_inverse=True, return_counts=True)
+        once = counts[inverse] == 1
+        return self.positions[once & (self.trusted[self.positions] != NONE)]
+
+    def clean_split(self, name: str, rows: np.ndarray) -> Split:
+        """The rows at some positions, with their trusted labels."""
+        return Split(
+            name=name,
+            rows=self.table.rows.select(rows),
+            labels=self.trusted[rows],
+            true_labels=None,
+            index=rows,
+            content=self.content[rows],
+            origin=self.table.origin,
+        )
+
+
+def training_pool(
+    table: Table, config: Data, task: Task, progress: Progress
+) -> tuple[Pool, list[str]]:
+    """The training table without its abstentions, and notes on what was dropped."""
+    table = with_images(table, config.columns, task)
+    columns = config.columns
+    if columns.true_label is None and table.true_label is not None:
+        columns = columns.model_copy(update={"true_label": table.true_label})
+    _check_not_empty(table, "training")
+    check_inputs(table, columns, task)
+    check_column(table, columns.label, "data.columns.label")
+
+    true_column = columns.true_label
+    if true_column == columns.label or true_column not in table.rows.column_names:
+        true_column = None
+    declared = declared_classes(
+        table, [columns.label] if true_column is None else [columns.label, true_column]
+    )
+    if declared is not None:
+        table.rows = as_class_labels(table.rows, columns.label, declared)
+    given = label_names(table, columns.label, declared)
+    classes = class_order(given, declared)
+    labels = class_ids(given, classes)
+    notes: list[str] = []
+    truth = None
+    if true_column is not None:
+        true_names = label_names(table, true_column, declared)
+        truth = class_ids(true_names, classes)
+        unknown = sum(name is not None for name in true_names[truth == NONE])
+        if unknown:
+            notes.append(f"{unknown:,} training rows have a true label that no given label names")
+    positions = _labelled(labels, table, columns, config.abstain, notes)
+    content = np.zeros(len(labels), dtype=np.uint64)
+    content[positions] = content_hashes(table, columns, task, positions, "training", progress)
+    known = Classes(classes, declared is not None)
+    return Pool(table, labels, truth, content, positions, columns, known), notes
+
+
+def clean_pool(
+    table: Table,
+    role: str,
+    columns: Columns,
+    task: Task,
+    classes: Classes,
+    known_to: str,
+    progress: Progress,
+) -> Pool:
+    """A meta, validation or test table: every row has a label, and it is one of `classes`.
+
+    known_to: who knows the classes, for the message ("the training split").
+    """
+    table = with_images(table, columns, task)
+    _check_not_empty(table, role)
+    check_inputs(table, columns, task)
+    column = columns.label
+    if columns.true_label is not None and columns.true_label in table.rows.column_names:
+        column = columns.true_label
+    check_column(table, column, "data.columns.label")
+    names = label_names(table, column, classes.by_number)
+    missing = np.flatnonzero([name is None for name in names])
+    if missing.size:
+        raise SamaError(
+            f"{missing.size:,} of {len(names):,} rows of {table.origin} ({role} split) have no "
+            f"label in column '{column}', the first is row {missing[0]} (counted from 0); label "
+            "them or remove them"
+        )
+    check_known(names, classes.names, table, column, known_to)
+    positions = np.arange(len(names))
+    content = content_hashes(table, columns, task, positions, role, progress)
+    labels = class_ids(names, classes.names)
+    return Pool(table, labels, None, content, positions, columns, classes)
+
+
+def with_images(table: Table, columns: Columns, task: Task) -> Table:
+    """The table with its image column as datasets' Image: paths resolved, bytes wrapped."""
+    if task != "image-classification" or columns.image not in table.rows.column_names:
+        return table
+    rows = table.rows
+    feature = rows.features[columns.image]
+    if isinstance(feature, datasets.Image):
+        return table
+    kind = getattr(feature, "dtype", None)
+    if kind in ("string", "large_string"):
+        order, base = rows.column_names, table.base
+        paths = [
+            None if path is None else str(path if base is None else base / path)
+            for path in rows[columns.image]
+        ]
+        rows = rows.remove_columns(columns.image).add_column(columns.image, paths)
+        rows = rows.select_columns(order)
+    elif kind not in ("binary", "large_binary") and not _is_bytes_and_path(feature):
+        return table  # check_inputs refuses it, with its type
+    rows = rows.cast_column(columns.image, datasets.Image())
+    return Table(rows, table.origin, table.base, table.true_label)
+
+
+def _is_bytes_and_path(feature: object) -> bool:
+    return isinstance(feature, dict) and {"bytes", "path"} <= set(feature)
+
+
+def _labelled(
+    labels: np.ndarray, table: Table, columns: Columns, abstain: str, notes: list[str]
+) -> np.ndarray:
+    """Positions of the rows to train on."""
+    without = int((labels == NONE).sum())
+    if without == len(labels):
+        raise SamaError(
+            f"no row of {table.origin} has a label in column '{columns.label}'; name the label "
+            "column with data.columns.label"
+        )
+    if without:
+        done = "dropped" if abstain == "drop" else "kept"
+        notes.append(f"{done} {without:,} of {len(labels):,} rows without a given label")
+    return np.flatnonzero(labels != NONE) if abstain == "drop" else np.arange(len(labels))
+
+
+def _check_not_empty(table: Table, role: str) -> None:
+    if len(table.rows) == 0:
+        raise SamaError(f"the {role} split ({table.origin}) has no rows")

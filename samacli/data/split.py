@@ -1,0 +1,51 @@
+"""What reading data gives: one split, and all splits of a dataset with the classes they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import datasets
+import numpy as np
+
+from samacli.recipe.schema import Columns, Task
+
+
+@dataclass
+class Split:
+    """One split, n rows.
+
+    rows: every input column, in input order, memory-mapped where the source is. labels: int64
+    (n,), the given label, −1 for none. true_labels: int64 (n,) with the same ids, or None; for
+    measuring only. index: int64 (n,), each row's position in the split as read. content: uint64
+    (n,), equal for rows with the same text or image. origin: where it came from, for messages.
+    """
+
+    name: str
+    rows: datasets.Dataset
+    labels: np.ndarray
+    true_labels: np.ndarray | None
+    index: np.ndarray
+    content: np.ndarray
+    origin: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class Splits:
+    """All splits of one dataset, with the classes they share.
+
+    columns: as configured, with `true_label` filled in where the source or injected noise brings
+    one. notes: plain facts about what was done; warnings: what the user should think about.
+    """
+
+    task: Task
+    columns: Columns
+    classes: list[str]
+    train: Split
+    meta: Split | None = None
+    validation: Split | None = None
+    test: Split | None = None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
