@@ -20,13 +20,12 @@ from samacli.errors import SamaError, nearest
 from samacli.recipe.schema import Columns, Data, Noise
 
 
-def damaged_split(
-    pool: Pool, columns: Columns, config: Data, classes: list[str], notes: list[str]
-) -> tuple[Split, Columns]:
+def damaged_split(pool: Pool, config: Data, notes: list[str]) -> tuple[Split, Columns]:
     """What is left of the training pool, thinned and damaged; columns with the true label's name.
 
     What was done is added to `notes`. Without damage, this is the pool as it is.
     """
+    columns, classes = pool.columns, pool.classes.names
     rows = _thinned(pool.positions, pool.labels, config, notes)
     table, truth, labels = pool.table.rows, pool.truth, pool.labels
     if config.noise.kind != "none":

@@ -30,9 +30,9 @@ class ImageStatistics:
     """How an image becomes the model's input; one for all splits, saved beside the model.
 
     mean, std: per channel, in units of the full range (0 to 1). size: (height, width) in pixels.
-    fit: "stretch" resizes to the size as it is (what an exported image processor can say too),
-    "crop" keeps the shape of what is shown and cuts what stands out. resample: PIL's number of the resampling filter. crop_fraction: with "crop",
-    the part of the shorter side that is kept.
+    fit: "stretch" resizes to the size as it is, which an exported image processor can say too;
+    "crop" keeps the shape of what is shown and cuts what stands out. resample: PIL's number of the
+    resampling filter. crop_fraction: with "crop", the part of the shorter side that is kept.
     """
 
     mean: tuple[float, ...]

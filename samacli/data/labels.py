@@ -79,7 +79,7 @@ def declared_classes(table: Table, columns: Sequence[str]) -> list[str] | None:
 def as_class_labels(
     rows: datasets.Dataset, column: str, declared: Sequence[str]
 ) -> datasets.Dataset:
-    """Rows whose numbers in `column` are ids of the declared names, said so by the column's type."""
+    """Rows whose column of numbers says by its type that they are ids of the declared names."""
     dtype = getattr(rows.features[column], "dtype", "")
     if isinstance(rows.features[column], datasets.ClassLabel) or not dtype.startswith("int"):
         return rows

@@ -14,7 +14,7 @@ import numpy as np
 from samacli.data import carve
 from samacli.data.damage import damaged_split
 from samacli.data.overlap import check_classes, split_warnings
-from samacli.data.pool import Pool, clean_pool, training_pool
+from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
 from samacli.data.streams import stream_seed
@@ -56,7 +56,13 @@ def load_split(
     with quiet_datasets():
         table = make_opener(config)(name, f"data.{role}")
         pool = clean_pool(
-            table, role, config.columns, task, classes, "the model", progress or Silent()
+            table,
+            role,
+            config.columns,
+            task,
+            Classes(list(classes), declared=True),
+            "the model",
+            progress or Silent(),
         )
     return pool.clean_split(role, pool.positions)
 
@@ -64,14 +70,14 @@ def load_split(
 def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Splits:
     open_table = make_opener(config)
     train_table = open_table(train_name, "data.train")
-    train, columns, classes, notes = training_pool(train_table, config, task, progress)
+    train, notes = training_pool(train_table, config, task, progress)
     pools = {train_name: train}
     for role in ("validation", "test", "meta"):
         name = getattr(config, role)
         if name is not None and name not in pools:
             table = open_table(name, f"data.{role}")
             pools[name] = clean_pool(
-                table, role, columns, task, classes, "the training split", progress
+                table, role, train.columns, task, train.classes, "the training split", progress
             )
 
     # Clean rows leave the training split before it is damaged.
@@ -79,17 +85,17 @@ def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Spli
     if config.test == train_name:
         clean["test"] = _held_out_test(train, config, notes)
     if config.meta is not None:
-        clean["meta"] = _meta(pools[config.meta], config, train_name, classes, notes)
+        clean["meta"] = _meta(pools[config.meta], config, train_name, notes)
     for role in ("validation", "test"):
         name = getattr(config, role)
         if name is not None and role not in clean:
             clean[role] = pools[name].clean_split(role, pools[name].positions)
 
-    split, columns = damaged_split(train, columns, config, classes, notes)
+    split, columns = damaged_split(train, config, notes)
     splits = Splits(
         task=task,
         columns=columns,
-        classes=classes,
+        classes=train.classes.names,
         train=split,
         meta=clean.get("meta"),
         validation=clean.get("validation"),
@@ -114,7 +120,7 @@ def _held_out_test(train: Pool, config: Data, notes: list[str]) -> Split:
     return train.clean_split("test", rows)
 
 
-def _meta(pool: Pool, config: Data, train_name: str, classes: list[str], notes: list[str]) -> Split:
+def _meta(pool: Pool, config: Data, train_name: str, notes: list[str]) -> Split:
     """The meta split: the whole pool, or so many rows a class out of it."""
     if config.meta_per_class is None:
         return pool.clean_split("meta", pool.positions)
@@ -125,14 +131,14 @@ def _meta(pool: Pool, config: Data, train_name: str, classes: list[str], notes: 
     )
     rows = pool.take(candidates[chosen])
     if shared:
-        _check_enough_left(pool, rows, classes, config.meta_per_class)
+        _check_enough_left(pool, rows, config.meta_per_class)
         notes.append(f"took {len(rows):,} meta rows out of the split '{config.meta}'")
     else:
         notes.append(
             f"took {len(rows):,} of {len(rows) + len(pool.positions):,} rows of "
             f"{pool.table.origin} as meta split; the others are not used"
         )
-    for number, name in enumerate(classes):
+    for number, name in enumerate(pool.classes.names):
         count = int((pool.trusted[rows] == number).sum())
         if 0 < count < config.meta_per_class:
             notes.append(
@@ -142,14 +148,15 @@ def _meta(pool: Pool, config: Data, train_name: str, classes: list[str], notes: 
     return pool.clean_split("meta", rows)
 
 
-def _check_enough_left(pool: Pool, taken: np.ndarray, classes: list[str], wanted: int) -> None:
+def _check_enough_left(pool: Pool, taken: np.ndarray, wanted: int) -> None:
     left = pool.trusted[pool.positions]
     for number in np.unique(pool.trusted[taken]):
         if not (left == number).any():
             count = int((pool.trusted[taken] == number).sum())
+            name = pool.classes.names[number]
             raise SamaError(
                 f"data.meta_per_class is {wanted}, but {pool.table.origin} has only {count} rows "
-                f"of class '{classes[number]}' to take from, and some must be left; lower it"
+                f"of class '{name}' to take from, and some must be left; lower it"
             )
 
 
