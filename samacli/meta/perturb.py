@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -59,6 +60,13 @@ def norm(tensors: Sequence[Tensor]) -> float:
     """Euclidean norm of a list of tensors as one vector."""
     if not tensors:
         return 0.0
-    first = tensors[0].device
-    parts = torch.stack([n.to(first, torch.float64) for n in torch._foreach_norm(list(tensors))])
-    return float(torch.linalg.vector_norm(parts))
+    with torch.no_grad():
+        parts = torch._foreach_norm(list(tensors))
+        numbers = torch.stack([n.to(parts[0].device) for n in parts]).tolist()
+    return math.sqrt(sum(n**2 for n in numbers))
+
+
+def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """Inner product of two lists of tensors as vectors."""
+    parts = [(x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]
+    return float(torch.stack([p.to(parts[0].device) for p in parts]).sum()) if parts else 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ def reference_adaptation(
     vectors: list[Tensor],
 ) -> list[Tensor]:
     """(∂u/∂g)ᵀ·x by autograd through torch's own step, which its optimisers offer as
-    `differentiable=True`, from the state before the step."""
+    `differentiable=True`, from the state before the step. The first step of SGD with momentum is
+    not for it: torch takes the gradient out of autograd there."""
     products = {}
     for group in optimizer.param_groups:
         members = [p for p in group["params"] if p.grad is not None]
@@ -41,8 +43,9 @@ def reference_adaptation(
         old = [before[p][0].clone() for p in members]
         grads = [p.grad.detach().clone().requires_grad_() for p in members]
         moved = [o.clone().requires_grad_().clone() for o in old]
-        options = {k: v for k, v in group.items() if k not in ("params", "decoupled_weight_decay")}
-        options.pop("initial_lr", None)
+        options = {k: v for k, v in group.items() if k not in ("params", "initial_lr")}
+        if isinstance(optimizer, torch.optim.AdamW):
+            del options["decoupled_weight_decay"]  # which it sets itself
         options |= {"differentiable": True, "foreach": False}
         if "fused" in options:
             options["fused"] = False
@@ -56,11 +59,23 @@ def reference_adaptation(
                     k: v.to(p.dtype, copy=True) if isinstance(v, Tensor) else v
                     for k, v in state.items()
                 }
-        again.step()
+        with _default_dtype(members[0].dtype):
+            again.step()
         updates = [o - m for o, m in zip(old, moved, strict=True)]
         for p, product in zip(members, _vjp(updates, grads, params, vectors, members), strict=True):
             products[p] = product
     return [products.get(p, torch.zeros_like(p)) for p in params]
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Step counts are made in the default precision, and bias corrections from them."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def _vjp(

@@ -8,17 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samacli.meta.adaptation.adadelta import adadelta
+from samacli.meta.adaptation.adagrad import adagrad
 from samacli.meta.adaptation.adam import adam
+from samacli.meta.adaptation.adamax import adamax
 from samacli.meta.adaptation.blocks import Block, blocks
 from samacli.meta.adaptation.bucket import Bucket, fill_buckets
+from samacli.meta.adaptation.generic import generic_product
+from samacli.meta.adaptation.nadam import nadam
+from samacli.meta.adaptation.radam import radam
+from samacli.meta.adaptation.rmsprop import rmsprop
 from samacli.meta.adaptation.sgd import sgd
 
 ClosedForm = Callable[[dict[str, Any], dict[str, float], Block], list[Tensor]]
 
+# By exact class: a subclass may have changed the step, and goes through the generic product.
 CLOSED_FORMS: dict[type[torch.optim.Optimizer], ClosedForm] = {
     torch.optim.SGD: sgd,
     torch.optim.Adam: adam,
     torch.optim.AdamW: adam,
+    torch.optim.NAdam: nadam,
+    torch.optim.RAdam: radam,
+    torch.optim.Adamax: adamax,
+    torch.optim.RMSprop: rmsprop,
+    torch.optim.Adagrad: adagrad,
+    torch.optim.Adadelta: adadelta,
 }
 
 
@@ -28,21 +42,22 @@ def adapt(
     """Replace x by (∂u/∂g)ᵀ·x in place, u being the optimiser's last step θ ← θ − u(g).
 
     params: those of the optimiser's parameters that the vectors belong to; vectors: same shapes.
-    Reads `p.grad` and the optimiser's state as they are after `optimizer.step()`. Extra memory is
-    a few blocks (see `blocks`), not a copy of the parameters.
+    Reads `p.grad` and the optimiser's state as they are after `optimizer.step()`. With a closed
+    form, extra memory is a few blocks (see `blocks`), not a copy of the parameters; any other
+    optimiser goes through `generic_product`. Vectors of parameters that had no gradient become
+    0: they did not move.
 
     Returns ⟨x, (∂u/∂g)ᵀ·x⟩.
     Raises RuntimeError if no step has been taken, or its gradients are gone.
     """
     inner = unwrap(optimizer)
-    buckets = fill_buckets(inner, params, vectors)
-    if params and not buckets:
+    if params and all(p.grad is None for p in params):
         raise RuntimeError("no gradient is left: take the meta gradient before zero_grad()")
     form = CLOSED_FORMS.get(type(inner))
-    if form is None:
-        raise NotImplementedError(f"no adaptation for {type(inner).__name__} yet")
     with torch.no_grad():
-        return sum(_apply(form, bucket, inner) for bucket in buckets)
+        if form is None:
+            return generic_product(inner, params, vectors)
+        return sum(_apply(form, bucket, inner) for bucket in fill_buckets(inner, params, vectors))
 
 
 def unwrap(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

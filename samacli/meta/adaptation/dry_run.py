@@ -1,0 +1,154 @@
+"""An optimiser's own step on copies, with autograd looking on."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+State = dict[str, Any]
+
+
+class OpaqueStepError(RuntimeError):
+    """The step leaves autograd's sight: it turns what depends on the gradient into numbers."""
+
+
+def dry_run(
+    optimizer: torch.optim.Optimizer,
+    params: Sequence[Tensor],
+    values: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    states: Sequence[State],
+    *,
+    differentiable: bool = True,
+) -> tuple[list[Tensor], list[State]]:
+    """Where the optimiser's next step would take the values, and the states it would leave.
+
+    params: which of the optimiser's parameters the values, gradients and states stand for; they
+    tell the parameter groups, and are not touched, nor is the optimiser. All of one length.
+    With `differentiable`, the results are functions of values, gradients and states for autograd,
+    whatever the optimiser does to prevent that: `no_grad`, `.data`, `.detach()`, `.item()`,
+    casts to half precision and writing over saved tensors are undone on the way.
+
+    Raises OpaqueStepError where that is not possible.
+    """
+    copies = [value.clone() for value in values]
+    double = _double(optimizer, params, copies, states, differentiable)
+    step = type(optimizer).step
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*grad attribute of a Tensor.*")
+        for copy, grad in zip(copies, grads, strict=True):
+            copy.grad = grad.clone()
+        if differentiable:
+            with torch.autograd.graph.allow_mutation_on_saved_tensors(), _Transparent():
+                step(double)
+        else:
+            with torch.no_grad():
+                step(double)
+        for copy in copies:
+            copy.grad = None
+    return copies, [dict(double.state[copy]) for copy in copies]
+
+
+def copied(state: Any) -> Any:
+    """A copy of nested containers with their tensors cloned, still in the same autograd graph."""
+    if isinstance(state, Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(copied(value) for value in state)
+    return state
+
+
+def _double(
+    optimizer: torch.optim.Optimizer,
+    params: Sequence[Tensor],
+    copies: Sequence[Tensor],
+    states: Sequence[State],
+    differentiable: bool,
+) -> torch.optim.Optimizer:
+    """An optimiser of the same class and settings that holds the copies."""
+    double = object.__new__(type(optimizer))
+    own = {"state", "param_groups", "defaults", "step"}  # schedulers replace `step` on instances
+    for name, value in vars(optimizer).items():
+        if name in own:
+            continue
+        hooks = name.startswith("_optimizer_")
+        double.__dict__[name] = OrderedDict() if hooks else copied(value)
+    switches = {"foreach": False, "fused": None, "differentiable": True} if differentiable else {}
+    stand_in = dict(zip(params, copies, strict=True))
+    double.defaults = {k: switches.get(k, v) for k, v in optimizer.defaults.items()}
+    double.param_groups = [
+        {k: switches.get(k, v) for k, v in group.items()}
+        | {"params": [stand_in[p] for p in group["params"] if p in stand_in]}
+        for group in optimizer.param_groups
+    ]
+    double.state = defaultdict(dict)
+    for copy, state in zip(copies, states, strict=True):
+        if state:
+            double.state[copy] = copied(state)
+    return double
+
+
+class _Transparent(TorchFunctionMode):
+    """Undoes what would hide an operation from autograd."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _SAME:
+            return args[0]
+        with torch.enable_grad():
+            if func in _ROUNDING:
+                return args[0].clone()
+            if func == torch.Tensor.data.__set__:  # type: ignore[attr-defined]
+                return args[0].copy_(args[1])
+            if func in _TO_NUMBER and args[0].requires_grad:
+                if func == torch.Tensor.item:
+                    return args[0].reshape(())
+                raise OpaqueStepError("the step makes a Python number of what the gradient changes")
+            if func in _ROOTS:
+                return _root(func, args[0])
+            scale = kwargs.get("alpha", kwargs.get("value"))
+            if isinstance(scale, Tensor):
+                return _scaled(func, args, kwargs, scale)
+            return func(*args, **kwargs)
+
+
+_SAME = {torch.Tensor.data.__get__, torch.Tensor.detach, torch.Tensor.detach_}  # type: ignore[attr-defined]
+_ROUNDING = {torch.Tensor.bfloat16, torch.Tensor.half}
+_TO_NUMBER = {
+    torch.Tensor.item,
+    torch.Tensor.__float__,
+    torch.Tensor.__int__,
+    torch.Tensor.tolist,
+    torch.Tensor.numpy,
+}
+_ROOTS = {torch.sqrt, torch.Tensor.sqrt, torch.Tensor.sqrt_}
+
+
+def _root(func: Callable[..., Any], x: Tensor) -> Tensor:
+    """√x with derivative 0 at 0: elements that never had a gradient would else give 0·∞."""
+    alive = x > 0
+    root = torch.where(alive, x, 1.0).sqrt() * alive
+    return x.copy_(root) if func == torch.Tensor.sqrt_ else root
+
+
+def _scaled(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], scale: Tensor
+) -> Any:
+    """`a.add(b, alpha=s)` and its like for a scale that came from a tensor by `.item()`."""
+    rest = {k: v for k, v in kwargs.items() if k not in ("alpha", "value")}
+    first, second, *more = args
+    return func(first, second * scale, *more, **rest)
