@@ -15,13 +15,18 @@ class LabelCorrector(nn.Module):
     p_i (classes,): the model's belief, a softmax of its present logits or of its moving
         average's; no gradient goes into it.
     τ: sharpens or softens the belief.
-    γ_i in (0, 1): how far to trust the belief, from the belief's entropy and from its probability
-        of the given label; at first about `gate`.
+    γ_i in (0, 1): how far to trust the belief, from the belief's entropy H (1 for an even one) and
+        from its probability of the given label:
+            γ = sigmoid(a + b·H + c·p_i[y]), at first a = 2, b = −4, c = −5,
+        so that a confident belief in another label is heard and an undecided one is not: γ is
+        0.02 before the model knows anything. An even start is not left by training: where the
+        belief agrees with the label there is nothing to learn from, and elsewhere the belief, being
+        the model's own, gives the base model no gradient.
 
-    num_classes: number of classes; gate: initial γ; trust: initial T[y, y].
+    num_classes: number of classes; trust: initial T[y, y].
     """
 
-    def __init__(self, num_classes: int, *, gate: float = 0.05, trust: float = 0.95) -> None:
+    def __init__(self, num_classes: int, *, trust: float = 0.95) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError("labels can be corrected among two classes or more")
@@ -29,8 +34,9 @@ class LabelCorrector(nn.Module):
         self.transition = nn.Parameter(torch.eye(num_classes) * torch.tensor(odds).log())
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.gate = nn.Linear(2, 1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, torch.tensor(gate / (1 - gate)).log().item())
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.tensor([[-4.0, -5.0]]))
+            self.gate.bias.fill_(2.0)
 
     def forward(self, label: Tensor, belief: Tensor) -> Tensor:
         """label (n,) of class numbers, belief (n, classes) of probabilities -> (n, classes).
