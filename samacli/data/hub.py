@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -68,25 +69,20 @@ def _sentence(error: Exception, name: str, config: str | None, offline: bool) ->
     if "Dataset scripts are no longer supported" in message:
         return (
             f"the hub dataset '{name}' needs its own loading script, which is never run here; "
-            "choose a copy of it in Parquet (often revision refs/convert/parquet)"
+            "choose a copy of it in Parquet (often data.revision=refs/convert/parquet)"
         )
-    if offline and config is None and "Config name is missing" not in message:
-        return (
-            f"the hub can't be reached and dataset '{name}' is not in the local cache; connect, "
-            "or set data.path to a local copy"
-        )
-    if "Config name is missing" in message or "BuilderConfig" in message:
+    if "Config name is missing" in message or re.search(r"BuilderConfig .* not found", message):
         known = _names_in(message)
+        fault = f"no configuration '{config}'" if config else "several configurations"
         return (
-            f"the hub dataset '{name}' has "
-            + (f"no configuration '{config}'" if config else "several configurations")
-            + f"; set data.config to one of: {', '.join(known[:12])}"
-            + (nearest(config, known) if config else "")
+            f"the hub dataset '{name}' has {fault}; set data.config to one of: "
+            f"{', '.join(known[:12])}{nearest(config or '', known)}"
         )
     if offline:
+        what = f"'{name}'" if config is None else f"'{name}' with configuration '{config}'"
         return (
-            f"the hub can't be reached and dataset '{name}' (configuration '{config}') is not in "
-            "the local cache; connect, or set data.path to a local copy"
+            f"there is no file or folder '{name}', the hub can't be reached, and the local cache "
+            f"has no dataset {what}; connect, or set data.path to a local copy"
         )
     first = message.splitlines()[0] if message else type(error).__name__
     return f"cannot load the hub dataset '{name}': {first}"

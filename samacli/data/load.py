@@ -18,7 +18,7 @@ from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
 from samacli.data.streams import stream_seed
-from samacli.data.table import quiet_datasets
+from samacli.data.table import quiet_datasets, utf8_or_refused
 from samacli.errors import SamaError
 from samacli.progress import Progress, Silent
 from samacli.recipe.schema import Data, Task
@@ -53,32 +53,31 @@ def load_split(
     name = getattr(config, role)
     if name is None:
         raise SamaError(f"data.{role} names no split; give a split's name or a file")
+    known = Classes(list(classes), declared=True)
     with quiet_datasets():
         table = make_opener(config)(name, f"data.{role}")
-        pool = clean_pool(
-            table,
-            role,
-            config.columns,
-            task,
-            Classes(list(classes), declared=True),
-            "the model",
-            progress or Silent(),
-        )
+        with utf8_or_refused(table):
+            pool = clean_pool(
+                table, role, config.columns, task, known, "the model", progress or Silent()
+            )
     return pool.clean_split(role, pool.positions)
 
 
 def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Splits:
     open_table = make_opener(config)
     train_table = open_table(train_name, "data.train")
-    train, notes = training_pool(train_table, config, task, progress)
+    with utf8_or_refused(train_table):
+        train, notes = training_pool(train_table, config, task, progress)
     pools = {train_name: train}
     for role in ("validation", "test", "meta"):
         name = getattr(config, role)
         if name is not None and name not in pools:
             table = open_table(name, f"data.{role}")
-            pools[name] = clean_pool(
-                table, role, train.columns, task, train.classes, "the training split", progress
-            )
+            known_to = "the training split"
+            with utf8_or_refused(table):
+                pools[name] = clean_pool(
+                    table, role, train.columns, task, train.classes, known_to, progress
+                )
 
     # Clean rows leave the training split before it is damaged.
     clean: dict[str, Split] = {}

@@ -169,7 +169,7 @@ class Cycle:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        if self._batches is not None and self.batch >= len(self.loader):
+        if self.batch >= len(self.loader):
             self.epoch, self.batch, self._batches = self.epoch + 1, 0, None
         if self._batches is None:
             sampler: Any = self.loader.batch_sampler

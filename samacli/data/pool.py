@@ -114,11 +114,7 @@ def training_pool(
     notes: list[str] = []
     truth = None
     if true_column is not None:
-        true_names = label_names(table, true_column, declared)
-        truth = class_ids(true_names, classes)
-        unknown = sum(name is not None for name in true_names[truth == NONE])
-        if unknown:
-            notes.append(f"{unknown:,} training rows have a true label that no given label names")
+        truth = _truth(label_names(table, true_column, declared), classes, notes)
     positions = _labelled(labels, table, columns, config.abstain, notes)
     content = np.zeros(len(labels), dtype=np.uint64)
     content[positions] = content_hashes(table, columns, task, positions, "training", progress)
@@ -143,8 +139,9 @@ def clean_pool(
     _check_not_empty(table, role)
     check_inputs(table, columns, task)
     column = columns.label
-    if columns.true_label is not None and columns.true_label in table.rows.column_names:
-        column = columns.true_label
+    true_column = columns.true_label or table.true_label
+    if true_column is not None and true_column in table.rows.column_names:
+        column = true_column
     check_column(table, column, "data.columns.label")
     names = label_names(table, column, classes.by_number)
     missing = np.flatnonzero([name is None for name in names])
@@ -186,6 +183,18 @@ def with_images(table: Table, columns: Columns, task: Task) -> Table:
 
 def _is_bytes_and_path(feature: object) -> bool:
     return isinstance(feature, dict) and {"bytes", "path"} <= set(feature)
+
+
+def _truth(names: np.ndarray, classes: list[str], notes: list[str]) -> np.ndarray | None:
+    """True labels as ids, −1 for a class that no given label names; None if no row has one."""
+    known = np.array([name is not None for name in names], dtype=bool)
+    if not known.any():
+        return None
+    truth = class_ids(names, classes)
+    outside = int((known & (truth == NONE)).sum())
+    if outside:
+        notes.append(f"{outside:,} training rows have a true label that no given label names")
+    return truth
 
 
 def _labelled(

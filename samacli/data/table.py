@@ -40,6 +40,15 @@ def check_column(table: Table, column: str, option: str) -> None:
     )
 
 
+@contextmanager
+def utf8_or_refused(table: Table) -> Iterator[None]:
+    """Arrow keeps bytes that are not UTF-8 without a word; they show when a text is looked at."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SamaError(f"{table.origin} is not UTF-8 text; convert it to UTF-8") from error
+
+
 def cache_root() -> Path:
     """Where converted files and tokens are cached: beside the datasets library's own cache."""
     return Path(datasets.config.HF_DATASETS_CACHE) / "samacli"

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from samacli.meta.derivatives import pushforward
-from samacli.meta.direction import direction
-from samacli.meta.preserve import preserved
+from samacli.meta.estimators import ESTIMATORS
 from samacli.meta.problem import Problem
-from samacli.meta.weighting import METHODS, negated_gradient
 
 
 def meta_gradient(
-    problem: Problem, base_batch: Any, meta_batch: Any, method: str = "sama"
+    problem: Problem, base_batch: Any, meta_batch: Any, method: str = "sama", **options: Any
 ) -> list[Tensor]:
-    """dL_meta/dλ ≈ −(∂²L_base/∂λ∂θ)·v, v = (∂u/∂g)ᵀ ∂L_meta/∂θ, at the present θ.
+    """dL_meta/dλ by the estimator of this name; "sama" is −(∂²L_base/∂λ∂θ)·(∂u/∂g)ᵀ ∂L_meta/∂θ.
 
     Call after `optimizer.step()` while `p.grad` still holds that step's gradient. Returns one
-    tensor for each of `meta.parameters()`. θ, the optimiser's state, `p.grad`, buffers and the
-    random state come out exactly as they went in.
+    tensor for each of `meta.parameters()`, at the present θ, learning rates included. θ (unless
+    nudged), the optimiser's state, `p.grad`, buffers and the random state come out exactly as
+    they went in.
+
+    method: "sama", "sama-na", "neumann", "cg", "unrolled" (`base_batch` is a list of batches then).
+    options: the estimator's own, see its docstring: `derivative` and `nudge` for the first two.
+
+    Raises ValueError for an unknown method, RuntimeError if no step has been taken.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    with preserved(problem.model, problem.meta) as rewind:
-        at = direction(problem, meta_batch, method)
-
-        def loss(model: nn.Module) -> Tensor:
-            rewind()
-            return problem.base_loss(model, problem.meta, base_batch)
-
-        with torch.enable_grad():
-            _, tangent = pushforward(loss, problem.model, at.params, at.v)
-            return negated_gradient(tangent, problem.meta)
+    if method not in ESTIMATORS:
+        raise ValueError(f"method must be one of {', '.join(ESTIMATORS)}, not {method!r}")
+    return ESTIMATORS[method](problem, base_batch, meta_batch, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -41,19 +41,45 @@ class Perturbation:
     def applied(self) -> Iterator[None]:
         """The parameters have the perturbed values, and take no part in autograd, inside."""
         homes = [p.data for p in self._params]
-        flags = [p.requires_grad for p in self._params]
-        # autocast keeps low-precision copies of parameters, which would now be out of date
-        torch.clear_autocast_cache()
         try:
-            for param, point in zip(self._params, self._point, strict=True):
-                param.requires_grad_(False)
-                param.data = point
-            yield
+            with frozen(self._params):
+                for param, point in zip(self._params, self._point, strict=True):
+                    param.data = point
+                yield
         finally:
-            for param, home, flag in zip(self._params, homes, flags, strict=True):
+            for param, home in zip(self._params, homes, strict=True):
                 param.data = home
-                param.requires_grad_(flag)
-            torch.clear_autocast_cache()
+
+    def recover(self) -> None:
+        """Make v's memory hold v again, up to the rounding of θ; the perturbation is over."""
+        with torch.no_grad():
+            torch._foreach_sub_(self._point, self._params)
+            torch._foreach_div_(self._point, self._epsilon)
+
+
+@contextmanager
+def frozen(params: Iterable[Tensor]) -> Iterator[None]:
+    """The parameters take no part in autograd inside."""
+    params = [p for p in params if p.requires_grad]
+    # autocast keeps low-precision copies of trained parameters, which might be out of date
+    torch.clear_autocast_cache()
+    try:
+        for param in params:
+            param.requires_grad_(False)
+        yield
+    finally:
+        for param in params:
+            param.requires_grad_(True)
+        torch.clear_autocast_cache()
+
+
+def nudge(params: Sequence[Tensor], v: Sequence[Tensor], length: float) -> None:
+    """θ ← θ − length·v/‖v‖, in place: a step of the given length that lowers the meta loss."""
+    size = norm(v)
+    if size == 0 or length == 0:
+        return
+    with torch.no_grad():
+        torch._foreach_add_(list(params), list(v), alpha=-length / size)
 
 
 def norm(tensors: Sequence[Tensor]) -> float:

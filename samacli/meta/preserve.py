@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+Rewind = Callable[[], None]
+
 
 @contextmanager
-def preserved(*modules: nn.Module) -> Iterator[Callable[[], None]]:
+def preserved(*modules: nn.Module) -> Iterator[Rewind]:
     """Restore the random state and the modules' buffers on exit, also after an error.
 
     Yields `rewind()`, which sets the random state back to that at entry: passes that start with

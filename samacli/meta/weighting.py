@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from samacli.meta.derivatives import central, one_sided, pushforward
+from samacli.meta.derivatives import central, gradient, one_sided, pushforward
+from samacli.meta.derivatives.contraction import Contraction, UnsupportedLayerError
 from samacli.meta.direction import Direction, direction
+from samacli.meta.perturb import frozen
+from samacli.meta.perturb import nudge as nudge_parameters
 from samacli.meta.preserve import preserved
 from samacli.meta.problem import WeightingProblem
 
 METHODS = ("sama", "sama-na")
-DERIVATIVES = ("central", "one-sided", "forward")
+DERIVATIVES = ("central", "one-sided", "forward", "contraction")
 
 
 def weighting_meta_gradient(
@@ -24,6 +29,7 @@ def weighting_meta_gradient(
     method: str = "sama",
     derivative: str = "central",
     outputs_at_theta: Tensor | None = None,
+    nudge: float = 0.0,
 ) -> list[Tensor]:
     """−(∂²L_base/∂λ∂θ)·v with L_base = J(λ, o(θ)), v = (∂u/∂g)ᵀ ∂L_meta/∂θ.
 
@@ -33,15 +39,21 @@ def weighting_meta_gradient(
     shape (n, ...). Features of the weights are evaluated at θ, as in the base step.
 
     method: "sama", or "sama-na" (without ∂u/∂g).
-    derivative: how ȯ is made: "central" (two forward passes without a graph), "one-sided" (one
-        more forward pass than the outputs at θ), "forward" (forward-mode AD, exact, one dual pass).
+    derivative: how ȯ is made:
+        "central": two forward passes without a graph;
+        "one-sided": one more forward pass than the outputs at θ;
+        "forward": forward-mode AD, exact, one dual pass;
+        "contraction": layer by layer in one backward pass, exact; sample weights only (labels
+            must not depend on λ), and layers as in `contraction.RULES`, else "central" with a
+            warning.
     outputs_at_theta: the outputs on `base_batch` at the present θ, if the caller has them. For
         "one-sided" they must also come from the same dropout masks, that is from a pass that
-        started at the present random state.
+        started at the present random state. Not used by "contraction".
+    nudge: if not 0, afterwards θ ← θ − nudge·v/‖v‖.
 
     Call after `optimizer.step()` and before `zero_grad()`. Returns one tensor for each of
-    `meta.parameters()`, zeros for those that are frozen or unused. θ, the optimiser's state,
-    `p.grad`, buffers and the random state come out exactly as they went in.
+    `meta.parameters()`, zeros for those that are frozen or unused. θ (unless nudged), the
+    optimiser's state, `p.grad`, buffers and the random state come out exactly as they went in.
 
     Raises ValueError for an unknown method or derivative, RuntimeError if no step has been taken.
     """
@@ -56,49 +68,103 @@ def weighting_meta_gradient(
             rewind()
             return problem.outputs(model, base_batch)
 
-        with torch.no_grad():
-            value, tangent = _outputs(outputs, problem.model, at, derivative, outputs_at_theta)
+        value, tangent = _outputs_along(
+            problem, base_batch, outputs, at, derivative, outputs_at_theta, keep=nudge != 0
+        )
         rewind()
-        return mixed_derivative(problem, base_batch, value, tangent)
+        grads = mixed_derivative(problem, base_batch, value, tangent)
+        nudge_parameters(at.params, at.v, nudge)
+        return grads
 
 
-def _outputs(
-    outputs: Any, model: nn.Module, at: Direction, derivative: str, known: Tensor | None
+def _outputs_along(
+    problem: WeightingProblem,
+    base_batch: Any,
+    outputs: Callable[[nn.Module], Tensor],
+    at: Direction,
+    derivative: str,
+    known: Tensor | None,
+    keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """o and ȯ by the form of derivative asked for."""
-    if derivative == "forward":
-        value, tangent = pushforward(outputs, model, at.params, at.v)
-    elif derivative == "one-sided":
-        here = None if known is None else [known.detach()]
-        (value,), (tangent,) = one_sided(lambda: [outputs(model)], at, here)
-    else:
-        (value,), (tangent,) = central(lambda: [outputs(model)], at)
+    model = problem.model
+    if derivative == "contraction":
+        try:
+            return _contracted(problem, base_batch, outputs, at)
+        except UnsupportedLayerError as reason:
+            warnings.warn(f"no contraction: {reason}; taking central differences", stacklevel=4)
+    with torch.no_grad():
+        if derivative == "forward":
+            value, tangent = pushforward(outputs, model, at.params, at.v)
+        elif derivative == "one-sided":
+            here = None if known is None else [known.detach()]
+            (value,), (tangent,) = one_sided(lambda: [outputs(model)], at, here, keep=keep)
+        else:
+            (value,), (tangent,) = central(lambda: [outputs(model)], at, keep=keep)
     return value if known is None else known.detach(), tangent
+
+
+def _contracted(
+    problem: WeightingProblem,
+    base_batch: Any,
+    outputs: Callable[[nn.Module], Tensor],
+    at: Direction,
+) -> tuple[Tensor, Tensor]:
+    """o, and the part of ȯ along d = ∂J/∂o, which is all of it that weights depend on.
+
+    The contraction gives c_i = ⟨d_i, ȯ_i⟩. With d_i = w_i(λ)·e_i only that number matters, and
+    ȯ_i may be taken to be c_i·d_i/‖d_i‖².
+    """
+    record = Contraction(problem.model, at.params, at.v)
+    with frozen(problem.model.parameters()), torch.enable_grad():
+        with record.listening():
+            value = outputs(problem.model)
+        record.check_complete()
+        d = _cotangent(problem, base_batch, value)
+        if d.dim() > 1 and not _only_scaled(d, problem.meta):
+            raise ValueError("contraction is for sample weights; with corrected labels use another")
+        d = d.detach()
+        value.backward(d.to(value.dtype))
+    assert record.per_sample is not None
+    shares = record.per_sample.reshape(-1, *[1] * (d.dim() - 1)).to(d.dtype)
+    squares = d.square().flatten(1).sum(1).reshape(shares.shape) if d.dim() > 1 else d.square()
+    return value.detach(), torch.where(squares > 0, shares * d / squares, 0.0)
+
+
+def _only_scaled(d: Tensor, meta: nn.Module) -> bool:
+    """Whether λ changes the lengths of the rows of d (n, ...) alone, tried in one direction."""
+    active = [p for p in meta.parameters() if p.requires_grad]
+    probe = torch.zeros_like(d).requires_grad_()
+    first = torch.autograd.grad(
+        d, active, probe, create_graph=True, retain_graph=True, allow_unused=True
+    )
+    pairs = [(g, torch.ones_like(g)) for g in first if g is not None]
+    if not pairs:
+        return True
+    (change,) = torch.autograd.grad([g for g, _ in pairs], probe, [o for _, o in pairs])
+    rows, along = change.flatten(1), torch.nn.functional.normalize(d.detach().flatten(1), dim=1)
+    across = rows - (rows * along).sum(1, keepdim=True) * along
+    return bool(across.norm() <= 1e-3 * rows.norm())
 
 
 def mixed_derivative(
     problem: WeightingProblem, base_batch: Any, outputs: Tensor, tangent: Tensor
 ) -> list[Tensor]:
-    """−∇_λ ⟨∇_o J(λ, o), ȯ⟩ for outputs o and tangent ȯ of one shape.
+    """−∇_λ ⟨∇_o J(λ, o), ȯ⟩ for outputs o and tangent ȯ of one shape."""
+    with torch.enable_grad():
+        cotangent = _cotangent(problem, base_batch, outputs)
+        inner = (cotangent * tangent.detach().to(cotangent.dtype)).sum()
+        return [-g for g in gradient(inner, problem.meta)]
 
-    J is evaluated in full precision: it costs next to nothing, and its second derivative is
-    all there is of the signal.
+
+def _cotangent(problem: WeightingProblem, base_batch: Any, outputs: Tensor) -> Tensor:
+    """∂J/∂o as a function of λ.
+
+    In full precision: J costs next to nothing, and its second derivative is all of the signal.
     """
     dtype = torch.promote_types(outputs.dtype, torch.float32)
-    device = outputs.device.type
-    with torch.enable_grad(), torch.autocast(device, enabled=False):
+    with torch.autocast(outputs.device.type, enabled=False):
         o = outputs.detach().to(dtype).requires_grad_()
         loss = problem.objective(problem.meta, o, base_batch)
         (cotangent,) = torch.autograd.grad(loss, o, create_graph=True)
-        return negated_gradient((cotangent * tangent.detach().to(dtype)).sum(), problem.meta)
-
-
-def negated_gradient(value: Tensor, meta: nn.Module) -> list[Tensor]:
-    """−∂value/∂λ, one tensor for each of `meta.parameters()`, zeros where it does not depend."""
-    params = list(meta.parameters())
-    active = [p for p in params if p.requires_grad]
-    if not active or not value.requires_grad:
-        return [torch.zeros_like(p) for p in params]
-    found = torch.autograd.grad(value, active, allow_unused=True)
-    grads = dict(zip(active, found, strict=True))
-    return [torch.zeros_like(p) if (g := grads.get(p)) is None else -g for p in params]
+    return cotangent

@@ -1,5 +1,12 @@
 """Recipes: what a run is told, typed and validated."""
 
+from samacli.recipe.load import (
+    built_in_recipes,
+    dump_recipe,
+    load_recipe,
+    recipe_path,
+    resolve_paths,
+)
 from samacli.recipe.schema import (
     Columns,
     Data,
@@ -26,4 +33,9 @@ __all__ = [
     "Reweight",
     "Task",
     "Training",
+    "built_in_recipes",
+    "dump_recipe",
+    "load_recipe",
+    "recipe_path",
+    "resolve_paths",
 ]

@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["text-classification", "image-classification"]
 Source = Literal[
-    "auto", "hub", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "imagefolder", "wrench", "demo"
+    "auto",
+    "hub",
+    "csv",
+    "tsv",
+    "json",
+    "jsonl",
+    "parquet",
+    "arrow",
+    "imagefolder",
+    "wrench",
+    "demo",
 ]
 Feature = Literal["loss", "label", "uncertainty", "entropy", "margin", "prediction"]
 ReweightBaseline = Literal["noisy", "clean", "mixed", "sama-na"]
@@ -64,7 +74,9 @@ class Noise(Section):
     @model_validator(mode="after")
     def _rate_and_kind_agree(self) -> Noise:
         if self.kind == "none" and self.rate > 0:
-            raise ValueError("rate is above 0 but kind is 'none'; choose symmetric or class-conditional")
+            raise ValueError(
+                "rate is above 0 but kind is 'none'; choose symmetric or class-conditional"
+            )
         if self.kind != "class-conditional" and self.transition is not None:
             raise ValueError("transition needs kind: class-conditional")
         return self
@@ -75,7 +87,8 @@ class Data(Section):
 
     source: Source = Field("auto", description="kind of source; auto finds it out from the path")
     path: str | None = Field(
-        None, description="hub name, directory, file, or (source: demo) bbc-news, digits, fashion-mnist"
+        None,
+        description="hub name, directory, file, or (source: demo) bbc-news, digits, fashion-mnist",
     )
     config: str | None = Field(None, description="hub: configuration of the dataset")
     revision: str | None = Field(None, description="hub: commit, tag or branch")
@@ -93,11 +106,13 @@ class Data(Section):
     )
     meta_per_class: int | None = Field(None, ge=1, description="rows a class in the meta split")
     test_fraction: float | None = Field(None, gt=0, lt=1, description="with test: train")
-    max_train_rows: int | None = Field(None, ge=1, description="seeded subset of the training split")
+    max_train_rows: int | None = Field(
+        None, ge=1, description="seeded subset of the training split"
+    )
     columns: Columns = Columns()
     abstain: Literal["drop", "keep"] = Field(
-        "drop", description="rows without a given label (abstentions): drop them, or keep them "
-        "at weight 0"
+        "drop",
+        description="rows without a given label (abstentions): drop them, or keep them at weight 0",
     )
     noise: Noise = Noise()
     max_length: int = Field(128, ge=4, le=8192, description="text: tokens an example, at most")
@@ -112,14 +127,20 @@ class Data(Section):
     memory_limit_mb: int = Field(
         2048, ge=0, description="image: held as uint8 up to this size, decoded lazily beyond"
     )
-    seed: int = Field(0, ge=0, description="seed of splits, subsets and noise, the same for all runs")
+    seed: int = Field(
+        0, ge=0, description="seed of splits, subsets and noise, the same for all runs"
+    )
 
     @model_validator(mode="after")
     def _carved_splits_have_a_size(self) -> Data:
         if self.meta is not None and self.meta == self.train and self.meta_per_class is None:
-            raise ValueError("meta is taken out of the training split, so meta_per_class must say how much")
+            raise ValueError(
+                "meta is taken out of the training split, so meta_per_class must say how much"
+            )
         if self.test is not None and self.test == self.train and self.test_fraction is None:
-            raise ValueError("test is taken out of the training split, so test_fraction must say how much")
+            raise ValueError(
+                "test is taken out of the training split, so test_fraction must say how much"
+            )
         return self
 
 
@@ -129,7 +150,8 @@ class Model(Section):
     name: str = Field(
         "minilm",
         description="hub name or path of a model; 'minilm' (packaged, extra demo), "
-        "'resnet18-cifar' or 'convnet-small' (from scratch)",
+        "'resnet18-cifar', 'resnet14-small' or "
+        "'resnet8-small' (images, from scratch)",
     )
     revision: str | None = None
     from_config: bool = Field(False, description="random initial weights from the model's config")
@@ -152,7 +174,9 @@ class Training(Section):
     """One training run of the base model; the same for our method and every baseline."""
 
     steps: int | None = Field(None, ge=1, description="optimiser steps; wins over epochs")
-    epochs: float = Field(3.0, gt=0, description="passes over the training split, if steps is not set")
+    epochs: float = Field(
+        3.0, gt=0, description="passes over the training split, if steps is not set"
+    )
     batch_size: int = Field(32, ge=1)
     eval_batch_size: int = Field(64, ge=1)
     accumulation: int = Field(1, ge=1, description="batches summed into one optimiser step")
@@ -164,7 +188,10 @@ class Training(Section):
         "auto", description="auto: bf16 autocast where the device computes in it, else fp32"
     )
     ema_decay: float = Field(
-        0.99, ge=0, lt=1, description="decay a step of the averaged model (uncertainty, predictions)"
+        0.99,
+        ge=0,
+        lt=1,
+        description="decay a step of the averaged model (uncertainty, predictions)",
     )
     augment: list[Literal["crop", "flip"]] = Field([], description="image: random crop, mirror")
 
@@ -179,15 +206,20 @@ class Meta(Section):
     weight_decay: float = Field(0.0, ge=0)
     hidden: int = Field(64, ge=1, description="width of the meta-weight-net")
     warmup: float = Field(
-        0.1, ge=0, lt=1, description="fraction of the steps before the first meta step: until the "
-        "base model has learnt something, its losses say nothing"
+        0.1,
+        ge=0,
+        lt=1,
+        description="fraction of the steps before the first meta step: until the "
+        "base model has learnt something, its losses say nothing",
     )
     derivative: Literal["auto", "central", "one-sided", "forward"] = Field(
         "auto", description="how the directional derivative of each example is taken"
     )
     average_from: float = Field(
-        0.5, ge=0, lt=1, description="an example's weight is its mean over the steps after this "
-        "fraction of the run"
+        0.5,
+        ge=0,
+        lt=1,
+        description="an example's weight is its mean over the steps after this fraction of the run",
     )
 
 

@@ -116,19 +116,22 @@ def reference_meta_gradient(
     inner = sum((g * x).sum() for g, x in zip(grads, v, strict=True) if g is not None)
     torch.set_rng_state(state)
     meta_params = list(problem.meta.parameters())
-    found = torch.autograd.grad(inner, meta_params, allow_unused=True)
-    return [
-        torch.zeros_like(p) if g is None else -g for p, g in zip(meta_params, found, strict=True)
-    ]
+    active = [p for p in meta_params if p.requires_grad]
+    found = dict(zip(active, torch.autograd.grad(inner, active, allow_unused=True), strict=True))
+    return [torch.zeros_like(p) if (g := found.get(p)) is None else -g for p in meta_params]
 
 
 def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:
     """‖found − expected‖ / ‖expected‖ over all tensors as one vector."""
-    a, b = nn.utils.parameters_to_vector(found), nn.utils.parameters_to_vector(expected)
+    a, b = _vector(found), _vector(expected)
     return float((a - b).norm() / b.norm())
 
 
 def cosine(found: list[Tensor], expected: list[Tensor]) -> float:
     """Cosine of the angle between two lists of tensors as vectors."""
-    a, b = nn.utils.parameters_to_vector(found), nn.utils.parameters_to_vector(expected)
+    a, b = _vector(found), _vector(expected)
     return float(nn.functional.cosine_similarity(a, b, dim=0))
+
+
+def _vector(tensors: list[Tensor]) -> Tensor:
+    return nn.utils.parameters_to_vector([t.detach() for t in tensors])

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from samacli.meta.functional import overwriting_allowed
+
 State = dict[str, Any]
 
 
@@ -45,7 +47,7 @@ def dry_run(
         for copy, grad in zip(copies, grads, strict=True):
             copy.grad = grad.clone()
         if differentiable:
-            with torch.autograd.graph.allow_mutation_on_saved_tensors(), _Transparent():
+            with overwriting_allowed(), _Transparent():
                 step(double)
         else:
             with torch.no_grad():
@@ -81,7 +83,7 @@ def _double(
             continue
         hooks = name.startswith("_optimizer_")
         double.__dict__[name] = OrderedDict() if hooks else copied(value)
-    switches = {"foreach": False, "fused": None, "differentiable": True} if differentiable else {}
+    switches = {"foreach": False, "fused": False} if differentiable else {}
     stand_in = dict(zip(params, copies, strict=True))
     double.defaults = {k: switches.get(k, v) for k, v in optimizer.defaults.items()}
     double.param_groups = [
@@ -94,6 +96,42 @@ def _double(
         if state:
             double.state[copy] = copied(state)
     return double
+
+
+class _Number(float):
+    """A number read from a tensor, that remembers the tensor through arithmetic.
+
+    Works in `alpha=` and `max(1.0, n)` as a float does, and becomes the tensor again where it
+    meets tensors. (Functions of `math` see the float alone.)
+    """
+
+    tensor: Tensor
+
+    def __new__(cls, tensor: Tensor) -> _Number:
+        number = super().__new__(cls, torch.Tensor.item(tensor.detach()))
+        number.tensor = tensor.reshape(())
+        return number
+
+    def __neg__(self) -> _Number:
+        return _Number(-self.tensor)
+
+    def __abs__(self) -> _Number:
+        return _Number(self.tensor.abs())
+
+
+def _operator(name: str) -> Callable[[_Number, Any], Any]:
+    def apply(self: _Number, other: Any) -> Any:
+        if isinstance(other, Tensor):
+            return NotImplemented
+        other = other.tensor if isinstance(other, _Number) else other
+        return _Number(getattr(self.tensor, name)(other))
+
+    return apply
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(_Number, f"__{_name}__", _operator(f"__{_name}__"))
+    setattr(_Number, f"__r{_name}__", _operator(f"__r{_name}__"))
 
 
 class _Transparent(TorchFunctionMode):
@@ -116,14 +154,18 @@ class _Transparent(TorchFunctionMode):
                 return args[0].copy_(args[1])
             if func in _TO_NUMBER and args[0].requires_grad:
                 if func == torch.Tensor.item:
-                    return args[0].reshape(())
-                raise OpaqueStepError("the step makes a Python number of what the gradient changes")
+                    return _Number(args[0])
+                raise OpaqueStepError("it makes a Python number of what the gradient changes")
             if func in _ROOTS:
                 return _root(func, args[0])
+            args = tuple(a.tensor if isinstance(a, _Number) else a for a in args)
             scale = kwargs.get("alpha", kwargs.get("value"))
-            if isinstance(scale, Tensor):
-                return _scaled(func, args, kwargs, scale)
-            return func(*args, **kwargs)
+            if isinstance(scale, _Number):
+                return _scaled(func, args, kwargs, scale.tensor)
+            kwargs = {k: v.tensor if isinstance(v, _Number) else v for k, v in kwargs.items()}
+            out = kwargs.pop("out", None)  # which autograd does not take
+            result = func(*args, **kwargs)
+            return out.copy_(result) if isinstance(out, Tensor) else result
 
 
 _SAME = {torch.Tensor.data.__get__, torch.Tensor.detach, torch.Tensor.detach_}  # type: ignore[attr-defined]
@@ -148,7 +190,7 @@ def _root(func: Callable[..., Any], x: Tensor) -> Tensor:
 def _scaled(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], scale: Tensor
 ) -> Any:
-    """`a.add(b, alpha=s)` and its like for a scale that came from a tensor by `.item()`."""
+    """`a.add(b, alpha=s)` and its like for a scale that depends on the gradient."""
     rest = {k: v for k, v in kwargs.items() if k not in ("alpha", "value")}
     first, second, *more = args
     return func(first, second * scale, *more, **rest)

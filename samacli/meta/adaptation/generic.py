@@ -39,10 +39,10 @@ def generic_product(
     x = [wanted.get(p, torch.zeros(())).expand_as(p) for p in members]
     try:
         product = _by_autograd(optimizer, members, x)
-    except (OpaqueStepError, RuntimeError) as reason:
+    except (OpaqueStepError, RuntimeError, TypeError, ValueError, AttributeError) as reason:
         warnings.warn(
-            f"{type(optimizer).__name__} can't be differentiated ({reason}); its adaptation is "
-            "taken from differences of dry runs",
+            f"{type(optimizer).__name__} can't be differentiated ({reason}): its adaptation "
+            "is taken from differences of dry runs",
             stacklevel=2,
         )
         product = _by_difference(optimizer, members, x)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-
-class _Call(nn.Module):
-    """Wraps a function of a model as a module, so that `functional_call` can run it."""
-
-    def __init__(self, model: nn.Module, function: Callable[[nn.Module], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self._function = function
-
-    def forward(self) -> Tensor:
-        return self._function(self.model)
+from samacli.meta.functional import call_with
 
 
 def pushforward(
@@ -38,14 +27,7 @@ def pushforward(
     Raises ValueError if a parameter is not the model's, NotImplementedError (from torch) if an
     operation has no forward derivative.
     """
-    names = {id(p): name for name, p in model.named_parameters()}
-    if any(id(p) not in names for p in params):
-        raise ValueError("forward mode needs every trained parameter to be one of the model's")
-    call = _Call(model, function)
     with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-        duals: dict[str, Any] = {
-            f"model.{names[id(p)]}": forward_ad.make_dual(p.detach(), x)
-            for p, x in zip(params, v, strict=True)
-        }
-        value, tangent = forward_ad.unpack_dual(torch.func.functional_call(call, duals, ()))
+        duals = [forward_ad.make_dual(p.detach(), x) for p, x in zip(params, v, strict=True)]
+        value, tangent = forward_ad.unpack_dual(call_with(function, model, params, duals))
         return value, torch.zeros_like(value) if tangent is None else tangent

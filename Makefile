@@ -1,0 +1,44 @@
+# One environment, the demo, the tests, and every recipe by name. `make help` lists it all.
+PYTHON ?= python3
+VENV ?= .venv
+SAMA := $(VENV)/bin/sama
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help demo test lint clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
+		awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
+	@echo
+	@echo "recipes: $(basename $(notdir $(wildcard recipes/*.yaml)))"
+	@echo "ARGS hands options on: make reweight-trec ARGS='data.path=../shared/data/trec --seed 3'"
+
+# torch first: any looser range would fetch another build of several GB.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	touch $@
+
+demo: $(INSTALLED) ## reweight noisy text and prune noisy images, on real data
+	$(SAMA) reweight demo-text --output runs/demo-text --overwrite
+	$(SAMA) prune demo-vision --output runs/demo-vision --overwrite
+
+test: $(INSTALLED) ## run every test
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
+	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)
+
+prune-%: $(INSTALLED) ## sama prune with the recipe of that name
+	$(SAMA) prune $* --output runs/prune-$* $(ARGS)
+
+clean: ## remove the environment and the caches, not the runs
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,122 @@
+"""What a person sees while a command runs: bars on a terminal, plain lines elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as RichTask
+from rich.text import Text
+
+from samacli.progress import Task
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+_PLAIN_LINE_SECONDS = 10.0
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: RichTask) -> Text:
+        return Text(f"{task.speed:,.1f}/s" if task.speed else "", style="dim")
+
+
+class _Bar:
+    def __init__(self, bars: Progress, description: str, total: int) -> None:
+        self.bars = bars
+        self.id = bars.add_task(escape(description), total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        self.bars.advance(self.id, steps)
+
+
+class _Lines:
+    """A line every ten seconds and one at the end, for logs and pipes."""
+
+    def __init__(self, description: str, total: int) -> None:
+        self.description, self.total, self.done = description, total, 0
+        self.started = self.said = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        if time.monotonic() - self.said >= _PLAIN_LINE_SECONDS:
+            self.said = time.monotonic()
+            self._say()
+
+    def finish(self) -> None:
+        if self.said > self.started and self.done:
+            self._say()
+
+    def _say(self) -> None:
+        elapsed = time.monotonic() - self.started
+        rate = self.done / max(elapsed, 1e-9)
+        left = (self.total - self.done) / max(rate, 1e-9)
+        stderr.print(
+            f"{self.description}: {self.done:,}/{self.total:,}, {rate:,.1f}/s, {left:,.0f} s left",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class ConsoleProgress:
+    """`samacli.progress.Progress` on the terminal."""
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int) -> Iterator[Task]:
+        """A bar with rate and time left; it goes when it is done."""
+        if not stderr.is_terminal:
+            lines = _Lines(description, total)
+            yield lines
+            lines.finish()
+            return
+        bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+        )
+        with bars:
+            yield _Bar(bars, description, total)
+
+    def note(self, message: str) -> None:
+        stderr.print(message, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        stderr.print(
+            f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+class QuietProgress(ConsoleProgress):
+    """Warnings alone."""
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int) -> Iterator[Task]:
+        yield _Nothing()
+
+    def note(self, message: str) -> None:
+        pass
+
+
+class _Nothing:
+    def advance(self, steps: int = 1) -> None:
+        pass

@@ -1,0 +1,51 @@
+"""`sama evaluate`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samacli.cli import options
+from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+
+
+def evaluate(
+    context: typer.Context,
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL_DIR", help="A saved classifier, or a run that holds one."),
+    ],
+    data: Annotated[str, typer.Option("--data", help="File or directory with labelled examples.")],
+    text_column: options.TextColumn = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,
+) -> None:
+    """Accuracy, macro-F1 and a table by class of a saved model on labelled data.
+
+    Example:
+
+        sama evaluate runs/demo/model --data test.csv --text-column text --label-column label
+    """
+    from samacli.cli.tables import classes_table
+    from samacli.workflows.evaluate import evaluate as run
+
+    settings = options.settings(context)
+    result = run(
+        model,
+        data,
+        text_column=text_column,
+        image_column=image_column,
+        label_column=label_column,
+        batch_size=batch_size,
+        device=settings.device.value,
+        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+    )
+    stdout.print(classes_table(result))
+    stdout.print(
+        f"accuracy {result.accuracy:.4f}, macro-F1 {result.macro_f1:.4f}",
+        highlight=False,
+        soft_wrap=True,
+    )

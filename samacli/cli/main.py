@@ -1,0 +1,121 @@
+"""The `sama` command: global options, and every failure as one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import samacli
+from samacli.cli import evaluate, prune, recipes, reweight, train
+from samacli.cli.console import stderr, stdout
+from samacli.cli.options import DeviceChoice, Globals
+from samacli.errors import SamaError
+
+USER_ERROR = 2
+INTERNAL_ERROR = 1
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Make training data better: learn by scalable meta learning (SAMA) how much each "
+    "training example should count, then reweight the data or prune it.",
+)
+app.command(no_args_is_help=False)(reweight.reweight)
+app.command(no_args_is_help=False)(prune.prune)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.add_typer(recipes.app, name="recipes")
+
+
+def _version(value: bool) -> None:
+    if value:
+        stdout.print(f"samacli {samacli.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of failures.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the first run (seed).")
+    ] = None,
+    device: Annotated[
+        DeviceChoice, typer.Option("--device", help="Where to compute.")
+    ] = DeviceChoice.auto,
+) -> None:
+    context.obj = Globals(debug=debug, quiet=quiet, seed=seed, device=device)
+    if not debug:
+        _silence_libraries()
+
+
+def _silence_libraries() -> None:
+    """The libraries' own warnings are about their insides, not about the user's data."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("transformers", "huggingface_hub", "datasets", "accelerate", "torch", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `sama`; exits with 0, 2 (the user can mend it), 1 (a bug) or 130 (interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = _global_options_first(arguments)
+    debug = "--debug" in arguments
+    try:
+        app(args=arguments, prog_name="sama", standalone_mode=True)
+    except SamaError as error:
+        if debug:
+            traceback.print_exc()
+        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        stderr.print("interrupted; nothing was written")
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        message = " ".join(str(error).split()) or "no message"
+        stderr.print(
+            f"error: {type(error).__name__}: {message} "
+            "(this is a bug in samacli or a library; --debug shows where)",
+            style="red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(INTERNAL_ERROR)
+
+
+_FLAGS = ("--debug", "--quiet")
+_VALUED = ("--seed", "--device")
+
+
+def _global_options_first(arguments: list[str]) -> list[str]:
+    """Global options may stand anywhere: `sama reweight --seed 3` is what people type."""
+    front: list[str] = []
+    rest: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif argument in _FLAGS or argument.startswith(tuple(f"{name}=" for name in _VALUED)):
+            front.append(argument)
+        elif argument in _VALUED:
+            front += [argument, *[value for value in [next(remaining, None)] if value is not None]]
+        else:
+            rest.append(argument)
+    return front + rest

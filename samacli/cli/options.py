@@ -1,0 +1,151 @@
+"""Options that several commands share, each said once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from samacli.errors import SamaError
+
+DATA = "Data (instead of a recipe, or to override it)"
+MODEL = "Model and training"
+
+
+class DeviceChoice(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+@dataclass
+class Globals:
+    """What stands before the command: `sama --quiet --seed 3 reweight`."""
+
+    debug: bool = False
+    quiet: bool = False
+    seed: int | None = None
+    device: DeviceChoice = DeviceChoice.auto
+
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Directory for the results.", show_default=False)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a finished run in the output directory.")
+]
+RecipeAndOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE …]",
+        help="A built-in recipe's name or a YAML file, then values that replace its own "
+        "(dotted keys, such as training.epochs=2).",
+        show_default=False,
+    ),
+]
+Train = Annotated[
+    str | None,
+    typer.Option("--train", help="Training file or split (data.train).", rich_help_panel=DATA),
+]
+MetaSet = Annotated[
+    str | None,
+    typer.Option(
+        "--meta",
+        help="Small clean file or split that the weights are learnt from (data.meta).",
+        rich_help_panel=DATA,
+    ),
+]
+Test = Annotated[
+    str | None,
+    typer.Option(
+        "--test", help="Test file or split, to measure with (data.test).", rich_help_panel=DATA
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option("--text-column", help="Column with the text.", rich_help_panel=DATA),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-column", help="Column with the image.", rich_help_panel=DATA),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-column", help="Column with the given label.", rich_help_panel=DATA),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Hub name or path of the model (model.name).", rich_help_panel=MODEL
+    ),
+]
+Baselines = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        help="What is run beside sama: none, all, or names with commas.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+
+def split_arguments(arguments: list[str] | None) -> tuple[str | None, list[str]]:
+    """(recipe or None, KEY=VALUE overrides) from a command's arguments.
+
+    Raises:
+        SamaError: more than one recipe.
+    """
+    names = [a for a in arguments or [] if "=" not in a]
+    if len(names) > 1:
+        raise SamaError(
+            f"'{names[1]}' is neither the recipe (that is '{names[0]}') nor KEY=VALUE; "
+            "run one recipe at a time"
+        )
+    return (names[0] if names else None), [a for a in arguments or [] if "=" in a]
+
+
+def data_values(
+    *,
+    train: str | None = None,
+    meta: str | None = None,
+    test: str | None = None,
+    text_column: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    model: str | None = None,
+) -> dict[str, Any]:
+    """Recipe values for the options that were given."""
+    values: dict[str, Any] = {
+        "data.train": train,
+        "data.meta": meta,
+        "data.test": test,
+        "data.columns.text": text_column,
+        "data.columns.image": image_column,
+        "data.columns.label": label_column,
+        "model.name": model,
+    }
+    if image_column is not None:
+        values["task"] = "image-classification"
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def baseline_names(given: str | None, known: list[str]) -> list[str] | None:
+    """`--baselines` as a list; None if it was not given. The recipe's validation checks names."""
+    if given is None:
+        return None
+    if given == "none":
+        return []
+    if given == "all":
+        return known
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def settings(context: typer.Context) -> Globals:
+    """The global options of this call."""
+    found = context.find_object(Globals)
+    assert found is not None
+    return found

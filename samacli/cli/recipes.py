@@ -1,0 +1,62 @@
+"""`sama recipes ls | show | cp`"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from samacli.cli.console import stdout
+from samacli.errors import SamaError
+from samacli.recipe import built_in_recipes, load_recipe, recipe_path
+
+app = typer.Typer(no_args_is_help=True, help="List, show and copy the built-in recipes.")
+Name = Annotated[str, typer.Argument(help="A built-in recipe's name.")]
+
+
+@app.command()
+def ls() -> None:
+    """List the built-in recipes.
+
+    Example: sama recipes ls
+    """
+    table = Table()
+    for heading in ("recipe", "task", "what it is"):
+        table.add_column(heading)
+    for name in built_in_recipes():
+        recipe = load_recipe(name)
+        table.add_row(name, recipe.task, recipe.description)
+    stdout.print(table)
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Print a recipe.
+
+    Example: sama recipes show demo-text
+    """
+    typer.echo(recipe_path(name).read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def cp(
+    name: Name, path: Annotated[Path, typer.Argument(help="The new file, or a directory.")]
+) -> None:
+    """Copy a recipe to edit; `sama reweight PATH` runs it.
+
+    Example: sama recipes cp demo-text mine.yaml
+    """
+    target = path / f"{name}.yaml" if path.is_dir() else path
+    text = recipe_path(name).read_text(encoding="utf-8")
+    try:
+        # Mode x: an existing recipe, perhaps edited for hours, is never overwritten.
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SamaError(f"'{target}' exists; name another file, or remove it first") from None
+    except OSError as error:
+        raise SamaError(f"cannot write '{target}': {os.strerror(error.errno or 0)}") from error
+    stdout.print(f"{target} written; run it with: sama reweight {target}", highlight=False)

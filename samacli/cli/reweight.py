@@ -1,0 +1,93 @@
+"""`sama reweight`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from samacli.cli import options
+from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.recipe import load_recipe
+from samacli.recipe.schema import ReweightBaseline
+
+DEFAULT = "demo-text"
+
+
+def reweight(
+    context: typer.Context,
+    recipe: options.RecipeAndOverrides = None,
+    train: options.Train = None,
+    meta: options.MetaSet = None,
+    test: options.Test = None,
+    text_column: options.TextColumn = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    model: options.ModelName = None,
+    correction: Annotated[
+        bool | None,
+        typer.Option(
+            "--correct/--no-correct",
+            help="Also learn a soft label for each example (reweight.correction).",
+            show_default=False,
+        ),
+    ] = None,
+    baselines: options.Baselines = None,
+    output: options.Output = Path("runs/reweight"),
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Learn how much each training example should count, from a small clean set.
+
+    Without a recipe and without --train, runs the built-in demo (demo-text).
+
+    Examples:
+
+        sama reweight demo-text --output runs/demo
+
+        sama reweight --train noisy.csv --meta clean.csv --test test.csv
+        --model bert-base-uncased --text-column text --label-column label --output runs/mine
+
+        sama reweight trec data.path=../shared/data/trec training.epochs=2 -o runs/trec
+    """
+    from samacli.cli.tables import methods_table, noise_sentence
+    from samacli.workflows.reweight import reweight as run
+
+    settings = options.settings(context)
+    name, overrides = options.split_arguments(recipe)
+    values = options.data_values(
+        train=train,
+        meta=meta,
+        test=test,
+        text_column=text_column,
+        image_column=image_column,
+        label_column=label_column,
+        model=model,
+    )
+    if settings.seed is not None:
+        values["seed"] = settings.seed
+    if correction is not None:
+        values["reweight.correction"] = correction
+    chosen = options.baseline_names(baselines, list(get_args(ReweightBaseline)))
+    if chosen is not None:
+        values["reweight.baselines"] = chosen
+    if name is None and train is None and not any(o.startswith("data.") for o in overrides):
+        name = DEFAULT
+    result = run(
+        load_recipe(name, overrides, values),
+        output,
+        overwrite=overwrite,
+        device=settings.device.value,
+        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+    )
+    seeds = len(result.metrics["seeds"])
+    stdout.print(methods_table(f"test results over {seeds} seed(s)", result.methods))
+    if result.noise is not None:
+        stdout.print(noise_sentence(result.noise), highlight=False, soft_wrap=True)
+    stdout.print(
+        f"{result.output}: dataset/, scores.parquet, suspects.csv ({result.suspects:,} examples), "
+        "model/, metrics.json, recipe.yaml",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

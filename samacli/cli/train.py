@@ -1,0 +1,73 @@
+"""`sama train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samacli.cli import options
+from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+
+
+def train(
+    context: typer.Context,
+    dataset: Annotated[
+        Path,
+        typer.Argument(metavar="DATASET_DIR", help="An exported dataset, or a run that holds one."),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE …]", help="Recipe values.", show_default=False),
+    ] = None,
+    model: options.ModelName = None,
+    test: options.Test = None,
+    text_column: options.TextColumn = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    ignore_weights: Annotated[
+        bool, typer.Option("--ignore-weights", help="Count every example once.")
+    ] = False,
+    output: options.Output = Path("runs/train"),
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
+
+    Columns, model and training settings come from the run's recipe.yaml where it lies beside the
+    dataset; labels from sama_label where labels were corrected.
+
+    Example:
+
+        sama train runs/demo/dataset --model minilm --test test.csv --output runs/final
+    """
+    from samacli.cli.tables import methods_table
+    from samacli.workflows.train import train as run
+
+    settings = options.settings(context)
+    values = options.data_values(
+        test=test,
+        text_column=text_column,
+        image_column=image_column,
+        label_column=label_column,
+        model=model,
+    )
+    if settings.seed is not None:
+        values["seed"] = settings.seed
+    result = run(
+        dataset,
+        output,
+        overrides=overrides or [],
+        values=values,
+        use_weights=not ignore_weights,
+        overwrite=overwrite,
+        device=settings.device.value,
+        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+    )
+    stdout.print(methods_table(f"trained on {result.rows:,} rows", {result.name: result.method}))
+    stdout.print(
+        f"{result.output}: model/, metrics.json, recipe.yaml",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""What a run leaves behind: files whose names and columns other tools may rely on."""

@@ -1,0 +1,26 @@
+"""`metrics.json`: what was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write strict JSON: NaN and infinity, which JSON does not have, become null."""
+    path.write_text(
+        json.dumps(_strict(metrics), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        encoding="utf-8",
+    )
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,33 @@
+"""A trained model as `from_pretrained` and `pipeline` read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, ViTImageProcessorPil
+from transformers.utils import logging as transformers_logging
+
+from samacli.data import ImageStatistics
+
+
+def save_model(model: PreTrainedModel, processor: Any, directory: Path) -> None:
+    """Write weights (safetensors), config, and the tokenizer or image processor."""
+    transformers_logging.disable_progress_bar()
+    try:
+        model.save_pretrained(directory)
+        processor.save_pretrained(directory)
+    finally:
+        transformers_logging.enable_progress_bar()
+
+
+def image_processor(statistics: ImageStatistics) -> ViTImageProcessorPil:
+    """A processor that resizes and normalises as the training data were."""
+    height, width = statistics.size
+    return ViTImageProcessorPil(
+        size={"height": height, "width": width},
+        resample=statistics.resample,
+        image_mean=list(statistics.mean),
+        image_std=list(statistics.std),
+        do_rescale=True,
+    )

@@ -1,0 +1,87 @@
+"""`suspects.csv`: the examples most likely mislabelled, worst first."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+_IMAGES_AT_MOST = 500
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What the list is made from, one entry a row of the training split (n).
+
+    index: position in the input. given, suggested: class ids, −1 where there is none.
+    weight: mean 1. loss: nats.
+    """
+
+    index: np.ndarray
+    given: np.ndarray
+    suggested: np.ndarray
+    weight: np.ndarray
+    loss: np.ndarray
+
+    def order(self) -> np.ndarray:
+        """Rows that count less than average and for which another label is suggested, worst first.
+
+        Equal weights are ordered by the larger loss.
+        """
+        suspect = (self.given >= 0) & (self.given != self.suggested) & (self.weight < 1)
+        rows = np.flatnonzero(suspect)
+        return rows[np.lexsort((-self.loss[rows], self.weight[rows]))]
+
+
+def write_suspects(
+    path: Path,
+    suspects: Suspects,
+    rows: datasets.Dataset,
+    classes: Sequence[str],
+    *,
+    text_columns: Sequence[str] = (),
+    image_column: str | None = None,
+) -> int:
+    """Write the list with each example's text or image path; returns how many there are.
+
+    Images that live in no file of their own are written beside the list, the first 500 of them.
+    """
+    order = suspects.order()
+    shown = list(text_columns) if image_column is None else ["image"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", "weight", "given_label", "suggested_label", "loss", *shown])
+        for rank, row in enumerate(order.tolist()):
+            if image_column is None:
+                example = rows[row]
+                content = [example[name] for name in text_columns]
+            else:
+                folder = path.parent / "suspects" if rank < _IMAGES_AT_MOST else None
+                content = [_image_path(rows, row, image_column, folder)]
+            writer.writerow(
+                [
+                    int(suspects.index[row]),
+                    f"{suspects.weight[row]:.4f}",
+                    classes[suspects.given[row]],
+                    classes[suspects.suggested[row]],
+                    f"{suspects.loss[row]:.4f}",
+                    *content,
+                ]
+            )
+    return len(order)
+
+
+def _image_path(rows: datasets.Dataset, row: int, column: str, folder: Path | None) -> str:
+    undecoded = rows.cast_column(column, datasets.Image(decode=False))[row][column]
+    if undecoded.get("path") and Path(undecoded["path"]).is_file():
+        return str(undecoded["path"])
+    if folder is None:
+        return ""
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{row}.png"
+    rows[row][column].save(file)
+    return f"{folder.name}/{file.name}"

@@ -1,0 +1,230 @@
+"""From a recipe's name or file, and KEY=VALUE overrides, to a validated `Recipe`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from samacli.errors import SamaError, nearest
+from samacli.recipe.schema import Recipe
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# A wheel carries the recipes inside the package; a checkout keeps them at its top level.
+_RECIPE_FOLDERS = (_PACKAGE / "_recipes", _PACKAGE.parent / "recipes")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without surprises: duplicate keys are errors, and 1e-3 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str | int | float | bool | None):
+                continue  # the base class says what is wrong with it
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def built_in_recipes() -> dict[str, Path]:
+    """The names of the recipes that come with samacli, sorted, each with its file."""
+    for folder in _RECIPE_FOLDERS:
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe given by built-in name or by path.
+
+    Raises:
+        SamaError: there is no such file and no built-in recipe of that name.
+    """
+    path = Path(name).expanduser()
+    looks_like_a_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
+    if looks_like_a_path:
+        if path.is_dir():
+            raise SamaError(f"the recipe '{name}' is a directory; name the YAML file in it")
+        if not path.is_file():
+            raise SamaError(
+                f"the recipe file '{name}' does not exist; `sama recipes ls` lists the built-in ones"
+            )
+        return path
+    known = built_in_recipes()
+    if name not in known:
+        raise SamaError(
+            f"there is no recipe '{name}'{nearest(name, known)} (`sama recipes ls` lists them; "
+            "a recipe of your own ends in .yaml)"
+        )
+    return known[name]
+
+
+def read_yaml(text: str, where: str) -> dict[str, Any]:
+    """Parse a recipe's text into nested dicts; `where` names the file in errors."""
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SamaError(f"the recipe '{where}'{place} is not valid YAML: {problem}") from error
+    except (ValueError, RecursionError) as error:  # a date such as 2024-99-99, deep nesting
+        raise SamaError(f"the recipe '{where}' is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SamaError(
+            f"the recipe '{where}' must be a mapping of keys to values at its top level"
+        )
+    return content
+
+
+def load_recipe(
+    name: str | None, overrides: Sequence[str] = (), values: dict[str, Any] | None = None
+) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        name: built-in name or file; None starts from the schema's defaults.
+        overrides: `KEY=VALUE` strings with dotted keys; the value is YAML.
+        values: dotted key to value, from command-line options; they win over `overrides`.
+
+    Raises:
+        SamaError: no such recipe, or an unknown key, a wrong type or an impossible value.
+    """
+    if name is None:
+        content, where = {}, "(command line)"
+    else:
+        path = recipe_path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SamaError(f"the recipe file '{path}' cannot be read: {error}") from error
+        content, where = read_yaml(text, str(path)), str(path)
+    for override in overrides:
+        key, value = _split_override(override)
+        _set(content, key, value)
+    for key, value in (values or {}).items():
+        _set(content, key, value)
+    return validate(content, where)
+
+
+def validate(content: dict[str, Any], where: str) -> Recipe:
+    """`content` as a `Recipe`, or a SamaError for the first thing wrong with it."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise SamaError(_explain(error, where)) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe, every value spelled out, as YAML that `load_recipe` reads back unchanged."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def resolve_paths(recipe: Recipe) -> Recipe:
+    """The same recipe with its local paths absolute, so that it runs from any directory."""
+    data = recipe.data
+    changed: dict[str, str] = {}
+    for field in ("path", "train", "meta", "validation", "test"):
+        value = getattr(data, field)
+        if (
+            value is not None
+            and data.source not in ("hub", "demo")
+            and Path(value).expanduser().exists()
+        ):
+            # A split's name may also be the name of something lying about in this directory.
+            if field != "path" and not Path(value).suffix:
+                continue
+            changed[field] = str(Path(value).expanduser().resolve())
+    name = recipe.model.name
+    model = recipe.model
+    if Path(name).expanduser().is_dir():
+        model = model.model_copy(update={"name": str(Path(name).expanduser().resolve())})
+    return recipe.model_copy(update={"data": data.model_copy(update=changed), "model": model})
+
+
+def _split_override(override: str) -> tuple[str, Any]:
+    key, equals, value = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise SamaError(
+            f"'{override}' is not an override; write KEY=VALUE, such as training.epochs=2"
+        )
+    try:
+        return key, yaml.load(value, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SamaError(
+            f"the value of the override '{override}' is not valid YAML; quote it"
+        ) from error
+
+
+def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for depth, section in enumerate(sections):
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            path = ".".join(sections[: depth + 1])
+            raise SamaError(f"cannot set {dotted}: {path} holds a value, not a section of keys")
+    content[last] = value
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    """One sentence for the first error: the key's path, what was expected, the nearest name."""
+    errors = error.errors()
+    first = errors[0]
+    loc = [part for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    key = ".".join(str(part) for part in loc)
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"recipe '{where}': unknown key {key}{_nearest_key(key)}{more}"
+    if first["type"] == "value_error":
+        message = str(first.get("ctx", {}).get("error", first["msg"]))
+    else:
+        message = first["msg"].replace("Input should be", "should be")
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        message += nearest(first["input"], re.findall(r"'([^']+)'", message))
+    got = first["input"]
+    shown = "" if isinstance(got, dict | BaseModel) else f", got {_short(got)}"
+    return f"recipe '{where}': {key or 'recipe'}: {message}{shown}{more}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _nearest_key(key: str) -> str:
+    known = dict.fromkeys(_keys(Recipe))
+    close = nearest(key, known)
+    if close:
+        return close
+    # The right name in the wrong section (lr → training.optimizer.learning_rate is out of reach,
+    # but unroll → meta.unroll is not).
+    last = key.rsplit(".", 1)[-1]
+    for candidate in known:
+        if candidate.rsplit(".", 1)[-1] == last:
+            return f"; did you mean '{candidate}'?"
+    return nearest(last, {candidate.rsplit(".", 1)[-1] for candidate in known})
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{prefix}{name}.")

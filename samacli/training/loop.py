@@ -1,0 +1,144 @@
+"""The training loop: one for every method, with or without a meta level."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from samacli.errors import SamaError
+from samacli.progress import Progress, Silent
+from samacli.recipe import Training
+from samacli.training.meta_level import MetaLevel
+from samacli.training.objective import Batch, model_logits, weighted_cross_entropy
+from samacli.training.optim import make_optimizer, make_schedule
+from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
+
+Augment = Callable[[Batch], Batch]
+
+
+@dataclass
+class Fit:
+    """A finished run.
+
+    averaged: the exponential-moving-average model, where there is a meta level.
+    curve: (step, base loss, meta loss or nan) for every optimiser step.
+    seconds: of the loop alone, without loading or evaluation.
+    samples_per_second: base-level examples a second.
+    peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
+    """
+
+    model: nn.Module
+    averaged: nn.Module | None
+    seconds: float
+    samples_per_second: float
+    peak_memory_bytes: int
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    steps: int,
+    config: Training,
+    accelerator: Accelerator,
+    *,
+    meta_level: MetaLevel | None = None,
+    augment: Augment | None = None,
+    progress: Progress | None = None,
+    description: str = "training",
+) -> Fit:
+    """Train `model` in place for `steps` optimiser steps.
+
+    Args:
+        batches: endless; each has the model's inputs, `labels` (−1: none), `index`, and optionally
+            `sample_weight`, which multiplies the example's loss where there is no meta level.
+        meta_level: weights and targets from a reweighter that learns along the way.
+        augment: applied to every batch on the device.
+
+    Raises:
+        SamaError: the loss became NaN or infinite.
+    """
+    device = accelerator.device
+    reset_peak_memory(device)
+    averaged: AveragedModel | None = None
+    if meta_level is not None:
+        averaged = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+        ).to(device)
+    optimizer = make_optimizer(model, config.optimizer)
+    model, wrapped_optimizer = accelerator.prepare(model, optimizer)
+    schedule = make_schedule(optimizer, config, steps)
+    bare_model = accelerator.unwrap_model(model)
+    curve: list[tuple[int, float, float]] = []
+    samples = 0
+    started = time.perf_counter()
+    with (progress or Silent()).task(description, steps) as task:
+        for step in range(1, steps + 1):
+            model.train()
+            wrapped_optimizer.zero_grad()
+            loss_sum = 0.0
+            for _ in range(config.accumulation):
+                batch = _to_device(next(batches), device)
+                if augment is not None:
+                    batch = augment(batch)
+                if averaged is not None and meta_level.needs_averaged_logits:
+                    batch["averaged_logits"] = _averaged_logits(averaged, batch, accelerator)
+                with accelerator.autocast():
+                    logits = model_logits(model, batch)
+                if meta_level is None:
+                    loss = weighted_cross_entropy(logits, batch)
+                else:
+                    loss = meta_level.objective(meta_level.reweighter, logits, batch)
+                accelerator.backward(loss / config.accumulation)
+                loss_sum += float(loss.detach()) / config.accumulation
+                samples += len(batch["labels"])
+            if not math.isfinite(loss_sum):
+                raise SamaError(
+                    f"{description}: the loss became {loss_sum} at step {step}; lower "
+                    "training.optimizer.learning_rate, or set training.clip_norm"
+                )
+            if config.clip_norm is not None:
+                accelerator.clip_grad_norm_(bare_model.parameters(), config.clip_norm)
+            wrapped_optimizer.step()
+            meta_loss = math.nan
+            if meta_level is not None:
+                if meta_level.due(step, steps):
+                    with accelerator.autocast():
+                        meta_loss = meta_level.step(bare_model, optimizer, batch, logits)
+                if step > meta_level.config.average_from * steps:
+                    meta_level.record(logits, batch)
+            schedule.step()
+            if averaged is not None:
+                averaged.update_parameters(bare_model)
+            curve.append((step, loss_sum, meta_loss))
+            task.advance()
+    seconds = time.perf_counter() - started
+    return Fit(
+        model=bare_model,
+        averaged=None if averaged is None else averaged.module,
+        seconds=seconds,
+        samples_per_second=samples / max(seconds, 1e-9),
+        peak_memory_bytes=peak_memory_bytes(device),
+        curve=curve,
+    )
+
+
+@torch.no_grad()
+def _averaged_logits(averaged: nn.Module, batch: Batch, accelerator: Accelerator) -> Tensor:
+    averaged.eval()
+    with accelerator.autocast():
+        return model_logits(averaged, batch)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }

@@ -1,0 +1,44 @@
+"""Base losses: what the model is asked to minimise at a training step."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+
+# Columns of a batch that are not inputs of the model.
+NOT_INPUTS = frozenset({"labels", "index", "sample_weight", "averaged_logits"})
+
+
+class Objective(Protocol):
+    """A scalar loss from the model's logits (n, classes) and the batch."""
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor: ...
+
+
+def model_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits (n, classes) in float32."""
+    inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+    return model(**inputs).logits.float()
+
+
+def weighted_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy with the given labels, each times its `sample_weight` where there is one.
+
+    Examples without a given label (−1) count for nothing.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits, batch["labels"], reduction="none", ignore_index=-1
+    )
+    if "sample_weight" in batch:
+        losses = losses * batch["sample_weight"]
+    labelled = (batch["labels"] >= 0).sum().clamp_min(1)
+    return losses.sum() / labelled
+
+
+def clean_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """The meta loss: cross-entropy on clean examples."""
+    return weighted_cross_entropy(model_logits(model, batch), batch)

@@ -1,0 +1,60 @@
+"""The device, the precision and the random state of a run, through Accelerate."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from samacli.errors import SamaError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def make_accelerator(
+    device: DeviceName = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto"
+) -> Accelerator:
+    """An Accelerator for the asked device; bf16 by autocast, parameters stay float32.
+
+    Raises:
+        SamaError: the device is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SamaError("--device cuda: no CUDA device is available here; use --device cpu or auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise SamaError("--device mps: no MPS device is available here; use --device cpu or auto")
+    # Accelerate keeps its first configuration for the life of the process; a second run in the
+    # same process (a notebook, the tests) may ask for another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = (
+        "bf16" if precision == "bf16" or (precision == "auto" and _bf16_is_fast(device)) else "no"
+    )
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+
+
+def _bf16_is_fast(device: DeviceName) -> bool:
+    """Whether the device computes in bf16; elsewhere it would be emulated, slowly."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement; on the CPU the operating system's figure only ever rises."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Bytes at most: allocated on the GPU, or resident in this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

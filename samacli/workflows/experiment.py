@@ -1,0 +1,342 @@
+"""One recipe made ready: data read and encoded once, and training runs on them by seed."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from transformers import PreTrainedModel
+
+from samacli.data import (
+    Encoded,
+    EncodedImages,
+    Split,
+    Splits,
+    cycle,
+    encode,
+    load_splits,
+    make_loader,
+)
+from samacli.data.join import join
+from samacli.export.model import image_processor
+from samacli.models import load_model, load_processor
+from samacli.progress import Progress, Silent
+from samacli.recipe import Recipe
+from samacli.recipe.schema import Feature
+from samacli.training.augment import make_augment
+from samacli.training.evidence import Evidence
+from samacli.training.history import ExampleHistory
+from samacli.training.loop import Fit, fit
+from samacli.training.meta_level import MetaLevel
+from samacli.training.metrics import Evaluation, evaluate
+from samacli.training.objective import Batch
+from samacli.training.predict import predict
+from samacli.training.runtime import DeviceName, make_accelerator
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one SAMA run learnt of each row of the training split (n).
+
+    weight: mean 1 over the rows with a given label, 0 for the others.
+    loss: cross-entropy with the given label, nats (nan without one).
+    uncertainty: KL(averaged model ‖ model), nats.
+    probabilities: (n, classes), the model's.
+    targets: (n, classes), corrected labels, where they are learnt.
+    """
+
+    weight: np.ndarray
+    loss: np.ndarray
+    uncertainty: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray | None
+
+
+@dataclass
+class Experiment:
+    """Splits, encodings and device of a recipe; each method's run starts from here.
+
+    Make it with `prepare`. Every run of one seed starts from the same initial model and takes the
+    same number of steps, so that methods differ in nothing else.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    processor: Any
+    accelerator: Accelerator
+    progress: Progress
+    train: Encoded
+    meta: Encoded | None
+    test: Encoded | None
+
+    @classmethod
+    def prepare(
+        cls, recipe: Recipe, *, device: DeviceName = "auto", progress: Progress | None = None
+    ) -> Experiment:
+        """Read and encode the data, and find the device.
+
+        Raises:
+            SamaError: anything wrong with the recipe's data, model or device.
+        """
+        progress = progress or Silent()
+        accelerator = make_accelerator(device, recipe.training.precision)
+        processor = load_processor(recipe.model, recipe.task)
+        splits = load_splits(recipe.data, recipe.task, progress)
+        for note in splits.notes:
+            progress.note(note)
+        for warning in splits.warnings:
+            progress.warn(warning)
+        encoder = Encoder(recipe, splits, processor, progress)
+        train = encoder(splits.train)
+        if train.truncated:
+            progress.note(
+                f"{train.truncated:,} of {len(train):,} training texts are longer than "
+                f"data.max_length={recipe.data.max_length} tokens and were cut there"
+            )
+        if isinstance(train, EncodedImages):
+            processor = image_processor(train.statistics)
+        experiment = cls(
+            recipe=recipe,
+            splits=splits,
+            processor=processor,
+            accelerator=accelerator,
+            progress=progress,
+            train=train,
+            meta=None if splits.meta is None else encoder(splits.meta),
+            test=None if splits.test is None else encoder(splits.test),
+        )
+        experiment.new_model(recipe.seed)  # a model that does not load is better known now
+        return experiment
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of every run: the recipe's, or its epochs over the training split."""
+        config = self.recipe.training
+        if config.steps is not None:
+            return config.steps
+        labelled = int((self.splits.train.labels >= 0).sum())
+        return max(
+            1, math.ceil(config.epochs * labelled / (config.batch_size * config.accumulation))
+        )
+
+    def new_model(self, seed: int) -> PreTrainedModel:
+        """The untrained model of a seed, the same for every method."""
+        set_seed(seed)
+        images: dict[str, int] = {}
+        if isinstance(self.train, EncodedImages):
+            statistics = self.train.statistics
+            images = {"num_channels": statistics.channels, "image_size": statistics.size[0]}
+        return load_model(self.recipe.model, self.recipe.task, self.splits.classes, **images).to(
+            self.accelerator.device
+        )
+
+    def fit_plainly(
+        self,
+        encoded: Encoded,
+        seed: int,
+        description: str,
+        *,
+        weights: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ) -> Fit:
+        """Ordinary training: on all rows of `encoded` or some, each counting 1 or its weight."""
+        model = self.new_model(seed)
+        data: Any = encoded if rows is None else Subset(encoded, rows)
+        batches: Iterator[Batch] = self._endless(data, self.recipe.training.batch_size, seed)
+        if weights is not None:
+            batches = _with_weights(batches, weights)
+        return self._fit(model, batches, None, description)
+
+    def fit_sama(
+        self,
+        seed: int,
+        description: str,
+        *,
+        features: Sequence[Feature],
+        correction: bool = False,
+        method: str | None = None,
+    ) -> tuple[Fit, MetaLevel]:
+        """Bilevel training on the training split; without a meta split it is its own meta data."""
+        config = self.recipe.meta
+        if method is not None:
+            config = config.model_copy(update={"method": method})
+        model = self.new_model(seed)
+        classes = len(self.splits.classes)
+        clean: Any = self.train if self.meta is None else self.meta
+        # Another order than the base level's, where both draw from the same rows.
+        meta_batches = self._endless(clean, config.batch_size, seed + 1_000_003)
+        device = self.accelerator.device
+        level = MetaLevel(
+            config,
+            features,
+            correction=correction,
+            classes=classes,
+            batches=_on_device(meta_batches, device),
+            history=ExampleHistory(len(self.train), classes, targets=correction),
+            device=device,
+        )
+        batches = self._endless(self.train, self.recipe.training.batch_size, seed)
+        return self._fit(model, batches, level, description), level
+
+    def score(self, run: Fit, level: MetaLevel) -> Scored:
+        """Each training row's mean weight over the later steps, and the final models' view of it."""
+        logits = self.predict(run.model, self.train, "scoring the training set")
+        averaged = logits
+        if run.averaged is not None:
+            averaged = self.predict(run.averaged, self.train, "scoring with the averaged model")
+        given = self.splits.train.labels
+        labelled = given >= 0
+        device = self.accelerator.device
+        evidence = Evidence(
+            torch.from_numpy(logits).to(device),
+            torch.from_numpy(np.where(labelled, given, 0)).to(device),
+            torch.from_numpy(averaged).to(device),
+        )
+        with torch.no_grad():
+            weights = level.reweighter.weights(evidence).double().cpu().numpy()
+            targets = level.reweighter.targets(evidence).cpu().numpy()
+        # Weights of the training steps have mean 1 in their batch; those of rows that no later step
+        # visited are brought to the same scale.
+        mean = level.history.mean_weights(otherwise=weights / weights[labelled].mean())
+        mean[~labelled] = 0.0
+        mean /= mean[labelled].mean()
+        loss = evidence.losses.cpu().numpy()
+        loss[~labelled] = np.nan
+        corrected = None
+        if level.history.targets is not None:
+            corrected = level.history.mean_targets(otherwise=targets)
+        return Scored(
+            weight=mean,
+            loss=loss,
+            uncertainty=evidence.uncertainty.cpu().numpy(),
+            probabilities=evidence.logits.softmax(-1).cpu().numpy(),
+            targets=corrected,
+        )
+
+    def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Accuracy and macro-F1 on the test split; None where there is none."""
+        if self.test is None or self.splits.test is None:
+            return None
+        logits = self.predict(model, self.test, "testing")
+        return evaluate(self.splits.test.labels, logits.argmax(-1), self.splits.classes)
+
+    def predict(self, model: nn.Module, encoded: Encoded, description: str) -> np.ndarray:
+        """Logits (n, classes) float32 of every row of `encoded`."""
+        loader = make_loader(encoded, self.recipe.training.eval_batch_size, shuffle=False, seed=0)
+        return predict(
+            model,
+            loader,
+            len(encoded),
+            self.accelerator,
+            progress=self.progress,
+            description=description,
+        )
+
+    @functools.cached_property
+    def train_and_meta(self) -> Encoded:
+        """The training and the meta split as one, for training on both."""
+        assert self.splits.meta is not None
+        joined = join(self.splits.train, self.splits.meta, self.splits.columns, self.recipe.task)
+        return Encoder(self.recipe, self.splits, self.processor, self.progress)(
+            joined, like=self.train
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        splits = {"train": self.train, "meta": self.meta, "test": self.test}
+        return {name: 0 if split is None else len(split) for name, split in splits.items()}
+
+    @property
+    def example_columns(self) -> dict[str, Any]:
+        """Where an example's text or image is, as `write_suspects` takes it."""
+        columns = self.splits.columns
+        if self.recipe.task == "image-classification":
+            return {"image_column": columns.image}
+        return {"text_columns": [c for c in (columns.text, columns.text_pair) if c is not None]}
+
+    def _fit(
+        self, model: nn.Module, batches: Iterator[Batch], level: MetaLevel | None, description: str
+    ) -> Fit:
+        augment = None
+        if isinstance(self.train, EncodedImages):
+            augment = make_augment(self.recipe.training.augment, self.train.statistics.size)
+        return fit(
+            model,
+            batches,
+            self.steps,
+            self.recipe.training,
+            self.accelerator,
+            meta_level=level,
+            augment=augment,
+            progress=self.progress,
+            description=description,
+        )
+
+    def _endless(self, data: Any, batch_size: int, seed: int) -> Iterator[Batch]:
+        return iter(
+            cycle(
+                make_loader(
+                    data, min(batch_size, len(data)), shuffle=True, seed=seed, drop_last=True
+                )
+            )
+        )
+
+
+class Encoder:
+    """Encodes splits alike: the first image split's statistics serve the others."""
+
+    def __init__(self, recipe: Recipe, splits: Splits, processor: Any, progress: Progress) -> None:
+        self.recipe, self.splits, self.processor = recipe, splits, processor
+        self.progress = progress
+        self.first: Encoded | None = None
+
+    def __call__(self, split: Split, like: Encoded | None = None) -> Encoded:
+        like = like or self.first
+        is_text = self.recipe.task == "text-classification"
+        encoded = encode(
+            split,
+            self.splits.columns,
+            self.recipe.task,
+            # A model from scratch has no pixels of its own to conform to.
+            processor=self.processor if is_text or not self.recipe.model.from_config else None,
+            config=self.recipe.data,
+            statistics=like.statistics if isinstance(like, EncodedImages) else None,
+            progress=self.progress,
+        )
+        self.first = self.first or encoded
+        return encoded
+
+
+class Subset(torch.utils.data.Dataset):
+    """Some rows of an encoded split; batches keep the row numbers of the whole in `index`."""
+
+    def __init__(self, encoded: Encoded, rows: np.ndarray) -> None:
+        self.encoded, self.rows = encoded, rows
+        self.lengths = None if encoded.lengths is None else encoded.lengths[rows]
+        self.labels = encoded.labels[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        return self.encoded.__getitems__(self.rows[np.asarray(rows)].tolist())
+
+
+def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Batch]:
+    values = torch.from_numpy(weights.astype(np.float32))
+    for batch in batches:
+        yield {**batch, "sample_weight": values[batch["index"]]}
+
+
+def _on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    for batch in batches:
+        yield {name: value.to(device) for name, value in batch.items()}

@@ -1,0 +1,64 @@
+"""Results over seeds: gathered, summed up, and written down the same way by every workflow."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+import samacli
+from samacli.training.loop import Fit
+from samacli.training.metrics import Evaluation
+
+
+@dataclass
+class Method:
+    """One way of training, measured once a seed."""
+
+    accuracy: list[float] = field(default_factory=list)
+    macro_f1: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    samples_per_second: list[float] = field(default_factory=list)
+    peak_memory_bytes: list[int] = field(default_factory=list)
+
+    def add(self, run: Fit, evaluation: Evaluation | None) -> None:
+        """Add one seed's run; without a test split its accuracy is not known."""
+        if evaluation is not None:
+            self.accuracy.append(evaluation.accuracy)
+            self.macro_f1.append(evaluation.macro_f1)
+        self.seconds.append(run.seconds)
+        self.samples_per_second.append(run.samples_per_second)
+        self.peak_memory_bytes.append(run.peak_memory_bytes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "seconds": self.seconds,
+            "samples_per_second": self.samples_per_second,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+def mean_and_spread(values: list[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; the latter is None for one value."""
+    if not values:
+        return float("nan"), None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """The versions and the device that a result was made with."""
+    import datasets
+    import transformers
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "samacli": samacli.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "datasets": datasets.__version__,
+        "device": name,
+    }

@@ -1,0 +1,199 @@
+"""`sama reweight`: learn a weight for each training example from a small clean set.
+
+sources → training beside the baselines → scores → reweighted dataset, suspects, model, metrics
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+import samacli
+from samacli.errors import SamaError
+from samacli.export.dataset import (
+    LABEL_COLUMN,
+    WEIGHT_COLUMN,
+    dataset_card,
+    label_values,
+    with_columns,
+    write_dataset,
+)
+from samacli.export.directory import METRICS_FILE, RECIPE_FILE, check_output, staged
+from samacli.export.metrics import write_metrics
+from samacli.export.model import save_model
+from samacli.export.scores import class_names, write_scores
+from samacli.export.suspects import write_suspects
+from samacli.progress import Progress, Silent
+from samacli.recipe import Recipe, dump_recipe, resolve_paths
+from samacli.training.runtime import DeviceName
+from samacli.workflows.experiment import Experiment, Scored
+from samacli.workflows.results import Method, environment
+from samacli.workflows.summary import Summary, summarize
+
+
+@dataclass(frozen=True)
+class ReweightResult:
+    """What `reweight` measured and wrote.
+
+    methods: by name (`noisy`, `clean`, `mixed`, `sama` …), one accuracy a seed.
+    noise: average precision and AUROC of low weight against wrong labels, where truth is known.
+    suspects: examples in `suspects.csv`.
+    """
+
+    output: Path
+    methods: dict[str, Method]
+    noise: dict[str, float] | None
+    suspects: int
+    metrics: dict[str, Any]
+
+
+def reweight(
+    recipe: Recipe,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+) -> ReweightResult:
+    """Run a recipe and write its results to `output`, whole or not at all.
+
+    Raises:
+        SamaError: anything wrong with the recipe, its data, or `output`.
+    """
+    progress = progress or Silent()
+    check_output(output, overwrite=overwrite)
+    if recipe.data.meta is None:
+        raise SamaError(
+            "reweighting learns from a small clean set, and none is given; give --meta FILE, or "
+            "data.meta=train data.meta_per_class=10 where the labels of those rows can be trusted"
+        )
+    recipe = resolve_paths(recipe)
+    started = time.perf_counter()
+    experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    baselines = recipe.reweight.baselines
+    if baselines and experiment.test is None:
+        progress.note(
+            "there is no test split, so the baselines are not run: nothing would tell them apart; "
+            "give --test FILE to compare"
+        )
+        baselines = []
+    methods: dict[str, Method] = {}
+    scored: list[Scored] = []
+    exported = None
+    for seed in recipe.seeds:
+        for name in baselines:
+            run = _baseline(experiment, name, seed)
+            methods.setdefault(name, Method()).add(run, experiment.evaluate(run.model))
+            del run
+        run, level = experiment.fit_sama(
+            seed,
+            f"sama, seed {seed}",
+            features=recipe.reweight.features,
+            correction=recipe.reweight.correction,
+        )
+        methods.setdefault("sama", Method()).add(run, experiment.evaluate(run.model))
+        scored.append(experiment.score(run, level))
+        # The first seed's model: choosing among them would need data that is not there to choose on.
+        exported = exported or run.model
+        del run, level
+    summary = summarize(scored, experiment.splits.train)
+    metrics = {
+        "workflow": "reweight",
+        "seeds": recipe.seeds,
+        "steps": experiment.steps,
+        "rows": experiment.sizes,
+        "methods": {name: method.as_dict() for name, method in methods.items()},
+        "noise_detection": summary.noise,
+        "seconds": time.perf_counter() - started,
+        "samples_per_second": methods["sama"].samples_per_second,
+        "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
+        "environment": environment(experiment.accelerator.device),
+    }
+    with staged(output, overwrite=overwrite) as stage:
+        (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+        rows = _reweighted(experiment, summary)
+        write_dataset(rows, stage / "dataset", _card(experiment, summary))
+        write_scores(stage / "scores.parquet", _score_columns(experiment, summary))
+        suspects = write_suspects(
+            stage / "suspects.csv",
+            summary.suspects,
+            experiment.splits.train.rows,
+            experiment.splits.classes,
+            **experiment.example_columns,
+        )
+        assert exported is not None
+        save_model(exported, experiment.processor, stage / "model")
+        write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
+    return ReweightResult(output, methods, summary.noise, suspects, metrics)
+
+
+def _baseline(experiment: Experiment, name: str, seed: int) -> Any:
+    """A run of what the user would try instead, from the same model and for the same steps."""
+    description = f"{name}, seed {seed}"
+    if name == "noisy":
+        return experiment.fit_plainly(experiment.train, seed, description)
+    if name == "clean":
+        assert experiment.meta is not None
+        return experiment.fit_plainly(experiment.meta, seed, description)
+    if name == "mixed":
+        return experiment.fit_plainly(experiment.train_and_meta, seed, description)
+    if name == "sama-na":
+        run, _ = experiment.fit_sama(
+            seed,
+            description,
+            features=experiment.recipe.reweight.features,
+            correction=experiment.recipe.reweight.correction,
+            method="sama-na",
+        )
+        return run
+    raise ValueError(f"no baseline is called {name}")
+
+
+def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:
+    recipe = experiment.recipe
+    columns: dict[str, Any] = {
+        WEIGHT_COLUMN: (summary.weight.astype(np.float32), datasets.Value("float32"))
+    }
+    if summary.corrected is not None:
+        columns[LABEL_COLUMN] = label_values(
+            summary.corrected,
+            experiment.splits.classes,
+            experiment.splits.train.rows.features[recipe.data.columns.label],
+        )
+    return with_columns(experiment.splits.train.rows, columns)
+
+
+def _score_columns(experiment: Experiment, summary: Summary) -> dict[str, Any]:
+    train, classes = experiment.splits.train, experiment.splits.classes
+    return {
+        "index": train.index,
+        "given_label": class_names(train.labels, classes),
+        "prediction": class_names(summary.prediction, classes),
+        "loss": summary.loss.astype(np.float32),
+        "uncertainty": summary.uncertainty.astype(np.float32),
+        "weight": summary.weight.astype(np.float32),
+    }
+
+
+def _card(experiment: Experiment, summary: Summary) -> str:
+    recipe, train = experiment.recipe, experiment.splits.train
+    columns = {WEIGHT_COLUMN: "how much the example should count; mean 1, 0 where it has no label"}
+    if summary.corrected is not None:
+        columns[LABEL_COLUMN] = "the label that training settled on, right or changed"
+    return dataset_card(
+        title="Reweighted training data",
+        task=recipe.task,
+        version=samacli.__version__,
+        facts=[
+            f"{len(train.labels):,} examples of {len(experiment.splits.classes)} classes, "
+            "in the order of the input",
+            f"weights learnt by {recipe.meta.method} with {recipe.model.name}, "
+            f"mean over {len(recipe.seeds)} run(s)",
+        ],
+        columns=columns,
+    )

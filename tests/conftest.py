@@ -1,0 +1,100 @@
+"""What many tests share: a tiny BERT with a tokenizer trained here, and small labelled texts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # the hub is out of reach here; fail at once instead of retrying
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = {
+    "sport": ["ball", "goal", "team", "match", "score", "player"],
+    "money": ["bank", "stock", "trade", "price", "market", "shares"],
+    "film": ["actor", "scene", "movie", "camera", "director", "stage"],
+}
+FILLER = ["the", "a", "of", "and", "in", "day", "new", "said", "was", "for"]
+
+
+def write_csv(
+    path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("text", "label")
+) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def sentences(count: int, seed: int) -> list[tuple[str, str]]:
+    """Texts whose class shows in half of their words, and that class."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        label = str(generator.choice(list(WORDS)))
+        words = [*generator.choice(WORDS[label], 3), *generator.choice(FILLER, 3)]
+        rows.append((" ".join(map(str, generator.permutation(words))), label))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a one-layer BERT from a config and a WordPiece tokenizer trained on WORDS."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, set_seed
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer.train_from_iterator(
+        [" ".join([*FILLER, *(w for words in WORDS.values() for w in words)])] * 3, vocab_size=300
+    )
+    trainer.save(str(folder / "tokenizer.json"))
+    tokenizer = BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    tokenizer.save_pretrained(folder)
+    set_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, Path]:
+    """noisy.csv (40 of 160 labels wrong, truth beside them), clean.csv and test.csv."""
+    rows = sentences(160, seed=0)
+    names = list(WORDS)
+    noisy = []
+    for i, (text, label) in enumerate(rows):
+        wrong = names[(names.index(label) + 1) % 3]
+        noisy.append((text, wrong if i % 4 == 0 else label, label))
+    write_csv(tmp_path / "noisy.csv", noisy, ("text", "label", "truth"))  # type: ignore[arg-type]
+    write_csv(tmp_path / "clean.csv", sentences(30, seed=1))
+    write_csv(tmp_path / "test.csv", sentences(90, seed=2))
+    return {name: tmp_path / f"{name}.csv" for name in ("noisy", "clean", "test")}
+
+
+@pytest.fixture
+def run_sama(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    from samacli.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        code = exit_.value.code
+        return (0 if code is None else int(code)), captured.out, captured.err
+
+    yield run

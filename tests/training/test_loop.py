@@ -1,0 +1,213 @@
+"""The loop against a loop written out by hand, and what the meta level makes of wrong labels."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samacli.errors import SamaError
+from samacli.recipe import Meta, Optimizer, Training
+from samacli.training.history import ExampleHistory
+from samacli.training.loop import fit
+from samacli.training.meta_level import MetaLevel
+from samacli.training.metrics import noise_detection
+from samacli.training.runtime import make_accelerator
+
+
+class Classifier(nn.Module):
+    """Two layers that speak like a transformers model."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Dropout(dropout), nn.Linear(32, 3))
+
+    def forward(self, x: Tensor) -> Any:
+        return SimpleNamespace(logits=self.net(x))
+
+
+def problem(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(3, 8, generator=torch.Generator().manual_seed(99)) * 2
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    return centres[labels] + torch.randn(count, 8, generator=generator), labels
+
+
+def endless(x: Tensor, y: Tensor, size: int, seed: int = 0) -> Iterator[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        for rows in torch.randperm(len(x), generator=generator).split(size):
+            yield {"x": x[rows], "labels": y[rows], "index": rows}
+
+
+def settings(**values: Any) -> Training:
+    return Training.model_validate(
+        {"precision": "fp32", "warmup": 0.25, "clip_norm": 0.5, "ema_decay": 0.9, **values}
+    )
+
+
+@pytest.fixture
+def accelerator() -> Any:
+    return make_accelerator("cpu", "fp32")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_plain_training_is_what_one_would_write_by_hand(optimizer: str, accelerator: Any) -> None:
+    config = settings(
+        optimizer={"name": optimizer, "learning_rate": 0.05, "weight_decay": 0.1}, schedule="linear"
+    )
+    x, y = problem(64, seed=0)
+    torch.manual_seed(0)
+    model = Classifier()
+    by_hand = copy.deepcopy(model)
+    steps = 20
+    fit(model, endless(x, y, 16), steps, config, accelerator)
+
+    decayed = [p for p in by_hand.parameters() if p.ndim > 1]
+    others = [p for p in by_hand.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    step = (
+        torch.optim.AdamW(groups, lr=0.05)
+        if optimizer == "adamw"
+        else torch.optim.SGD(groups, lr=0.05, momentum=0.9)
+    )
+    for t, batch in enumerate(itertools.islice(endless(x, y, 16), steps)):
+        rate = 0.05 * (t / 5 if t < 5 else (steps - t) / (steps - 5))
+        for group in step.param_groups:
+            group["lr"] = rate
+        step.zero_grad()
+        nn.functional.cross_entropy(by_hand.net(batch["x"]), batch["labels"]).backward()
+        nn.utils.clip_grad_norm_(by_hand.parameters(), 0.5)
+        step.step()
+    for ours, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulated_batches_are_one_large_batch(accelerator: Any) -> None:
+    x, y = problem(64, seed=0)
+    torch.manual_seed(0)
+    model = Classifier()
+    other = copy.deepcopy(model)
+    sgd = {"name": "sgd", "learning_rate": 0.05}
+    fit(model, endless(x, y, 32), 6, settings(optimizer=sgd), accelerator)
+    fit(other, endless(x, y, 8), 6, settings(optimizer=sgd, accumulation=4), accelerator)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_weight_of_zero_is_as_if_the_example_were_not_there(accelerator: Any) -> None:
+    x, y = problem(64, seed=0)
+    damaged = y.clone()
+    damaged[::2] = (damaged[::2] + 1) % 3
+    weights = torch.ones(64)
+    weights[::2] = 0.0
+    weights *= 2  # half are gone, so the mean over the batch halves
+
+    def weighted() -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield {"x": x, "labels": damaged, "index": torch.arange(64), "sample_weight": weights}
+
+    def clean() -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield {"x": x[1::2], "labels": y[1::2], "index": torch.arange(32)}
+
+    torch.manual_seed(0)
+    model = Classifier()
+    other = copy.deepcopy(model)
+    sgd = settings(optimizer=Optimizer(name="sgd", learning_rate=0.05).model_dump())
+    fit(model, weighted(), 6, sgd, accelerator)
+    fit(other, clean(), 6, sgd, accelerator)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(accelerator: Any) -> None:
+    x, y = problem(32, seed=0)
+    x[3] = torch.inf
+    with pytest.raises(SamaError, match=r"noisy, seed 1: the loss became nan at step 1; lower"):
+        fit(
+            Classifier(), endless(x, y, 32), 3, settings(), accelerator,
+            description="noisy, seed 1",
+        )  # fmt: skip
+
+
+def bilevel(
+    accelerator: Any, *, features: list[str], correction: bool = False, **meta: Any
+) -> tuple[MetaLevel, Tensor, Tensor, Any]:
+    """Train on 30 % wrong labels with 60 clean examples; (level, given, true, fit)."""
+    torch.manual_seed(0)
+    x, true = problem(400, seed=1)
+    given = true.clone()
+    wrong = torch.randperm(400)[:120]
+    given[wrong] = (given[wrong] + 1) % 3
+    clean_x, clean_y = problem(60, seed=2)
+    level = MetaLevel(
+        Meta.model_validate({"learning_rate": 0.02, **meta}),
+        features,  # type: ignore[arg-type]
+        correction=correction,
+        classes=3,
+        batches=endless(clean_x, clean_y, 30, seed=5),
+        history=ExampleHistory(400, 3, targets=correction),
+        device=torch.device("cpu"),
+    )
+    model = Classifier(dropout=0.1)
+    config = settings(optimizer={"name": "adamw", "learning_rate": 0.01})
+    run = fit(model, endless(x, given, 50), 150, config, accelerator, meta_level=level)
+    return level, given, true, run
+
+
+@pytest.mark.parametrize("method", ["sama", "sama-na"])
+@pytest.mark.parametrize("derivative", ["central", "one-sided", "forward"])
+def test_wrong_labels_lose_weight(method: str, derivative: str, accelerator: Any) -> None:
+    level, given, true, run = bilevel(
+        accelerator, features=["loss", "label"], method=method, derivative=derivative
+    )
+    weights = level.history.mean_weights(otherwise=torch.ones(400).numpy())
+    found = noise_detection(given.numpy(), true.numpy(), weights)
+    assert found is not None
+    assert found["average_precision"] > 0.9, "chance is 0.3"
+    assert run.averaged is not None
+    assert len(run.curve) == 150
+
+
+def test_uncertainty_and_unroll_work_together(accelerator: Any) -> None:
+    level, given, true, _ = bilevel(accelerator, features=["loss", "uncertainty"], unroll=3)
+    weights = level.history.mean_weights(otherwise=torch.ones(400).numpy())
+    found = noise_detection(given.numpy(), true.numpy(), weights)
+    assert found is not None
+    assert found["auroc"] > 0.8
+
+
+def test_correction_learns_the_true_labels(accelerator: Any) -> None:
+    level, given, true, _ = bilevel(accelerator, features=["loss", "label"], correction=True)
+    corrected = level.history.mean_targets(otherwise=torch.zeros(400, 3).numpy()).argmax(-1)
+    before = (given == true).float().mean()
+    assert (torch.from_numpy(corrected) == true).float().mean() > before + 0.05
+
+
+def test_meta_steps_wait_for_the_warm_up_and_the_unroll(accelerator: Any) -> None:
+    level, *_ = bilevel(accelerator, features=["loss"], unroll=5, warmup=0.5)
+    due = [step for step in range(1, 101) if level.due(step, 100)]
+    assert due == list(range(55, 101, 5))
+
+
+def test_examples_without_a_label_take_no_part(accelerator: Any) -> None:
+    level, *_ = bilevel(accelerator, features=["loss", "label"])
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 3, generator=generator)
+    labels = torch.tensor([0, -1, 2, -1, 1, 0])
+    batch = {"labels": labels, "index": torch.arange(6)}
+    some = labels >= 0
+    alone = {"labels": labels[some], "index": torch.arange(6)[some]}
+    torch.testing.assert_close(
+        level.objective(level.reweighter, logits, batch),
+        level.objective(level.reweighter, logits[some], alone),
+    )
+    nothing = {"labels": torch.full((6,), -1), "index": torch.arange(6)}
+    assert level.objective(level.reweighter, logits, nothing).item() == 0.0
