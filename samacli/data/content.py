@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from samacli.data.images import encoded_bytes, read_header
+from samacli.data.images import encoded_bytes, read_mode
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError
 from samacli.progress import Progress
@@ -116,7 +116,7 @@ def _image_hashes(
         for value in batch[name].to_pylist():
             where = f"row {positions[done]} (counted from 0) of {origin}"
             data = encoded_bytes(value, where)
-            read_header(data, value, where)
+            read_mode(data, value, where)
             hashes[done] = hash_bytes(data)
             done += 1
         bar.advance(len(batch))

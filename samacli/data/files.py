@@ -244,7 +244,9 @@ def _write_csv(
 
 def _widen(message: str, types: dict[str, pa.DataType]) -> bool:
     """Widen the column that a conversion error names; False if the error is another one."""
-    found = re.search(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", message)
+    found = re.search(
+        r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", message
+    )
     if not found or found[2] == "string":
         return False
     name = list(types)[int(found[1])]

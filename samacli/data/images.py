@@ -6,10 +6,10 @@ pixel_values = (uint8 / 255 − mean) / std        per channel
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
@@ -30,17 +30,15 @@ class ImageStatistics:
     """How an image becomes the model's input; one for all splits, saved beside the model.
 
     mean, std: per channel, in units of the full range (0 to 1). size: (height, width) in pixels.
-    fit: "stretch" resizes to the size as it is, which an exported image processor can say too;
-    "crop" keeps the shape of what is shown and cuts what stands out. resample: PIL's number of the
-    resampling filter. crop_fraction: with "crop", the part of the shorter side that is kept.
+    shortest_edge: None stretches an image to the size; a number resizes its shorter side to that
+    many pixels and cuts the size out of the middle. resample: PIL's number of the filter.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
-    fit: Literal["stretch", "crop"] = "stretch"
+    shortest_edge: int | None = None
     resample: int = int(Image.Resampling.BILINEAR)
-    crop_fraction: float = 1.0
 
     @property
     def channels(self) -> int:
@@ -81,7 +79,7 @@ class EncodedImages:
     ) -> None:
         """rows: with an Image `column`; labels: int64 (n,); index: rows' positions in the input.
 
-        layout: size, channels and fit; its mean and std too unless `measure`, which takes them
+        layout: size, channels and resizing; its mean and std too unless `measure`, which takes them
         from these images. Raises SamaError naming the first image that cannot be decoded.
         """
         self._images = rows.select_columns([column]).cast_column(
@@ -141,12 +139,9 @@ class EncodedImages:
         pixels = np.empty(
             (len(self._images), self.statistics.channels, height, width), dtype=np.uint8
         )
-        row = 0
-        for batch in self._images.with_format("arrow").iter(_CHUNK_ROWS):
-            for value in batch[self._column].to_pylist():
-                pixels[row] = self._decode(value, row)
-                row += 1
-            bar.advance(len(batch))
+        for row, value in enumerate(_values(self._images, self._column)):
+            pixels[row] = self._decode(value, row)
+            bar.advance()
         return torch.from_numpy(pixels)
 
     def _decode(self, value: Any, row: int) -> np.ndarray:
@@ -175,8 +170,7 @@ def processor_layout(processor: Any, size: int | None) -> ImageStatistics:
     """The layout that a transformers image processor asks for; `size` overrules its side."""
     given = {key: value for key, value in dict(processor.size or {}).items() if value is not None}
     crop = dict(getattr(processor, "crop_size", None) or {})
-    fit: Literal["stretch", "crop"] = "stretch" if "height" in given else "crop"
-    fraction = 1.0
+    edge: int | None = None
     if "height" in given:
         sides = (int(given["height"]), int(given["width"]))
     else:
@@ -185,22 +179,19 @@ def processor_layout(processor: Any, size: int | None) -> ImageStatistics:
         crop_pct = getattr(processor, "crop_pct", None)
         if getattr(processor, "do_center_crop", False) and crop.get("height"):
             sides = (int(crop["height"]), int(crop["width"]))
-            fraction = min(1.0, min(sides) / edge)
-        elif crop_pct and edge < 384:
-            fraction = float(crop_pct)  # ConvNeXt: enlarged by 1/crop_pct, then cut to the edge
+        elif crop_pct and edge < 384:  # ConvNeXt: enlarged by 1/crop_pct, then cut
+            edge = int(edge / crop_pct)
     if size is not None:
+        edge = None if edge is None else round(edge * size / min(sides))
         sides = (size, size)
     normalised = getattr(processor, "do_normalize", True) and processor.image_mean is not None
-    mean = tuple(map(float, processor.image_mean)) if normalised else (0.0, 0.0, 0.0)
-    std = tuple(map(float, processor.image_std)) if normalised else (1.0, 1.0, 1.0)
     resample = getattr(processor, "resample", None)
     return ImageStatistics(
-        mean,
-        std,
-        sides,
-        fit,
-        int(Image.Resampling.BILINEAR if resample is None else resample),
-        fraction,
+        mean=tuple(map(float, processor.image_mean)) if normalised else (0.0, 0.0, 0.0),
+        std=tuple(map(float, processor.image_std)) if normalised else (1.0, 1.0, 1.0),
+        size=sides,
+        shortest_edge=None if edge is None else max(edge, *sides),
+        resample=int(Image.Resampling.BILINEAR if resample is None else resample),
     )
 
 
@@ -213,22 +204,36 @@ def data_layout(
     is in colour.
     """
     raw = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    sides: tuple[int, int] | None = (size, size) if size is not None else None
-    channels = 1
-    row = 0
-    for batch in raw.with_format("arrow").iter(_CHUNK_ROWS):
-        for value in batch[column].to_pylist():
-            where = f"row {row} (counted from 0) of {origin}"
-            mode, height, width = read_header(encoded_bytes(value, where), value, where)
-            sides = sides or (height, width)
-            channels = 1 if mode in _GREY_MODES else 3
-            row += 1
-            if channels == 3:
-                break
-        if channels == 3:
-            break
-    assert sides is not None  # a split is never empty
+    sides = _upright_size(raw[0][column], origin) if size is None else (size, size)
+    grey = all(
+        _mode_of_row(value, row, origin) in _GREY_MODES
+        for row, value in enumerate(_values(raw, column))
+    )
+    channels = 1 if grey else 3
     return ImageStatistics((0.0,) * channels, (1.0,) * channels, sides)
+
+
+def _values(raw: datasets.Dataset, column: str) -> Iterator[Any]:
+    """The encoded values of an undecoded image column, a few rows in memory at a time."""
+    for batch in raw.with_format("arrow").iter(_CHUNK_ROWS):
+        yield from batch[column].to_pylist()
+
+
+def _mode_of_row(value: Any, row: int, origin: str) -> str:
+    where = f"row {row} (counted from 0) of {origin}"
+    return read_mode(encoded_bytes(value, where), value, where)
+
+
+def _upright_size(value: Any, origin: str) -> tuple[int, int]:
+    """(height, width) of the first image as it is looked at."""
+    where = f"row 0 (counted from 0) of {origin}"
+    data = encoded_bytes(value, where)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image)
+    except _PIL_ERRORS as error:
+        raise _corrupt(value, where, error) from error
+    return upright.height, upright.width
 
 
 def encoded_bytes(value: Any, where: str) -> bytes:
@@ -245,11 +250,11 @@ def encoded_bytes(value: Any, where: str) -> bytes:
         ) from error
 
 
-def read_header(data: bytes, value: Any, where: str) -> tuple[str, int, int]:
-    """(PIL mode, height, width) without decoding the pixels. Raises SamaError if it is no image."""
+def read_mode(data: bytes, value: Any, where: str) -> str:
+    """PIL's mode, from the header alone. Raises SamaError if it is no image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return _mode(image), image.height, image.width
+            return _mode(image)
     except _PIL_ERRORS as error:
         raise _corrupt(value, where, error) from error
 
@@ -309,18 +314,13 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
 def _resize(image: Image.Image, layout: ImageStatistics) -> Image.Image:
     height, width = layout.size
     filter_ = Image.Resampling(layout.resample)
-    if (image.height, image.width) == (height, width) and layout.crop_fraction == 1.0:
-        return image
-    if layout.fit == "stretch":
-        return image.resize((width, height), filter_)
-    cut = (1 - layout.crop_fraction) / 2
-    if cut:
-        # The kept part is centred in the shorter side; ImageOps.fit then cuts the longer one.
-        short = min(image.height * width, image.width * height)
-        kept_width = layout.crop_fraction * short / height
-        kept_height = layout.crop_fraction * short / width
-        left = (image.width - kept_width) / 2
-        top = (image.height - kept_height) / 2
-        box = (left, top, left + kept_width, top + kept_height)
-        return image.resize((width, height), filter_, box=box)
-    return ImageOps.fit(image, (width, height), filter_)
+    edge = layout.shortest_edge
+    if edge is None:
+        same = (image.height, image.width) == (height, width)
+        return image if same else image.resize((width, height), filter_)
+    short = min(image.size)
+    wide, high = (int(edge * side / short) for side in image.size)
+    if (wide, high) != image.size:
+        image = image.resize((wide, high), filter_)
+    left, top = (wide - width) // 2, (high - height) // 2
+    return image.crop((left, top, left + width, top + height))

@@ -95,7 +95,23 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
     return write_folder
 
 
-WORDS = ["the", "a", "good", "bad", "film", "was", "very", "not", "plot", "acting", "great", "awful", "and", "or", "with"]
+WORDS = [
+    "the",
+    "a",
+    "good",
+    "bad",
+    "film",
+    "was",
+    "very",
+    "not",
+    "plot",
+    "acting",
+    "great",
+    "awful",
+    "and",
+    "or",
+    "with",
+]
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,9 @@ def test_csv_with_a_doubled_column(tmp_path):
 @pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
 def test_text_that_is_not_utf8(tmp_path, name):
     path = tmp_path / name
-    row = b"text,label\ncaf\xe9,x\n" if name.endswith("csv") else b'{"text": "caf\xe9", "label": 1}\n'
+    row = (
+        b"text,label\ncaf\xe9,x\n" if name.endswith("csv") else b'{"text": "caf\xe9", "label": 1}\n'
+    )
     path.write_bytes(row)
     assert refused(train=str(path)) == f"{path} is not UTF-8 text; convert it to UTF-8"
 
@@ -146,7 +148,9 @@ def test_broken_json_line(tmp_path):
 def test_broken_json_list(tmp_path):
     path = tmp_path / "train.json"
     path.write_text('[{"text": "a", "label": 1},\n{"text": "b", "label": 2}')
-    assert refused(train=str(path)) == f"{path} is not valid JSON: Expecting ',' delimiter in line 2"
+    assert (
+        refused(train=str(path)) == f"{path} is not valid JSON: Expecting ',' delimiter in line 2"
+    )
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])

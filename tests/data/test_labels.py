@@ -74,7 +74,9 @@ def test_numbers_index_declared_names():
 
 
 def test_a_list_is_no_label():
-    with pytest.raises(SamaError, match="column 'label' of rows holds list<.*>, which is no label"):
+    with pytest.raises(
+        SamaError, match=r"column 'label' of rows holds list<.*>, which is no label"
+    ):
         names([["a"], ["b"]])
 
 

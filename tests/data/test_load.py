@@ -29,9 +29,7 @@ def texts(split) -> set[str]:
 def test_meta_and_test_are_carved_out_of_train(write):
     rows = rows_of(3, 40)
     path = write("train.csv", rows)
-    splits = load(
-        train=path, meta=path, meta_per_class=5, test=path, test_fraction=0.25, seed=3
-    )
+    splits = load(train=path, meta=path, meta_per_class=5, test=path, test_fraction=0.25, seed=3)
     assert (len(splits.train), len(splits.meta), len(splits.test)) == (75, 15, 30)
     assert np.bincount(splits.meta.labels).tolist() == [5, 5, 5]
     assert np.bincount(splits.test.labels).tolist() == [10, 10, 10]
@@ -60,9 +58,7 @@ def test_the_seed_decides_what_is_carved(write):
 def test_one_option_does_not_change_what_another_draws(write):
     path = write("train.csv", rows_of(3, 40))
     plain = load(train=path, meta=path, meta_per_class=5)
-    noisy = load(
-        train=path, meta=path, meta_per_class=5, noise=Noise(kind="symmetric", rate=0.5)
-    )
+    noisy = load(train=path, meta=path, meta_per_class=5, noise=Noise(kind="symmetric", rate=0.5))
     assert plain.meta.index.tolist() == noisy.meta.index.tolist()
 
 
@@ -92,7 +88,7 @@ def test_meta_rows_out_of_the_test_split_leave_it(write):
 
 def test_twins_stay_in_training(write):
     """A carved row that occurs again in training would not be held out."""
-    rows = rows_of(2, 20) + [("twice", "class0"), ("twice", "class0"), ("twice", "class1")]
+    rows = [*rows_of(2, 20), ("twice", "class0"), ("twice", "class0"), ("twice", "class1")]
     path = write("train.csv", rows)
     for seed in range(10):
         splits = load(
@@ -105,9 +101,7 @@ def test_twins_stay_in_training(write):
 def test_noise_goes_into_the_rows_and_the_truth_into_a_column(write):
     rows = rows_of(3, 40)
     path = write("train.csv", [(*row, i) for i, row in enumerate(rows)], ("text", "label", "id"))
-    splits = load(
-        train=path, meta=path, meta_per_class=5, noise=Noise(kind="symmetric", rate=0.4)
-    )
+    splits = load(train=path, meta=path, meta_per_class=5, noise=Noise(kind="symmetric", rate=0.4))
     train = splits.train
     assert train.rows.column_names == ["text", "label", "id", "true_label"]
     assert splits.columns.true_label == "true_label"
@@ -156,7 +150,9 @@ def test_noise_keeps_a_truth_that_was_there(write):
 
 
 def test_a_column_called_true_label_is_not_overwritten(write):
-    path = write("train.csv", [(f"t{i}", i % 2, 7) for i in range(20)], ("text", "label", "true_label"))
+    path = write(
+        "train.csv", [(f"t{i}", i % 2, 7) for i in range(20)], ("text", "label", "true_label")
+    )
     splits = load(train=path, noise=Noise(kind="symmetric", rate=0.5))
     assert splits.columns.true_label == "sama_true_label"
     assert splits.train.rows["true_label"] == [7] * 20
@@ -202,9 +198,7 @@ def test_given_label_in_training_true_label_elsewhere(write):
     columns = ("text", "weak", "label")
     train = write("train.jsonl", [("a", 0, 1), ("b", 1, 1), ("c", 0, 0)], columns)
     clean = write("clean.jsonl", [("d", 0, 1), ("e", -1, 0)], columns)
-    splits = load(
-        train=train, meta=clean, columns=Columns(label="weak", true_label="label")
-    )
+    splits = load(train=train, meta=clean, columns=Columns(label="weak", true_label="label"))
     assert splits.train.labels.tolist() == [0, 1, 0]
     assert splits.train.true_labels.tolist() == [1, 1, 0]
     assert splits.meta.labels.tolist() == [1, 0]
@@ -299,7 +293,9 @@ def test_one_split_for_a_trained_model(write):
     path = write("test.csv", [("x", "ham"), ("y", "spam"), ("z", "ham")])
     split = load_split(Data(test=path), TEXT, ["spam", "ham"])
     assert split.labels.tolist() == [1, 0, 1]
-    assert load_split(Data(path=path, train=None, test="train"), TEXT, ["spam", "ham"]).name == "test"
+    assert (
+        load_split(Data(path=path, train=None, test="train"), TEXT, ["spam", "ham"]).name == "test"
+    )
     with pytest.raises(SamaError, match=r"label 'ham' in row 0 .* which the model lacks"):
         load_split(Data(test=path), TEXT, ["spam", "no spam"])
     numbers = write("numbers.csv", [("x", 1), ("y", 0)])

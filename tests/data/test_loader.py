@@ -59,9 +59,7 @@ def test_drop_last(rows, batch_size, with_lengths, seed):
 
 def test_what_drop_last_leaves_out_is_random():
     left_out = set()
-    sampler = BatchSampler(
-        100, 33, shuffle=True, seed=0, lengths=np.arange(100), drop_last=True
-    )
+    sampler = BatchSampler(100, 33, shuffle=True, seed=0, lengths=np.arange(100), drop_last=True)
     for epoch in range(40):
         sampler.set_epoch(epoch)
         left_out |= set(range(100)) - set(itertools.chain(*sampler))
@@ -105,9 +103,7 @@ def test_evaluation_goes_from_long_to_short():
 @given(st.lists(st.integers(-1, 3), min_size=8, max_size=80), st.integers(1, 20), st.integers(0, 9))
 def test_balanced_batches(labels, batch_size, seed):
     labels = np.array([0, *labels])
-    sampler = BatchSampler(
-        len(labels), batch_size, shuffle=True, seed=seed, balance=labels
-    )
+    sampler = BatchSampler(len(labels), batch_size, shuffle=True, seed=seed, balance=labels)
     found = list(sampler)
     assert len(found) == len(sampler)
     classes = np.unique(labels[labels >= 0])

@@ -57,9 +57,7 @@ def test_imbalance_is_an_exponential_profile():
     assert counts.tolist() == [1000, 316, 100, 31, 10]
 
 
-@given(
-    st.lists(st.integers(1, 60), min_size=2, max_size=6), st.floats(1, 50), seeds
-)
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=6), st.floats(1, 50), seeds)
 def test_imbalance_takes_no_more_than_there_is(sizes, ratio, seed):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     kept = noise.imbalance(labels, ratio, seed)

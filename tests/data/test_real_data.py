@@ -57,9 +57,7 @@ def test_votes_in_wrench_s_format(shared):
 
 def test_cifar10(shared):
     path = shared("cifar10")
-    config = Data(
-        path=str(path), train="test", columns=Columns(image="img"), max_train_rows=1000
-    )
+    config = Data(path=str(path), train="test", columns=Columns(image="img"), max_train_rows=1000)
     splits = load_splits(config, "image-classification")
     assert splits.classes[0] == "airplane"
     assert splits.classes[9] == "truck"

@@ -66,9 +66,7 @@ def test_files_that_no_split_names_are_the_training_split(write, tmp_path):
     check(load(path=str(tmp_path / "set")))
 
 
-def test_a_file_inside_path_and_one_relative_to_the_working_directory(
-    write, tmp_path, monkeypatch
-):
+def test_a_file_inside_path_and_one_relative_to_the_working_directory(write, tmp_path, monkeypatch):
     write("set/train.csv", ROWS)
     write("set/clean.csv", CLEAN)
     write("elsewhere/held.csv", CLEAN)
@@ -210,7 +208,9 @@ def test_image_paths_in_a_csv_are_relative_to_it(write_images, write):
 def test_image_bytes_in_parquet(write_images, tmp_path):
     root = write_images("set", {"a": 2})
     data = [(root / "a" / f"{i}.png").read_bytes() for i in range(2)]
-    datasets.Dataset.from_dict({"img": data, "label": [3, 7]}).to_parquet(str(tmp_path / "x.parquet"))
+    datasets.Dataset.from_dict({"img": data, "label": [3, 7]}).to_parquet(
+        str(tmp_path / "x.parquet")
+    )
     config = Data(train=str(tmp_path / "x.parquet"), columns=Columns(image="img"))
     splits = load_splits(config, IMAGE)
     assert splits.classes == ["3", "7"]

@@ -42,7 +42,9 @@ def wrench(tmp_path):
     return write
 
 
-@given(arrays(np.int64, st.tuples(st.integers(1, 30), st.integers(1, 6)), elements=st.integers(-1, 3)))
+@given(
+    arrays(np.int64, st.tuples(st.integers(1, 30), st.integers(1, 6)), elements=st.integers(-1, 3))
+)
 def test_majority_is_a_class_with_most_votes(votes):
     chosen = majority_vote(votes, 4, 0)
     for row, label in zip(votes, chosen, strict=True):
@@ -70,7 +72,13 @@ def test_a_wrench_directory(wrench):
     assert splits.train.labels.tolist() == [0, 1, 1]
     assert splits.train.true_labels.tolist() == [0, 1, 0]
     assert splits.train.index.tolist() == [0, 1, 3]
-    assert splits.train.rows.column_names == ["text", "length", "weak_labels", "label", "true_label"]
+    assert splits.train.rows.column_names == [
+        "text",
+        "length",
+        "weak_labels",
+        "label",
+        "true_label",
+    ]
     assert splits.train.rows["weak_labels"] == [TRAIN[i][2] for i in (0, 1, 3)]
     assert splits.columns.true_label == "true_label"
     # The clean splits go by the truth, votes or not.
@@ -102,9 +110,7 @@ def test_without_truth_there_is_nothing_to_measure(wrench):
 
 
 def test_noise_on_top_keeps_the_file_s_truth(wrench):
-    splits = load_splits(
-        Data(path=wrench(), noise=Noise(kind="symmetric", rate=0.9)), TEXT
-    )
+    splits = load_splits(Data(path=wrench(), noise=Noise(kind="symmetric", rate=0.9)), TEXT)
     assert splits.train.labels.tolist() == [1, 0, 0]
     assert splits.train.true_labels.tolist() == [0, 1, 0]
 
