@@ -50,11 +50,11 @@ def test_quadratic_with_known_hypergradient() -> None:
     problem, a, b, slope = quadratic()
     exact = b.T @ torch.linalg.solve(a, slope)
     (found,) = meta_gradient(problem, None, None, "cg", iterations=6)
-    assert relative_error([found], [exact]) < 1e-8
+    assert relative_error([found], [exact]) < 1e-6
     (found,) = meta_gradient(problem, None, None, "neumann", iterations=300, alpha=0.2)
-    assert relative_error([found], [exact]) < 1e-8
+    assert relative_error([found], [exact]) < 1e-6
     (found,) = meta_gradient(problem, [None] * 400, None, "unrolled")
-    assert relative_error([found], [exact]) < 1e-8
+    assert relative_error([found], [exact]) < 1e-6
     # with the identity in the inverse's place, as the formulas of both say
     (found,) = meta_gradient(problem, None, None, "sama")
     assert relative_error([found], [0.1 * b.T @ slope]) < 1e-12

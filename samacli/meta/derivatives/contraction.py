@@ -97,17 +97,20 @@ class Contraction:
         return output
 
     def _add(self, layer: nn.Module, x: Tensor, delta: Tensor) -> None:
-        parts = {name: v.to(delta.dtype) for name, v in self._parts(layer).items()}
+        wide = torch.promote_types(delta.dtype, torch.float32)
+        # matrix products in the precision of the pass, normalisation in full, as under autocast
+        dtype = delta.dtype if isinstance(layer, MATRIX_LAYERS) else wide
+        parts = {name: v.to(dtype) for name, v in self._parts(layer).items()}
         for name, p in layer._parameters.items():
             if p is not None and name not in parts:
-                parts[name] = torch.zeros_like(p, dtype=delta.dtype)
-        x = x.to(delta.dtype) if x.is_floating_point() else x
+                parts[name] = torch.zeros_like(p, dtype=dtype)
+        x = x.to(dtype) if x.is_floating_point() else x
         moved = _rule(layer)(layer, x, parts.get("weight"), parts.get("bias"))
-        wide = torch.promote_types(delta.dtype, torch.float32)
         share = (delta * moved).reshape(self._samples, -1).sum(1, dtype=wide)
         self.per_sample = share if self.per_sample is None else self.per_sample + share
 
 
+MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 Rule = Callable[[Any, Tensor, Any, Any], Tensor]
 
 
