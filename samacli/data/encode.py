@@ -64,7 +64,7 @@ def encode(
             content=split.content,
             cache_dir=cache_dir,
             progress=progress,
-            description=f"tokenising the {split.name} split",
+            description=f"tokenising the {_long(split.name)} split",
         )
         return EncodedText(tokens, split.labels, processor)
     layout, measure = _layout(split, columns, processor, config, statistics)
@@ -78,7 +78,7 @@ def encode(
         origin=split.origin,
         index=split.index,
         progress=progress,
-        description=f"decoding the {split.name} split",
+        description=f"decoding the {_long(split.name)} split",
     )
 
 
@@ -104,3 +104,7 @@ def _layout(
         channels = layout.channels
         return replace(layout, mean=(0.0,) * channels, std=(1.0,) * channels), True
     return layout, False
+
+
+def _long(name: str) -> str:
+    return "training" if name == "train" else name

@@ -18,7 +18,7 @@ from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
 from samacli.data.streams import stream_seed
-from samacli.data.table import quiet_datasets, utf8_or_refused
+from samacli.data.table import check_column, quiet_datasets, utf8_or_refused
 from samacli.errors import SamaError
 from samacli.progress import Progress, Silent
 from samacli.recipe.schema import Data, Task
@@ -79,6 +79,8 @@ def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Spli
                     table, role, train.columns, task, train.classes, known_to, progress
                 )
 
+    _check_true_label(config, pools, notes)
+
     # Clean rows leave the training split before it is damaged.
     clean: dict[str, Split] = {}
     if config.test == train_name:
@@ -104,6 +106,22 @@ def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Spli
     check_classes(splits)
     splits.warnings = split_warnings(splits)
     return splits
+
+
+def _check_true_label(config: Data, pools: dict[str, Pool], notes: list[str]) -> None:
+    """Refuse a true-label column that no split has; note where the given label stands in for it."""
+    column = config.columns.true_label
+    if column is None:
+        return
+    lacking = [name for name, pool in pools.items() if column not in pool.table.rows.column_names]
+    if len(lacking) == len(pools):
+        check_column(pools[lacking[0]].table, column, "data.columns.true_label")
+    for name in lacking:
+        if name != config.train:
+            notes.append(
+                f"{pools[name].table.origin} has no column '{column}'; its labels are those of "
+                f"column '{config.columns.label}'"
+            )
 
 
 def _held_out_test(train: Pool, config: Data, notes: list[str]) -> Split:

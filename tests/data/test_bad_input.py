@@ -183,6 +183,15 @@ def test_missing_second_text(write):
     assert "has no column 'other' (data.columns.text_pair)" in sentence
 
 
+def test_true_label_column_that_no_split_has(write):
+    path = write("train.csv", GOOD, ("text", "label"))
+    sentence = refused(train=path, columns=Columns(true_label="lable"))
+    assert sentence == (
+        f"{path} has no column 'lable' (data.columns.true_label); its columns are: text, label; "
+        "did you mean 'label'?"
+    )
+
+
 def test_meta_split_without_label_and_true_label(write):
     train = write("train.csv", [("a", 0, 1), ("b", 1, 0)], ("text", "weak", "label"))
     meta = write("meta.csv", [("c",), ("d",)], ("text",))

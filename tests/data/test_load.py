@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from samacli.data import load_split, load_splits
+from samacli.data import encode, load_split, load_splits
 from samacli.errors import SamaError
 from samacli.recipe.schema import Columns, Data, Noise
 
 TEXT = "text-classification"
+IMAGE = "image-classification"
+
+
+class Recorded:
+    """A progress that remembers what it was told."""
+
+    def __init__(self):
+        self.totals: dict[str, list[int]] = {}
+        self.done: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def task(self, description, total):
+        self.totals.setdefault(description, []).append(total)
+        self.done.setdefault(description, []).append(0)
+        self.open = description
+        yield self
+
+    def advance(self, steps=1):
+        self.done[self.open][-1] += steps
 
 
 def load(**config):
@@ -213,6 +234,35 @@ def test_training_data_without_truth_have_nothing_to_measure(write):
     assert splits.meta.labels.tolist() == [0, 1]
 
 
+def test_a_clean_file_may_call_its_labels_as_the_training_file_does(write):
+    train = write("train.csv", [("a", 0, 1), ("b", 1, 1)], ("text", "label", "truth"))
+    clean = write("clean.csv", [("d", 0), ("e", 1)])
+    splits = load(train=train, meta=clean, columns=Columns(true_label="truth"))
+    assert splits.meta.labels.tolist() == [0, 1]
+    assert splits.notes == [
+        f"{clean} has no column 'truth'; its labels are those of column 'label'"
+    ]
+
+
+def test_the_progress_adds_up(write, tokenizer, write_images):
+    progress = Recorded()
+    path = write("train.csv", rows_of(3, 700))
+    splits = load_splits(Data(train=path, test=path, test_fraction=0.5), TEXT, progress)
+    encode(
+        splits.train, splits.columns, TEXT, processor=tokenizer, config=Data(), progress=progress
+    )
+    images = load_splits(Data(train=str(write_images("set", {"a": 3, "b": 2}))), IMAGE, progress)
+    for limit in (0, 9):
+        config = Data(memory_limit_mb=limit)
+        encode(images.train, images.columns, IMAGE, config=config, progress=progress)
+    assert progress.done == {
+        "checking the training split": [2100, 5],
+        "tokenising the training split": [1050],
+        "decoding the training split": [5, 10],
+    }
+    assert progress.totals == progress.done
+
+
 def test_numbers_take_the_names_of_the_true_label(tmp_path):
     features = datasets.Features(
         {
@@ -304,11 +354,11 @@ def test_one_split_for_a_trained_model(write):
 
 def test_rows_stay_on_disk(write):
     """Reading allocates a small part of what the texts take."""
-    rows = [(f"{i} " + "word " * 2000, i % 3) for i in range(4000)]
+    rows = [(f"{i} " + "word " * 2000, i % 3) for i in range(1000)]
     for ending in ("csv", "jsonl", "parquet"):
         path = write(f"train.{ending}", rows)
         before = pa.total_allocated_bytes()
         noise = Noise(kind="symmetric", rate=0.3)
-        splits = load(train=path, max_train_rows=3000, noise=noise)
+        splits = load(train=path, max_train_rows=800, noise=noise)
         assert len(splits.train.rows[17]["text"]) > 10_000
         assert pa.total_allocated_bytes() - before < 1_000_000

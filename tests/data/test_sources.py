@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -257,24 +254,6 @@ def test_fashion_mnist_from_the_debian_package_s_files(tmp_path, monkeypatch):
     assert splits.classes[0] == "T-shirt/top"
     assert np.array_equal(np.asarray(splits.train.rows[3]["image"]), pixels["train"][3])
     assert np.array_equal(np.asarray(splits.test.rows[9]["image"]), pixels["t10k"][9])
-
-
-def test_torchvision_is_never_imported(write):
-    """It is broken where the models run, and nothing here needs it."""
-    path = write("train.csv", ROWS)
-    code = (
-        "import sys; from samacli.data import load_splits; from samacli.recipe.schema import Data;"
-        f"load_splits(Data(train={path!r}), 'text-classification');"
-        "load_splits(Data(source='demo', path='digits'), 'image-classification');"
-        "assert 'torchvision' not in sys.modules"
-    )
-    env = {**os.environ, "HF_DATASETS_CACHE": str(Path(path).parent / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    assert "Generating" not in done.stderr  # no progress bar of the library
 
 
 def test_json_with_one_list(tmp_path):
