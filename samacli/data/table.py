@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import datasets
+import pyarrow as pa
 from datasets.utils import logging as datasets_logging
 
 from samacli.errors import SamaError, nearest
@@ -52,6 +56,33 @@ def utf8_or_refused(table: Table) -> Iterator[None]:
 def cache_root() -> Path:
     """Where converted files and tokens are cached: beside the datasets library's own cache."""
     return Path(datasets.config.HF_DATASETS_CACHE) / "samacli"
+
+
+def open_text(path: Path) -> TextIO:
+    """A text file, packed or not, read as UTF-8 with its line ends as they are."""
+    stream = pa.input_stream(str(path), compression="detect")
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def load_with_library(
+    builder: str, paths: list[Path], features: datasets.Features | None = None
+) -> datasets.Dataset:
+    """The rows of local files through `datasets.load_dataset`: converted once, memory-mapped."""
+    for path in paths:
+        if path.stat().st_size == 0:
+            raise SamaError(f"{path} is empty")
+    # The library takes patterns; a file named "a[1].json" means itself.
+    names = [glob.escape(str(path.resolve())) for path in paths]
+    with quiet_datasets():
+        return datasets.load_dataset(
+            builder, data_files={"train": names}, split="train", features=features
+        )
 
 
 @contextmanager

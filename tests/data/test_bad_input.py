@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import datasets
 import numpy as np
 import pytest
@@ -160,6 +162,21 @@ def test_broken_binary_file(tmp_path, ending):
     assert f"cannot read {path} as" in refused(train=str(path))
 
 
+def test_packed_files(tmp_path):
+    path = tmp_path / "train.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\na,b\nc,d,e\n"))
+    assert f"{path}: line 3 has 3 cells where the header has 2" in refused(train=str(path))
+    path = tmp_path / "train.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "a", "label": 1}\n{"text":\n'))
+    assert f"{path} is not valid JSON: Expecting value in line 2" in refused(train=str(path))
+
+
+def test_shards_of_different_columns(write, tmp_path):
+    write("set/train-00000-of-00002.csv", GOOD)
+    write("set/train-00001-of-00002.csv", [(1, "a"), (2, "b")])
+    assert "do not have the same columns with the same types" in refused(path=str(tmp_path / "set"))
+
+
 # Columns
 
 
@@ -275,6 +292,14 @@ def test_mixed_labels(write):
     path = write("train.jsonl", [("a", 1), ("b", "one"), ("c", 2)])
     sentence = refused(train=path)
     assert f"column 'label' of {path} mixes numbers and text as labels" in sentence
+
+
+def test_labels_that_mix_far_down_a_large_file(write):
+    rows = [(f"{i} " + "word " * 200, i % 2) for i in range(12_000)]
+    path = write("train.jsonl", [*rows, ("last", "two")])
+    assert refused(train=path) == (
+        f"column 'label' of {path} mixes number and string; write all its values the same way"
+    )
 
 
 def test_numbers_in_test_where_training_has_text(write):

@@ -260,3 +260,22 @@ def test_json_with_one_list(tmp_path):
     path = tmp_path / "train.json"
     path.write_text(json.dumps([{"text": t, "label": y} for t, y in ROWS], indent=1))
     check(load(train=str(path)))
+
+
+WIDE = "word " * 200
+
+
+@pytest.mark.parametrize("late", [{"note": "new"}, {"score": 0.5}, {"note": None, "extra": [1]}])
+def test_json_lines_whose_types_show_late(tmp_path, late):
+    """The library takes the types of all rows from the first 10 MB."""
+    rows = [
+        {"text": f"{i} {WIDE}", "label": i % 2, "score": 1, "note": None} for i in range(12_000)
+    ]
+    rows.append({"text": "last", "label": 1, **late})
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = load(train=str(path)).train
+    assert len(train) == 12_001
+    last = train.rows[12_000]
+    assert {name: last[name] for name in late} == late
+    assert train.rows[0]["score"] == 1
