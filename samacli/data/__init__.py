@@ -6,9 +6,10 @@ feeds them in a reproducible order.
 """
 
 from samacli.data.encode import Encoded, encode
-from samacli.data.images import EncodedImages, ImageStatistics
+from samacli.data.images import EncodedImages
 from samacli.data.load import load_split, load_splits
 from samacli.data.loader import BatchSampler, Cycle, cycle, make_loader
+from samacli.data.pixels import ImageStatistics
 from samacli.data.split import Split, Splits
 from samacli.data.text import EncodedText
 

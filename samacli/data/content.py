@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from samacli.data.images import encoded_bytes, read_mode
+from samacli.data.pixels import encoded_bytes, read_mode
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError
 from samacli.progress import Progress

@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from samacli.data.content import input_columns
-from samacli.data.images import EncodedImages, ImageStatistics, data_layout, processor_layout
+from samacli.data.images import EncodedImages
+from samacli.data.pixels import ImageStatistics, data_layout, processor_layout
 from samacli.data.split import Split
 from samacli.data.text import EncodedText, tokenize
 from samacli.errors import SamaError

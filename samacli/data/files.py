@@ -63,6 +63,8 @@ def read_files(paths: list[Path], kind: str | None = None) -> Table:
         rows = _read(paths, kind)
     except UnicodeDecodeError as error:
         raise SamaError(f"{origin} is not UTF-8 text; convert it to UTF-8") from error
+    except PermissionError as error:
+        raise SamaError(f"cannot read {error.filename or origin}: {error.strerror}") from error
     return Table(rows, origin, base=paths[0].parent)
 
 

@@ -61,7 +61,7 @@ def make_opener(config: Data) -> Callable[[str, str], Table]:
         if found is None:
             raise SamaError(
                 f"{source.name} has no split '{name}' ({option}); its splits are: "
-                f"{', '.join(source.splits)}{nearest(name, source.splits)}"
+                f"{', '.join(source.splits) or 'none'}{nearest(name, source.splits)}"
             )
         return source.read(found)
 
@@ -89,7 +89,7 @@ def _file_named(config: Data, name: str) -> Path | None:
         if candidate.exists() and (written_as_file or config.path is None):
             return candidate
     if written_as_file:
-        raise SamaError(f"there is no file {candidates[0]}")
+        raise SamaError("there is no file " + ", nor ".join(str(path) for path in candidates))
     return None
 
 
@@ -121,6 +121,8 @@ def _open_source(config: Data, path: str) -> Source:
     if not local.exists():
         raise SamaError(f"there is no file or folder {local} (data.path)")
     if local.is_file():
+        if kind in ("wrench", "imagefolder"):
+            raise SamaError(f"data.source is {kind}, but data.path is the file {local}, no folder")
         named = None if kind == "auto" else kind
         return Source(str(local), ["train"], lambda _: files.read_files([local], named))
     return _open_folder(config, local, kind)

@@ -33,7 +33,7 @@ class EncodedText:
         """
         if tokenizer.pad_token_id is None:
             raise SamaError(
-                f"the tokenizer {tokenizer.name_or_path} has no padding token; choose a model for "
+                f"{_name(tokenizer)} has no padding token; choose a model for "
                 "classification, or set one in its tokenizer configuration"
             )
         self._tokens = tokens
@@ -42,6 +42,8 @@ class EncodedText:
             "input_ids": int(tokenizer.pad_token_id),
             "token_type_ids": int(tokenizer.pad_token_type_id),
         }
+        # Rounding up must not go beyond the positions that the model has.
+        self._widest = int(tokenizer.model_max_length)
         self._left = tokenizer.padding_side == "left"
         self._with_mask = "attention_mask" in tokenizer.model_input_names
         self.labels = labels
@@ -53,10 +55,11 @@ class EncodedText:
         return len(self.labels)
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Model inputs int64 (n, longest rounded up to 8), `labels` (n,), `index` (n,)."""
+        """Model inputs int64 (n, longest, rounded up to 8), `labels` (n,), `index` (n,)."""
         wanted = np.asarray(rows, dtype=np.int64)
         lengths = self.lengths[wanted]
         width = -(-int(lengths.max(initial=1)) // PAD_MULTIPLE) * PAD_MULTIPLE
+        width = min(width, self._widest)
         batch = {
             name: torch.from_numpy(
                 column.padded(wanted, width, self._padding[name], left=self._left)
@@ -130,8 +133,15 @@ def tokenize(
 
     columns: one text column, or two for pairs. content: uint64 (n,), a hash of each row's text;
     with tokenizer and length it names the cache file, so that a second run, in this process or
-    another, reads it instead of tokenising again. Memory-mapped.
+    another, reads it instead of tokenising again. Memory-mapped. Raises SamaError when the
+    tokenizer's model takes fewer tokens than `max_length`.
     """
+    # Tokenizers that know no limit carry a number beyond all texts.
+    if max_length > tokenizer.model_max_length:
+        raise SamaError(
+            f"data.max_length is {max_length}, but {_name(tokenizer)} takes at most "
+            f"{tokenizer.model_max_length} tokens; lower it"
+        )
     key = _cache_key(content, tokenizer, max_length)
     target = (cache_dir or cache_root()) / f"tokens-{key}.arrow"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -169,6 +179,10 @@ def tokenize(
     finally:
         partial.unlink(missing_ok=True)
     return datasets.Dataset.from_file(str(target))
+
+
+def _name(tokenizer: Any) -> str:
+    return f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__}"
 
 
 def _reopen(path: Path) -> datasets.Dataset | None:

@@ -42,6 +42,20 @@ def test_missing_meta_file(write):
     )
 
 
+def test_missing_file_beside_a_path(write, tmp_path):
+    write("set/train.csv", GOOD)
+    assert refused(path=str(tmp_path / "set"), meta="clean.csv") == (
+        f"there is no file clean.csv, nor {tmp_path / 'set' / 'clean.csv'}"
+    )
+
+
+def test_a_file_where_a_folder_is_meant(write):
+    path = write("train.json", GOOD)
+    assert refused(path=path, source="wrench") == (
+        f"data.source is wrench, but data.path is the file {path}, no folder"
+    )
+
+
 def test_split_name_without_a_path():
     assert refused() == (
         "data.train is 'train', which is no file, and data.path does not say where a split of that "

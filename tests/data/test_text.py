@@ -163,6 +163,22 @@ def test_no_padding_token(write, tokenizer):
         encoded(splits, broken)
 
 
+def test_more_tokens_than_the_model_takes(write, tokenizer):
+    short = pickle.loads(pickle.dumps(tokenizer))
+    short.model_max_length = 20
+    splits = load(write("train.csv", random_rows(5, 5)))
+    with pytest.raises(SamaError, match=r"data\.max_length is 32, but the tokenizer .* at most 20"):
+        encoded(splits, short)
+
+
+def test_padding_stays_within_the_model(write, tokenizer):
+    short = pickle.loads(pickle.dumps(tokenizer))
+    short.model_max_length = 20
+    splits = load(write("train.csv", random_rows(50, 40)))
+    result = encoded(splits, short, max_length=20)
+    assert result.__getitems__(range(50))["input_ids"].shape == (50, 20)
+
+
 # The cache
 
 
