@@ -5,7 +5,7 @@ SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint picture clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -33,6 +33,9 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+picture: ## draw docs/demo.svg from what make demo left
+	$(VENV)/bin/python docs/make_picture.py
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing about whether the answer is right.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the hub is out of reach here; fail at once instead of retrying
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,7 +27,7 @@ FILLER = ["the", "a", "of", "and", "in", "day", "new", "said", "was", "for"]
 
 
 def write_csv(
-    path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("text", "label")
+    path: Path, rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")
 ) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -69,19 +74,23 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def texts(tmp_path: Path) -> dict[str, Path]:
-    """noisy.csv (40 of 160 labels wrong, truth beside them), clean.csv and test.csv."""
-    rows = sentences(160, seed=0)
+def make_texts(folder: Path) -> dict[str, Path]:
+    """noisy.csv (100 of 400 labels wrong, truth beside them), clean.csv and test.csv in `folder`."""
     names = list(WORDS)
     noisy = []
-    for i, (text, label) in enumerate(rows):
+    for i, (text, label) in enumerate(sentences(400, seed=0)):
         wrong = names[(names.index(label) + 1) % 3]
         noisy.append((text, wrong if i % 4 == 0 else label, label))
-    write_csv(tmp_path / "noisy.csv", noisy, ("text", "label", "truth"))  # type: ignore[arg-type]
-    write_csv(tmp_path / "clean.csv", sentences(30, seed=1))
-    write_csv(tmp_path / "test.csv", sentences(90, seed=2))
-    return {name: tmp_path / f"{name}.csv" for name in ("noisy", "clean", "test")}
+    write_csv(folder / "noisy.csv", noisy, ("text", "label", "truth"))
+    write_csv(folder / "clean.csv", sentences(60, seed=1))
+    write_csv(folder / "test.csv", sentences(90, seed=2))
+    return {name: folder / f"{name}.csv" for name in ("noisy", "clean", "test")}
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, Path]:
+    """Small labelled texts, see `make_texts`."""
+    return make_texts(tmp_path)
 
 
 @pytest.fixture

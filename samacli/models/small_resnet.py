@@ -46,7 +46,7 @@ class SmallResNetForImageClassification(ResNetForImageClassification):
 
     def __init__(self, config: SmallResNetConfig) -> None:
         super().__init__(config)
-        self.resnet.embedder = _Stem(config)
+        self.resnet.embedder = _Stem(config)  # type: ignore[assignment]
         self.post_init()
 
 

@@ -206,7 +206,7 @@ class Meta(Section):
     weight_decay: float = Field(0.0, ge=0)
     hidden: int = Field(64, ge=1, description="width of the meta-weight-net")
     warmup: float = Field(
-        0.1,
+        0.25,
         ge=0,
         lt=1,
         description="fraction of the steps before the first meta step: until the "

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import PreTrainedModel
 
 from samacli.errors import SamaError
 from samacli.progress import Progress, Silent
@@ -34,7 +35,7 @@ class Fit:
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     averaged: nn.Module | None
     seconds: float
     samples_per_second: float
@@ -43,7 +44,7 @@ class Fit:
 
 
 def fit(
-    model: nn.Module,
+    model: PreTrainedModel,
     batches: Iterator[Batch],
     steps: int,
     config: Training,
@@ -73,25 +74,25 @@ def fit(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
         ).to(device)
     optimizer = make_optimizer(model, config.optimizer)
-    model, wrapped_optimizer = accelerator.prepare(model, optimizer)
+    wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
-    bare_model = accelerator.unwrap_model(model)
+    bare_model = accelerator.unwrap_model(wrapped_model)
     curve: list[tuple[int, float, float]] = []
     samples = 0
     started = time.perf_counter()
     with (progress or Silent()).task(description, steps) as task:
         for step in range(1, steps + 1):
-            model.train()
+            wrapped_model.train()
             wrapped_optimizer.zero_grad()
             loss_sum = 0.0
             for _ in range(config.accumulation):
                 batch = _to_device(next(batches), device)
                 if augment is not None:
                     batch = augment(batch)
-                if averaged is not None and meta_level.needs_averaged_logits:
+                if averaged is not None and meta_level and meta_level.needs_averaged_logits:
                     batch["averaged_logits"] = _averaged_logits(averaged, batch, accelerator)
                 with accelerator.autocast():
-                    logits = model_logits(model, batch)
+                    logits = model_logits(wrapped_model, batch)
                 if meta_level is None:
                     loss = weighted_cross_entropy(logits, batch)
                 else:

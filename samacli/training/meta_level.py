@@ -102,7 +102,7 @@ class MetaLevel:
             next(self.batches),
             method=self.config.method,
             outputs_at_theta=logits.detach(),
-            **({} if self.config.derivative == "auto" else {"derivative": self.config.derivative}),
+            derivative="central" if self.config.derivative == "auto" else self.config.derivative,
         )
         for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
             parameter.grad = gradient

@@ -81,9 +81,10 @@ def _data(
     if label is not None:
         update["true_label"] = None
     columns: Columns = recipe.data.columns.model_copy(update=update)
-    where = {"path": data, "test": "test"} if Path(data).is_dir() else {"test": data}
+    is_folder = Path(data).is_dir()
     return Data(
-        **where,
+        path=data if is_folder else None,
+        test="test" if is_folder else data,
         train=None,
         columns=columns,
         max_length=recipe.data.max_length,

@@ -101,7 +101,8 @@ class Experiment:
                 f"{train.truncated:,} of {len(train):,} training texts are longer than "
                 f"data.max_length={recipe.data.max_length} tokens and were cut there"
             )
-        if isinstance(train, EncodedImages):
+        own = recipe.model.from_config or recipe.data.image_size or recipe.data.normalize == "train"
+        if isinstance(train, EncodedImages) and (processor is None or own):
             processor = image_processor(train.statistics)
         experiment = cls(
             recipe=recipe,
@@ -264,7 +265,7 @@ class Experiment:
         return {"text_columns": [c for c in (columns.text, columns.text_pair) if c is not None]}
 
     def _fit(
-        self, model: nn.Module, batches: Iterator[Batch], level: MetaLevel | None, description: str
+        self, model: PreTrainedModel, batches: Iterator[Batch], level: MetaLevel | None, description: str
     ) -> Fit:
         augment = None
         if isinstance(self.train, EncodedImages):

@@ -1,0 +1,171 @@
+"""Everything that people get wrong: one clear sentence, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import sentences, write_csv
+
+Run = Callable[..., tuple[int, str, str]]
+
+QUICK = ["training.steps=2", "training.precision=fp32", "training.batch_size=16"]
+
+
+@pytest.fixture
+def reweight(
+    run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """`sama reweight` on good files, with some of them replaced; (exit code, stderr)."""
+
+    def run(*extra: object, **files: object) -> tuple[int, str]:
+        given = {
+            "train": texts["noisy"],
+            "meta": texts["clean"],
+            "test": texts["test"],
+            "model": tiny_bert,
+            "output": tmp_path / "out",
+            **files,
+        }
+        options = [part for name, value in given.items() for part in (f"--{name}", value)]
+        code, _, err = run_sama("reweight", *options, *extra, *QUICK)
+        return code, err
+
+    return run
+
+
+def refused(result: tuple[int, str], *said: str) -> None:
+    code, err = result
+    assert code == 2, err
+    assert "Traceback" not in err
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, err
+    for words in said:
+        assert words in errors[0], errors[0]
+
+
+def test_a_missing_file(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    refused(reweight(train=tmp_path / "nowhere.csv"), "nowhere.csv")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_column(reweight: Callable[..., tuple[int, str]]) -> None:
+    refused(reweight("--text-column", "txt"), "'txt'", "noisy.csv", "did you mean 'text'")
+    refused(reweight("--label-column", "labels"), "'labels'", "did you mean 'label'")
+
+
+def test_a_label_that_train_lacks(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "odd.csv", [*sentences(5, seed=3), ("a new day", "weather")])
+    refused(reweight(test=file), "'weather'", "odd.csv", "row 5")
+
+
+def test_an_empty_split(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    refused(reweight(meta=write_csv(tmp_path / "none.csv", [])), "none.csv")
+
+
+def test_one_class_only(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    one = [row for row in sentences(60, seed=3) if row[1] == "sport"]
+    refused(reweight(train=write_csv(tmp_path / "one.csv", one)), "'sport'")
+
+
+def test_no_text(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    rows = [*sentences(20, seed=3), ("", "sport")]
+    refused(reweight(train=write_csv(tmp_path / "gap.csv", rows)), "gap.csv", "row 20")
+
+
+def test_no_clean_set(run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> None:
+    code, _, err = run_sama(
+        "reweight", "--train", texts["noisy"], "--model", tiny_bert, "-o", tmp_path / "out"
+    )
+    refused((code, err), "--meta")
+
+
+def test_an_overlap_is_warned_of_with_its_count(
+    reweight: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    rows = sentences(400, seed=0)[:7] + sentences(20, seed=8)
+    code, err = reweight(meta=write_csv(tmp_path / "both.csv", rows))
+    assert code == 0
+    assert "warning: " in err
+    assert "7" in next(line for line in err.splitlines() if line.startswith("warning: "))
+
+
+def test_over_long_texts_are_cut_and_counted(
+    reweight: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    code, err = reweight("data.max_length=6")
+    assert code == 0
+    assert "400 of 400 training texts are longer than data.max_length=6" in err
+
+
+def test_a_corrupt_image(run_sama: Run, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        folder = tmp_path / "photos" / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8, 8), (40 * i, 10, 90)).save(folder / f"{i}.png")
+    (tmp_path / "photos/train/dog/2.png").write_bytes(b"no image at all")
+    code, _, err = run_sama(
+        "prune", "task=image-classification", f"data.path={tmp_path / 'photos'}",
+        "model.name=resnet8-small", "-o", tmp_path / "out", *QUICK,
+    )  # fmt: skip
+    refused((code, err), "2.png")
+
+
+@pytest.mark.parametrize("keep", ["1.5", "0", "-1", "many", "0.7,2.5"])
+def test_an_impossible_keep(run_sama: Run, tmp_path: Path, keep: str) -> None:
+    code, _, err = run_sama("prune", f"--keep={keep}", "-o", tmp_path / "out")
+    refused((code, err), "--keep")
+
+
+def test_an_unknown_recipe_key_or_baseline(run_sama: Run, tmp_path: Path) -> None:
+    refused(run_sama("reweight", "demo-txt")[::2], "demo-txt", "demo-text")
+    refused(run_sama("reweight", "demo-text", "trainig.steps=2")[::2], "trainig", "training")
+    refused(run_sama("reweight", "demo-text", "--baselines", "nosy")[::2], "baselines", "noisy")
+    refused(run_sama("reweight", "demo-text", "trec")[::2], "one recipe at a time")
+
+
+def test_a_finished_run_is_not_replaced_unasked(
+    reweight: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    assert reweight("--baselines", "none")[0] == 0
+    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    refused(reweight(), "already holds a finished run", "--overwrite")
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    # A failing run with --overwrite leaves the earlier one as it was.
+    refused(reweight("--overwrite", train=tmp_path / "nowhere.csv"), "nowhere.csv")
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    assert reweight("--overwrite", "--baselines", "none")[0] == 0
+    assert (tmp_path / "out" / "metrics.json").read_bytes() != before
+
+
+def test_a_directory_with_something_else_in_it_is_never_replaced(
+    reweight: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    refused(reweight("--overwrite", output=tmp_path / "mine"), "not empty")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_unreachable_hub(reweight: Callable[..., tuple[int, str]], run_sama: Run, tmp_path: Path) -> None:
+    refused(reweight(model="bert-base-uncased"), "bert-base-uncased", "hub")
+    code, _, err = run_sama("reweight", "agnews-bert", "model.name=minilm", "-o", tmp_path / "out")
+    refused((code, err), "ag_news", "hub")
+
+
+def test_a_device_that_is_not_there(reweight: Callable[..., tuple[int, str]]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    refused(reweight("--device", "cuda"), "--device cuda")
+
+
+def test_debug_shows_the_traceback(run_sama: Run, tmp_path: Path) -> None:
+    code, _, err = run_sama("--debug", "reweight", "demo-txt")
+    assert code == 2
+    assert "Traceback" in err

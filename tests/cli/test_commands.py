@@ -1,0 +1,88 @@
+"""The command line as it is typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import samacli
+from samacli.cli.options import split_arguments
+
+Run = Callable[..., tuple[int, str, str]]
+
+QUICK = ["training.steps=4", "training.precision=fp32", "training.batch_size=16"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["reweight"], ["prune"], ["train"], ["evaluate"], ["recipes", "ls"], ["recipes", "show"], ["recipes", "cp"]],
+)
+def test_every_help_has_an_example(run_sama: Run, command: list[str]) -> None:
+    code, out, _ = run_sama(*command, "--help")
+    assert code == 0
+    assert "sama " + " ".join(command) in " ".join(out.split())
+    assert "Example" in out
+
+
+def test_version(run_sama: Run) -> None:
+    assert run_sama("--version") == (0, f"samacli {samacli.__version__}\n", "")
+
+
+def test_reweight_train_and_evaluate_from_plain_files(
+    run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, stdout, stderr = run_sama(
+        "reweight", "--train", texts["noisy"], "--meta", texts["clean"], "--test", texts["test"],
+        "--model", tiny_bert, "--text-column", "text", "--label-column", "label",
+        "--output", out, "--baselines", "noisy", *QUICK, "--seed", "7", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, stderr
+    for word in ("noisy", "sama", "accuracy"):
+        assert word in stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["seeds"] == [7]
+    assert set(metrics["methods"]) == {"noisy", "sama"}
+
+    code, stdout, stderr = run_sama(
+        "train", out / "dataset", "--test", texts["test"], "--output", tmp_path / "final"
+    )
+    assert code == 0, stderr
+    code, stdout, stderr = run_sama("evaluate", tmp_path / "final", "--data", texts["test"])
+    assert code == 0, stderr
+    assert "macro-F1" in stdout
+    assert all(name in stdout for name in ("sport", "money", "film"))
+
+
+def test_quiet_leaves_the_results_alone_on_stdout(
+    run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    code, stdout, stderr = run_sama(
+        "--quiet", "reweight", "--train", texts["noisy"], "--meta", texts["clean"],
+        "--model", tiny_bert, "-o", tmp_path / "out", *QUICK,
+    )  # fmt: skip
+    assert code == 0
+    assert stderr == ""
+    assert "suspects.csv" in stdout
+
+
+def test_recipes_are_listed_shown_and_copied(run_sama: Run, tmp_path: Path) -> None:
+    code, out, _ = run_sama("recipes", "ls")
+    assert code == 0
+    for name in ("demo-text", "demo-vision", "trec", "agnews-bert", "cifar10-resnet18"):
+        assert name in out
+    code, shown, _ = run_sama("recipes", "show", "trec")
+    assert code == 0
+    assert run_sama("recipes", "cp", "trec", tmp_path / "mine.yaml")[0] == 0
+    assert (tmp_path / "mine.yaml").read_text() == shown
+    code, _, err = run_sama("recipes", "cp", "trec", tmp_path / "mine.yaml")
+    assert code == 2
+    assert "exists" in err
+
+
+def test_the_recipe_may_stand_among_the_overrides() -> None:
+    assert split_arguments(["seed=1", "trec", "data.path=x"]) == ("trec", ["seed=1", "data.path=x"])
+    assert split_arguments(None) == (None, [])

@@ -1,0 +1,97 @@
+"""The meta gradient that shares the next base step's forward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from samacli.meta import direction, outputs_and_meta_gradient, riding, weighting_meta_gradient
+
+from .problems import batch, model, train, weighting_problem
+from .reference import relative_error
+from .test_contraction import Bert
+
+
+@pytest.mark.parametrize("derivative", ["one-sided", "central", "forward"])
+@pytest.mark.parametrize("kind", ["mlp", "transformer", "conv"])
+def test_same_gradient_and_same_pass(kind: str, derivative: str) -> None:
+    torch.manual_seed(0)
+    net = model(kind, 0.3).double()
+    problem = weighting_problem(net, torch.optim.AdamW(net.parameters(), lr=1e-3))
+    train(problem, kind, 3)
+    base, meta = batch(kind), batch(kind)
+    expected = weighting_meta_gradient(problem, base, meta, derivative="forward")
+
+    buffers = [b.clone() for b in net.buffers()]
+    random = torch.get_rng_state()
+    plain = problem.outputs(net, base)
+    loss = problem.objective(problem.meta, plain, base)
+    plain_grads = torch.autograd.grad(loss, list(net.parameters()))
+    after = torch.get_rng_state(), [b.clone() for b in net.buffers()]
+    with torch.no_grad():
+        for b, was in zip(net.buffers(), buffers, strict=True):
+            b.copy_(was)
+    torch.set_rng_state(random)
+
+    at = direction(problem, meta)
+    assert torch.equal(torch.get_rng_state(), random)
+    problem.optimizer.zero_grad()
+    outputs, found = outputs_and_meta_gradient(problem, base, at, derivative=derivative)
+    assert relative_error(found, expected) < (1e-9 if derivative == "forward" else 1e-3)
+    assert torch.equal(outputs, plain)
+    assert torch.equal(torch.get_rng_state(), after[0])
+    assert all(torch.equal(a, b) for a, b in zip(net.buffers(), after[1], strict=True))
+
+    loss = problem.objective(problem.meta, outputs, base)
+    grads = torch.autograd.grad(loss, list(net.parameters()))
+    assert relative_error(grads, plain_grads) < 1e-12
+
+
+def test_memory_of_v_is_given_up() -> None:
+    torch.manual_seed(0)
+    net = model("mlp")
+    problem = weighting_problem(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    train(problem, "mlp", 2, torch.float32)
+    data = batch("mlp", dtype=torch.float32)
+    at = direction(problem, data)
+    calls = []
+
+    def base_pass() -> torch.Tensor:
+        calls.append(len(at.v))
+        return problem.outputs(net, data)
+
+    outputs_and_meta_gradient(problem, data, at, base_pass=base_pass)
+    assert calls == [0]
+
+
+def test_riding_on_the_backward_pass() -> None:
+    torch.manual_seed(0)
+    net = Bert().double()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    problem = weighting_problem(net, optimizer, correct=False)
+    train(problem, "transformer", 3)
+    base, meta = batch("transformer"), batch("transformer")
+    expected = weighting_meta_gradient(problem, base, meta, derivative="forward")
+    at = direction(problem, meta)
+    optimizer.zero_grad()
+    with riding(problem, at) as rider:
+        outputs = problem.outputs(net, base)
+    with pytest.raises(RuntimeError, match="backward"):
+        rider.meta_gradient(base, outputs)
+    (problem.objective(problem.meta, outputs, base) / 4).backward()
+    found = rider.meta_gradient(base, outputs, loss_scale=1 / 4)
+    assert relative_error(found, expected) < 1e-9
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_riding_refuses_corrected_labels() -> None:
+    torch.manual_seed(0)
+    net = model("mlp").double()
+    problem = weighting_problem(net, torch.optim.AdamW(net.parameters(), lr=1e-3))
+    base = train(problem, "mlp", 3)
+    at = direction(problem, base)
+    with riding(problem, at) as rider:
+        outputs = problem.outputs(net, base)
+    problem.objective(problem.meta, outputs, base).backward()
+    with pytest.raises(ValueError, match="corrected labels"):
+        rider.meta_gradient(base, outputs)

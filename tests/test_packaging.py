@@ -1,0 +1,48 @@
+"""What a non-editable installation carries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from samacli.recipe import built_in_recipes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_wheel_carries_every_recipe_and_finds_them(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    unpacked = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from samacli.recipe import built_in_recipes; "
+            "print(*built_in_recipes(), next(iter(built_in_recipes().values())))",
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(unpacked), "PATH": ""},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert found[:-1] == list(built_in_recipes())
+    assert found[-1].startswith(str(unpacked))
+
+
+def test_the_readme_names_only_recipes_that_exist() -> None:
+    import re
+
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"sama (?:reweight|prune) ([a-z0-9-]+)", text):
+        assert name in built_in_recipes(), name
