@@ -1,4 +1,4 @@
-"""How computing code tells of its progress without printing: the command line supplies a printer."""
+"""How computing code tells of its progress without printing: the caller supplies a printer."""
 
 from __future__ import annotations
 

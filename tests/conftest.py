@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def sentences(count: int, seed: int) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a one-layer BERT from a config and a WordPiece tokenizer trained on WORDS."""
+    """A one-layer BERT from a config, with a WordPiece tokenizer trained on WORDS."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, set_seed
 
@@ -75,7 +75,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_texts(folder: Path) -> dict[str, Path]:
-    """noisy.csv (100 of 400 labels wrong, truth beside them), clean.csv and test.csv in `folder`."""
+    """noisy.csv (100 of 400 labels wrong, truth beside them), clean.csv and test.csv."""
     names = list(WORDS)
     noisy = []
     for i, (text, label) in enumerate(sentences(400, seed=0)):
@@ -94,7 +94,7 @@ def texts(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def run_sama(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+def run_sama(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process: (exit code, stdout, stderr)."""
     from samacli.cli import main
 
@@ -106,4 +106,4 @@ def run_sama(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
         code = exit_.value.code
         return (0 if code is None else int(code)), captured.out, captured.err
 
-    yield run
+    return run

@@ -110,6 +110,7 @@ def _keeps(text: str) -> list[float]:
     for keep in keeps:
         if not keep > 0 or (keep > 1 and keep != int(keep)):
             raise SamaError(
-                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole count of rows"
+                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
+                "count of rows"
             )
     return keeps

@@ -19,7 +19,7 @@ _SHARD_BYTES = 500_000_000
 def with_columns(
     rows: datasets.Dataset, columns: Mapping[str, tuple[Any, Any]]
 ) -> datasets.Dataset:
-    """`rows` with columns (values, feature) added; one of the same name (from an earlier run) is replaced."""
+    """`rows` with columns (values, feature) added; those of an earlier run are replaced."""
     rows = rows.remove_columns([name for name in columns if name in rows.column_names])
     for name, (values, feature) in columns.items():
         rows = rows.add_column(name, values, feature=feature)

@@ -143,8 +143,8 @@ def _load_failure(what: str, name: str, error: Exception) -> SamaError:
     )
     if unreachable and not Path(name).is_dir():
         return SamaError(
-            f"the {what} '{name}' (model.name) could not be fetched: the Hugging Face hub cannot be "
-            "reached; name a local directory, or 'minilm' from the extra 'demo'"
+            f"the {what} '{name}' (model.name) could not be fetched: the Hugging Face hub "
+            "cannot be reached; name a local directory, or 'minilm' from the extra 'demo'"
         )
     return SamaError(f"the {what} '{name}' (model.name) cannot be loaded: {first_line}")
 
@@ -159,7 +159,8 @@ def _freeze(network: nn.Module, patterns: Sequence[str]) -> None:
         if not matched:
             example = next(name for name, _ in network.named_parameters())
             raise SamaError(
-                f"model.freeze: no parameter's name matches '{pattern}'; names look like '{example}'"
+                f"model.freeze: no parameter's name matches '{pattern}'; names look like "
+                f"'{example}'"
             )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise SamaError("model.freeze leaves no parameter to train; take a pattern out of it")

@@ -61,7 +61,8 @@ def recipe_path(name: str) -> Path:
             raise SamaError(f"the recipe '{name}' is a directory; name the YAML file in it")
         if not path.is_file():
             raise SamaError(
-                f"the recipe file '{name}' does not exist; `sama recipes ls` lists the built-in ones"
+                f"the recipe file '{name}' does not exist; "
+                "`sama recipes ls` lists the built-in ones"
             )
         return path
     known = built_in_recipes()

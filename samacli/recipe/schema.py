@@ -202,8 +202,14 @@ class Meta(Section):
     method: Literal["sama", "sama-na"] = "sama"
     unroll: int = Field(1, ge=1, description="base steps between two meta steps")
     batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, description="Adam on the reweighter")
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(
+        1e-3, gt=0, description="AdamW on the reweighter; falls linearly to 0"
+    )
+    weight_decay: float = Field(
+        1.0,
+        ge=0,
+        description="decoupled decay of the reweighter: keeps weights from running off to 0",
+    )
     hidden: int = Field(64, ge=1, description="width of the meta-weight-net")
     warmup: float = Field(
         0.25,
@@ -248,7 +254,8 @@ class Prune(Section):
         for keep in self.keep:
             if keep > 1 and keep != int(keep):
                 raise ValueError(
-                    f"keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole count of rows"
+                    f"keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
+                    "count of rows"
                 )
         return self
 

@@ -14,7 +14,8 @@ def make_augment(names: Sequence[str], size: tuple[int, int]) -> Callable[[Batch
 
     size: (height, width) in pixels.
 
-    Images are normalised floats (n, channels, height, width), so that padding with 0 pads with the mean.
+    Images are normalised floats (n, channels, height, width), so that
+    padding with 0 pads with the mean.
     """
     if not names:
         return None

@@ -32,7 +32,7 @@ class Evidence:
 
     @property
     def uncertainty(self) -> Tensor:
-        """KL(averaged ‖ current) of the predicted distributions, in nats (n,): SAMA, section 4.3."""
+        """KL(averaged ‖ current) of the predicted distributions, in nats (n,)."""
         if self.averaged_logits is None:
             return torch.zeros_like(self.logits[:, 0])
         averaged, current = self.averaged_logits.log_softmax(-1), self.logits.log_softmax(-1)

@@ -112,7 +112,9 @@ def fit(
             if meta_level is not None:
                 if meta_level.due(step, steps):
                     with accelerator.autocast():
-                        meta_loss = meta_level.step(bare_model, optimizer, batch, logits)
+                        meta_loss = meta_level.step(
+                            bare_model, optimizer, batch, logits, progress=(step - 1) / steps
+                        )
                 if step > meta_level.config.average_from * steps:
                     meta_level.record(logits, batch)
             schedule.step()

@@ -47,8 +47,14 @@ class MetaLevel:
         self.reweighter = Reweighter(
             features, classes, hidden=config.hidden, correction=correction
         ).to(device)
-        self.optimizer = torch.optim.Adam(
-            self.reweighter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        # The two levels chase each other: a class that loses its weight is missed by the clean set
+        # some steps later. Little momentum and a rate that falls to 0 with the base level's keep
+        # the weights from swinging.
+        self.optimizer = torch.optim.AdamW(
+            self.reweighter.parameters(),
+            lr=config.learning_rate,
+            betas=(0.5, 0.999),
+            weight_decay=config.weight_decay,
         )
         self.last_meta_loss = float("nan")
 
@@ -72,15 +78,23 @@ class MetaLevel:
         return step > self.config.warmup * total_steps and step % self.config.unroll == 0
 
     def step(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, logits: Tensor
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+        logits: Tensor,
+        progress: float,
     ) -> float:
         """One meta step after a base step, while `p.grad` still holds that step's gradient.
 
         The last base batch serves as the difference batch, and its logits from the step itself are
         the θ at which weights are evaluated, so no pass is spent on them.
 
+        progress: the fraction of the run that is over, for the meta level's own schedule.
         Returns: the meta loss.
         """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * (1 - progress)
         losses: list[Tensor] = []
 
         def meta_loss(model: nn.Module, clean: Batch) -> Tensor:

@@ -188,7 +188,7 @@ class Experiment:
         return self._fit(model, batches, level, description), level
 
     def score(self, run: Fit, level: MetaLevel) -> Scored:
-        """Each training row's mean weight over the later steps, and the final models' view of it."""
+        """Each training row's mean weight over the later steps, and the final models' view."""
         logits = self.predict(run.model, self.train, "scoring the training set")
         averaged = logits
         if run.averaged is not None:
@@ -265,7 +265,11 @@ class Experiment:
         return {"text_columns": [c for c in (columns.text, columns.text_pair) if c is not None]}
 
     def _fit(
-        self, model: PreTrainedModel, batches: Iterator[Batch], level: MetaLevel | None, description: str
+        self,
+        model: PreTrainedModel,
+        batches: Iterator[Batch],
+        level: MetaLevel | None,
+        description: str,
     ) -> Fit:
         augment = None
         if isinstance(self.train, EncodedImages):

@@ -98,7 +98,7 @@ def reweight(
         )
         methods.setdefault("sama", Method()).add(run, experiment.evaluate(run.model))
         scored.append(experiment.score(run, level))
-        # The first seed's model: choosing among them would need data that is not there to choose on.
+        # The first seed's model: to choose among them would take data that is not there.
         exported = exported or run.model
         del run, level
     summary = summarize(scored, experiment.splits.train)

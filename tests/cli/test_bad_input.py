@@ -76,7 +76,9 @@ def test_no_text(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> No
     refused(reweight(train=write_csv(tmp_path / "gap.csv", rows)), "gap.csv", "row 20")
 
 
-def test_no_clean_set(run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> None:
+def test_no_clean_set(
+    run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
     code, _, err = run_sama(
         "reweight", "--train", texts["noisy"], "--model", tiny_bert, "-o", tmp_path / "out"
     )
@@ -151,7 +153,9 @@ def test_a_directory_with_something_else_in_it_is_never_replaced(
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
-def test_an_unreachable_hub(reweight: Callable[..., tuple[int, str]], run_sama: Run, tmp_path: Path) -> None:
+def test_an_unreachable_hub(
+    reweight: Callable[..., tuple[int, str]], run_sama: Run, tmp_path: Path
+) -> None:
     refused(reweight(model="bert-base-uncased"), "bert-base-uncased", "hub")
     code, _, err = run_sama("reweight", "agnews-bert", "model.name=minilm", "-o", tmp_path / "out")
     refused((code, err), "ag_news", "hub")

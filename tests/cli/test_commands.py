@@ -18,7 +18,15 @@ QUICK = ["training.steps=4", "training.precision=fp32", "training.batch_size=16"
 
 @pytest.mark.parametrize(
     "command",
-    [["reweight"], ["prune"], ["train"], ["evaluate"], ["recipes", "ls"], ["recipes", "show"], ["recipes", "cp"]],
+    [
+        ["reweight"],
+        ["prune"],
+        ["train"],
+        ["evaluate"],
+        ["recipes", "ls"],
+        ["recipes", "show"],
+        ["recipes", "cp"],
+    ],
 )
 def test_every_help_has_an_example(run_sama: Run, command: list[str]) -> None:
     code, out, _ = run_sama(*command, "--help")

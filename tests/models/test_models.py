@@ -71,9 +71,14 @@ def test_freezing_by_pattern(tiny_bert: Path) -> None:
     )
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {name for name, _ in model.named_parameters() if "embeddings" in name}
-    for patterns, said in ((["*nothing*"], "no parameter's name matches"), (["*"], "no parameter to")):
+    for patterns, said in (
+        (["*nothing*"], "no parameter's name matches"),
+        (["*"], "no parameter to"),
+    ):
         with pytest.raises(SamaError, match=said):
-            load_model(Model(name=str(tiny_bert), freeze=patterns), "text-classification", ["a", "b"])
+            load_model(
+                Model(name=str(tiny_bert), freeze=patterns), "text-classification", ["a", "b"]
+            )
 
 
 def test_models_that_cannot_be_had_are_named(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_every_method_is_measured_once_a_seed(finished: tuple[Path, Any]) -> Non
 def test_wrong_labels_are_found_and_the_figures_are_scikit_learns(
     finished: tuple[Path, Any],
 ) -> None:
-    output, result = finished
+    output, _ = finished
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
     wrong = np.array(rows["label"]) != np.array(rows["truth"])
     assert wrong.mean() == 0.25
@@ -172,7 +172,9 @@ def test_correction_adds_labels_and_train_uses_them(
     assert measured.accuracy > 0.75
 
 
-def test_integer_labels_stay_integers(tiny_bert: Path, texts: dict[str, Path], tmp_path: Path) -> None:
+def test_integer_labels_stay_integers(
+    tiny_bert: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
     names = ["film", "money", "sport"]
     for name, file in texts.items():
         with file.open(newline="") as source:
