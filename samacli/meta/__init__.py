@@ -4,6 +4,8 @@ Plain functions over torch: state a two-level problem, ask for the gradient of t
 respect to the meta parameters, and step them with any optimiser.
 """
 
+from samacli.meta.alongside import outputs_and_meta_gradient, riding
+from samacli.meta.direction import Direction, direction
 from samacli.meta.label_corrector import LabelCorrector
 from samacli.meta.meta_gradient import meta_gradient
 from samacli.meta.problem import BilevelProblem, WeightingProblem
@@ -12,9 +14,13 @@ from samacli.meta.weighting import weighting_meta_gradient
 
 __all__ = [
     "BilevelProblem",
+    "Direction",
     "LabelCorrector",
     "MetaWeightNet",
     "WeightingProblem",
+    "direction",
     "meta_gradient",
+    "outputs_and_meta_gradient",
+    "riding",
     "weighting_meta_gradient",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samacli.meta.adaptation import adapt
 from samacli.meta.perturb import norm
+from samacli.meta.preserve import preserved
 from samacli.meta.problem import Problem
 
 
@@ -33,13 +34,16 @@ def direction(problem: Problem, meta_batch: Any, method: str = "sama") -> Direct
     """v = (∂u/∂g)ᵀ ∂L_meta/∂θ ("sama"), or ∂L_meta/∂θ ("sama-na").
 
     v is made in the meta gradient's own memory: nothing else of the parameters' size is
-    allocated. `p.grad` is not touched.
+    allocated. `p.grad`, buffers and the random state are left as they are.
+
+    Raises ValueError if the meta loss reaches no trained parameter, RuntimeError if no step has
+    been taken or its gradients are gone ("sama").
     """
     params = [p for g in problem.optimizer.param_groups for p in g["params"] if p.requires_grad]
     if not params:
         raise ValueError("the optimiser holds no trainable parameters")
     torch.clear_autocast_cache()  # its low-precision copies may be older than the last step
-    with torch.enable_grad():
+    with preserved(problem.model), torch.enable_grad():
         loss = problem.meta_loss(problem.model, meta_batch)
         grads = torch.autograd.grad(loss, params, allow_unused=True)
     reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]

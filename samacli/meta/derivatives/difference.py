@@ -20,8 +20,8 @@ def central(
     """f(θ) and ∂f/∂θ·v ≈ [f(θ+εv) − f(θ−εv)] / 2ε, from two evaluations.
 
     evaluate() -> f at the model's present parameters. f(θ) is the mean of both sides, which is
-    off by O(ε²), the order of the difference itself. Uses up `at.v`; with `keep` it holds v
-    again afterwards, up to the rounding of θ.
+    off by O(ε²), the order of the difference itself. Uses up `at.v`, whose memory is let go; with
+    `keep` it holds v again afterwards, up to the rounding of θ.
     """
     epsilon = step_size(at)
     if epsilon == 0:
@@ -33,30 +33,48 @@ def central(
     line.move_to(-epsilon)
     with line.applied():
         behind = _wide(evaluate())
-    if keep:
-        line.recover()
+    _finish(line, at, keep)
     middle = [(a + b) / 2 for a, b in zip(ahead, behind, strict=True)]
-    slope = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
-    return middle, slope
+    return middle, [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
 
 
 def one_sided(
-    evaluate: Evaluate, at: Direction, here: list[Tensor] | None = None, *, keep: bool = False
+    evaluate: Evaluate, at: Direction, *, keep: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """f(θ) and ∂f/∂θ·v ≈ [f(θ+εv) − f(θ)] / ε; one evaluation if f(θ) is given.
+    """f(θ) and ∂f/∂θ·v ≈ [f(θ+εv) − f(θ)] / ε, from two evaluations, that at θ first.
 
     Uses up `at.v` as `central` does.
     """
+    start = evaluate()
+    moved, epsilon = ahead(evaluate, at, keep=keep)
+    return start, slope_towards(moved, epsilon, start)
+
+
+def ahead(evaluate: Evaluate, at: Direction, *, keep: bool = False) -> tuple[list[Tensor], float]:
+    """f(θ+εv), from one evaluation, and the ε of a one-sided difference. Uses up `at.v`."""
     epsilon = step_size(at, power=1 / 2)
-    start = _wide(evaluate() if here is None else here)
     if epsilon == 0:
-        return start, [torch.zeros_like(f) for f in start]
+        return evaluate(), 0.0
     line = Perturbation(at.params, at.v, epsilon)
     with line.applied():
-        ahead = _wide(evaluate())
+        moved = evaluate()
+    _finish(line, at, keep)
+    return moved, epsilon
+
+
+def slope_towards(moved: list[Tensor], epsilon: float, start: list[Tensor]) -> list[Tensor]:
+    """[f(θ+εv) − f(θ)] / ε."""
+    if epsilon == 0:
+        return [torch.zeros_like(f) for f in _wide(start)]
+    return [(m - f.detach()) / epsilon for m, f in zip(_wide(moved), _wide(start), strict=True)]
+
+
+def _finish(line: Perturbation, at: Direction, keep: bool) -> None:
+    """Give v back, or its memory."""
     if keep:
         line.recover()
-    return start, [(a - f) / epsilon for a, f in zip(ahead, start, strict=True)]
+    else:
+        at.v = []
 
 
 def _wide(values: list[Tensor]) -> list[Tensor]:
