@@ -29,6 +29,22 @@ def keep_highest(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
+def keep_highest_by_class(scores: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """The highest scores (n,) within each class, classes in the proportions of `labels` (n,).
+
+    Exactly `count` rows in input order; what rounding leaves over goes to the largest remainders.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * count / len(labels)
+    quotas = np.floor(shares).astype(int)
+    quotas[np.argsort(quotas - shares, kind="stable")[: count - quotas.sum()]] += 1
+    kept = [
+        rows[keep_highest(scores[rows], quota)]
+        for rows, quota in zip((np.flatnonzero(labels == c) for c in classes), quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(kept))
+
+
 def keep_random(rows: int, count: int, seed: int) -> np.ndarray:
     """`count` of `rows` at random, in input order."""
     return np.sort(np.random.default_rng(seed).permutation(rows)[:count])

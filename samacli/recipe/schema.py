@@ -211,6 +211,11 @@ class Meta(Section):
         description="decoupled decay of the reweighter: keeps weights from running off to 0",
     )
     hidden: int = Field(64, ge=1, description="width of the meta-weight-net")
+    standardize: bool = Field(
+        False,
+        description="bring each feature to mean 0 and deviation 1 in the batch: where all losses "
+        "are alike the weights otherwise take long to part",
+    )
     warmup: float = Field(
         0.25,
         ge=0,
@@ -243,6 +248,11 @@ class Prune(Section):
         min_length=1,
         description="a fraction (up to 1) or a count (above 1); the first is exported, "
         "all are measured by retraining",
+    )
+    class_balanced: bool = Field(
+        True,
+        description="keep each given class in its proportion; without it a low keep fraction can "
+        "lose the classes whose examples score low",
     )
     features: list[Feature] = Field(
         ["loss", "uncertainty"], min_length=1, description="what the meta-weight-net sees"

@@ -45,7 +45,11 @@ class MetaLevel:
         self.history = history
         self.needs_averaged_logits = correction or needs_averaged_model(features)
         self.reweighter = Reweighter(
-            features, classes, hidden=config.hidden, correction=correction
+            features,
+            classes,
+            hidden=config.hidden,
+            correction=correction,
+            standardize=config.standardize,
         ).to(device)
         # The two levels chase each other: a class that loses its weight is missed by the clean set
         # some steps later. Little momentum and a rate that falls to 0 with the base level's keep
@@ -116,7 +120,7 @@ class MetaLevel:
             next(self.batches),
             method=self.config.method,
             outputs_at_theta=logits.detach(),
-            derivative="central" if self.config.derivative == "auto" else self.config.derivative,
+            derivative=self.config.derivative,
         )
         for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
             parameter.grad = gradient

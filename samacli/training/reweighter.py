@@ -20,14 +20,22 @@ class Reweighter(nn.Module):
         classes: number of classes.
         hidden: width of the meta-weight-net.
         correction: whether targets are corrected too.
+        standardize: bring each feature to mean 0 and deviation 1 over the examples at hand.
     """
 
     def __init__(
-        self, features: Sequence[Feature], classes: int, *, hidden: int, correction: bool
+        self,
+        features: Sequence[Feature],
+        classes: int,
+        *,
+        hidden: int,
+        correction: bool,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         self.features = tuple(features)
         self.classes = classes
+        self.standardize = standardize
         self.weight_net = MetaWeightNet(
             feature_count(features, classes),
             num_classes=classes if "label" in features else None,
@@ -39,7 +47,11 @@ class Reweighter(nn.Module):
     def weights(self, evidence: Evidence) -> Tensor:
         """Positive, un-normalised weights (n,)."""
         labels = evidence.labels if "label" in self.features else None
-        return self.weight_net(feature_matrix(evidence, self.features), labels)
+        features = feature_matrix(evidence, self.features)
+        if self.standardize:
+            deviation = features.std(dim=0, correction=0).clamp_min(1e-6)
+            features = (features - features.mean(dim=0)) / deviation
+        return self.weight_net(features, labels)
 
     def targets(self, evidence: Evidence) -> Tensor:
         """Class labels (n,) as given, or corrected distributions (n, classes)."""

@@ -21,7 +21,13 @@ from samacli.export.model import save_model
 from samacli.export.scores import class_names, write_scores
 from samacli.export.suspects import write_suspects
 from samacli.progress import Progress, Silent
-from samacli.pruning.selection import keep_count, keep_highest, keep_random, lost_classes
+from samacli.pruning.selection import (
+    keep_count,
+    keep_highest,
+    keep_highest_by_class,
+    keep_random,
+    lost_classes,
+)
 from samacli.recipe import Recipe, dump_recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment, Scored
@@ -94,7 +100,13 @@ def prune(
         scoring.add(run, None)
         del run, level
     summary = summarize(scored, experiment.splits.train)
-    kept = {text: keep_highest(summary.weight, count) for text, count in counts.items()}
+    labels = experiment.splits.train.labels
+    kept = {
+        text: keep_highest_by_class(summary.weight, labels, count)
+        if recipe.prune.class_balanced
+        else keep_highest(summary.weight, count)
+        for text, count in counts.items()
+    }
     exported_keep = next(iter(counts))
     chosen = kept[exported_keep]
     lost = lost_classes(experiment.splits.train.labels, chosen)

@@ -61,7 +61,7 @@ def test_a_wrong_override_names_the_key_and_what_was_expected(override: str, sai
 def test_a_value_cannot_be_set_inside_a_value(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 3\n")
-    with pytest.raises(SamaError, match="cannot set seed.x: seed holds a value"):
+    with pytest.raises(SamaError, match=r"cannot set seed\.x: seed holds a value"):
         load_recipe(str(file), ["seed.x=1"])
 
 
