@@ -44,5 +44,5 @@ def test_the_readme_names_only_recipes_that_exist() -> None:
     import re
 
     text = (ROOT / "README.md").read_text()
-    for name in re.findall(r"sama (?:reweight|prune) ([a-z0-9-]+)", text):
+    for name in re.findall(r"sama (?:reweight|prune) ([a-z][a-z0-9-]+)(?=\s)", text):
         assert name in built_in_recipes(), name

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samacli.errors import SamaError
-from samacli.pruning.selection import keep_count, keep_highest, keep_random, lost_classes
+from samacli.pruning.selection import (
+    keep_count,
+    keep_highest,
+    keep_highest_by_class,
+    keep_random,
+    lost_classes,
+)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=50), st.data())
@@ -38,3 +44,20 @@ def test_random_rows_differ_by_seed_and_not_by_call() -> None:
 
 def test_classes_that_vanish_are_named() -> None:
     assert lost_classes(np.array([0, 1, 1, 2, -1]), np.array([0, 1])) == [2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=2, max_size=60), st.data())
+def test_classes_keep_their_proportions(rows: list[tuple[int, float]], data: st.DataObject) -> None:
+    labels = np.array([label for label, _ in rows])
+    scores = np.array([score for _, score in rows])
+    count = data.draw(st.integers(1, len(rows)))
+    kept = keep_highest_by_class(scores, labels, count)
+    assert len(kept) == len(np.unique(kept)) == count
+    assert (np.diff(kept) > 0).all()
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        inside = np.intersect1d(members, kept)
+        assert abs(len(inside) - len(members) * count / len(rows)) < 1
+        outside = np.setdiff1d(members, kept)
+        if inside.size and outside.size:
+            assert scores[inside].min() >= scores[outside].max()

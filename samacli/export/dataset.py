@@ -58,13 +58,10 @@ def dataset_card(
     *, title: str, task: str, facts: list[str], columns: Mapping[str, str], version: str
 ) -> str:
     """A dataset card: what this is, how it was made, what its added columns mean."""
+    # No `configs:` here: datasets 5 keeps one cache for every local folder of the same name whose
+    # card declares a configuration, and would load an earlier run's rows in place of this one's.
     front = yaml.safe_dump(
-        {
-            "task_categories": [task],
-            "tags": ["samacli", "reweighted"],
-            "configs": [{"config_name": "default", "data_files": "*.parquet"}],
-        },
-        sort_keys=False,
+        {"task_categories": [task], "tags": ["samacli", "reweighted"]}, sort_keys=False
     )
     listed = "\n".join(f"- {fact}" for fact in facts)
     table = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in columns.items())

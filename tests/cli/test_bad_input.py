@@ -68,7 +68,8 @@ def test_an_empty_split(reweight: Callable[..., tuple[int, str]], tmp_path: Path
 
 def test_one_class_only(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     one = [row for row in sentences(60, seed=3) if row[1] == "sport"]
-    refused(reweight(train=write_csv(tmp_path / "one.csv", one)), "'sport'")
+    files = {n: write_csv(tmp_path / f"one-{n}.csv", one) for n in ("train", "meta", "test")}
+    refused(reweight(**files), "only the class 'sport'")
 
 
 def test_no_text(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

@@ -39,6 +39,16 @@ def test_a_dataset_in_several_shards_keeps_its_order(
     assert list(loaded["text"]) == ["t9", "t7", "t5", "t3", "t1"]
 
 
+def test_two_runs_of_one_name_are_not_mixed_up(tmp_path: Path, rows: datasets.Dataset) -> None:
+    # load_dataset caches by more than the folder's name only where the card declares no config.
+    for count in (3, 5, 4):
+        folder = tmp_path / str(count) / "dataset"
+        write_dataset(rows.select(range(count)), folder, card())
+        assert len(datasets.load_dataset(str(folder), split="train")) == count
+    write_dataset(rows.select(range(7)), tmp_path / "3" / "dataset", card())
+    assert len(datasets.load_dataset(str(tmp_path / "3" / "dataset"), split="train")) == 7
+
+
 def test_an_earlier_runs_weights_are_replaced(rows: datasets.Dataset) -> None:
     ones = np.ones(10, dtype=np.float32)
     once = with_columns(rows, {"sama_weight": (ones, datasets.Value("float32"))})

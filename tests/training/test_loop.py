@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from samacli.errors import SamaError
 from samacli.recipe import Meta, Optimizer, Training
+from samacli.training.evidence import Evidence
 from samacli.training.history import ExampleHistory
 from samacli.training.loop import fit
 from samacli.training.meta_level import MetaLevel
@@ -211,3 +212,15 @@ def test_examples_without_a_label_take_no_part(accelerator: Any) -> None:
     )
     nothing = {"labels": torch.full((6,), -1), "index": torch.arange(6)}
     assert level.objective(level.reweighter, logits, nothing).item() == 0.0
+
+
+def test_standardised_features_part_the_weights_of_losses_that_are_alike(
+    accelerator: Any,
+) -> None:
+    level, given, true, _ = bilevel(accelerator, features=["loss"], standardize=True)
+    weights = level.history.mean_weights(otherwise=torch.ones(400).numpy())
+    found = noise_detection(given.numpy(), true.numpy(), weights)
+    assert found is not None
+    assert found["average_precision"] > 0.9, "chance is 0.3"
+    one = Evidence(torch.randn(1, 3), torch.tensor([0]))
+    assert torch.isfinite(level.reweighter.weights(one)).all(), "a batch of one has no deviation"

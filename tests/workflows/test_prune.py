@@ -37,7 +37,9 @@ def digits(*overrides: str) -> Recipe:
     return load_recipe(
         "demo-vision",
         [
-            "training.steps=40",
+            "training.steps=60",
+            "meta.learning_rate=0.02",
+            "meta.standardize=true",
             "repeats=1",
             "model.config={hidden_sizes: [16, 32], depths: [1, 1], embedding_size: 16}",
             "data.max_train_rows=500",
@@ -62,7 +64,10 @@ def test_the_dataset_is_the_kept_rows_in_input_order(finished: tuple[Path, Any, 
     assert result.kept == sum(scores["keep"]) == 300
     kept = np.array(scores["keep"])
     score = np.array(scores["score"])
-    assert score[kept].min() >= score[~kept].max()
+    given = np.array(scores["given_label"])
+    for name in np.unique(given):
+        inside, outside = score[kept & (given == name)], score[~kept & (given == name)]
+        assert inside.min() >= outside.max()
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
     assert len(rows) == 300
     assert list(np.array(scores["given_label"])[kept]) == [
@@ -105,13 +110,15 @@ def test_suspects_name_an_image_file(finished: tuple[Path, Any, Heard]) -> None:
 
 
 def test_the_model_and_its_processor_classify_images(finished: tuple[Path, Any, Heard]) -> None:
-    from transformers import pipeline
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     output, _, _ = finished
-    classify = pipeline("image-classification", str(output / "model"), device="cpu")
-    rows = datasets.load_dataset(str(output / "dataset"), split="train")
-    answers = [classify(row["image"], top_k=1)[0]["label"] for row in rows.select(range(30))]
-    names = [rows.features["label"].int2str(row["true_label"]) for row in rows.select(range(30))]
+    processor = AutoImageProcessor.from_pretrained(output / "model")
+    model = AutoModelForImageClassification.from_pretrained(output / "model").eval()
+    rows = datasets.load_dataset(str(output / "dataset"), split="train").select(range(30))
+    logits = model(**processor(list(rows["image"]), return_tensors="pt")).logits
+    answers = [model.config.id2label[i] for i in logits.argmax(-1).tolist()]
+    names = [rows.features["label"].int2str(label) for label in rows["true_label"]]
     assert np.mean([a == b for a, b in zip(answers, names, strict=True)]) > 0.5
 
 
