@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from samacli.data import Split
+from samacli.data.sources import make_opener
 from samacli.errors import SamaError
 from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.directory import METRICS_FILE, RECIPE_FILE, check_output, staged
@@ -89,12 +90,15 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
     beside = folder.parent / RECIPE_FILE
     recipe = load_recipe(str(beside) if beside.is_file() else None, overrides, values)
     columns = recipe.data.columns
-    if _has_column(folder, LABEL_COLUMN) and "data.columns.label" not in values:
-        # A test file keeps its labels under the name that the training file had.
-        columns = columns.model_copy(
-            update={"label": LABEL_COLUMN, "true_label": columns.true_label or columns.label}
-        )
     test = values.get("data.test")
+    if _has_column(folder, LABEL_COLUMN) and "data.columns.label" not in values:
+        # A test file has no corrected labels: its own are under one of the names it had before.
+        truth = columns.true_label or columns.label
+        if test is not None:
+            opener = make_opener(Data(path=str(folder), test=test, columns=columns))
+            if truth not in opener(test, "data.test").rows.column_names:
+                truth = columns.label
+        columns = columns.model_copy(update={"label": LABEL_COLUMN, "true_label": truth})
     data = Data(
         path=str(folder),
         test=test,
