@@ -33,14 +33,7 @@ def suspects(path: Path, rows: int) -> Table:
     return table
 
 
-def main(text_run: Path, image_run: Path, target: Path) -> None:
-    console = Console(record=True, width=100, file=sys.stderr)
-    reweighted = json.loads((text_run / "metrics.json").read_text())
-    console.print("$ sama reweight demo-text", highlight=False)
-    methods = {name: method(values) for name, values in reweighted["methods"].items()}
-    console.print(methods_table(f"test results over {len(reweighted['seeds'])} seed(s)", methods))
-    console.print(noise_sentence(reweighted["noise_detection"]), highlight=False)
-    console.print(suspects(text_run / "suspects.csv", 6))
+def show_pruned(console: Console, image_run: Path) -> None:
     pruned = json.loads((image_run / "metrics.json").read_text())
     console.print("\n$ sama prune demo-vision", highlight=False)
     rows = {"full": method(pruned["methods"]["full"])}
@@ -51,6 +44,18 @@ def main(text_run: Path, image_run: Path, target: Path) -> None:
         methods_table(f"test results after retraining, {len(pruned['seeds'])} seed(s)", rows)
     )
     console.print(noise_sentence(pruned["noise_detection"]), highlight=False)
+
+
+def main(text_run: Path, image_run: Path, target: Path) -> None:
+    console = Console(record=True, width=100, file=sys.stderr)
+    reweighted = json.loads((text_run / "metrics.json").read_text())
+    console.print("$ sama reweight demo-text", highlight=False)
+    methods = {name: method(values) for name, values in reweighted["methods"].items()}
+    console.print(methods_table(f"test results over {len(reweighted['seeds'])} seed(s)", methods))
+    console.print(noise_sentence(reweighted["noise_detection"]), highlight=False)
+    console.print(suspects(text_run / "suspects.csv", 6))
+    if (image_run / "metrics.json").is_file():
+        show_pruned(console, image_run)
     console.save_svg(str(target), title="make demo")
 
 
