@@ -108,6 +108,63 @@ def test_every_implementation_of_the_step(make: Any, switch: str) -> None:
     assert relative_error(product(optimizer, params, x), expected) < 1e-7
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"capturable": True, "fused": True},
+        {"lr": torch.tensor(0.03), "foreach": False},
+        {"lr": torch.tensor(0.03), "fused": True},
+    ],
+    ids=["capturable", "lr", "lr fused"],
+)
+def test_numbers_that_are_tensors(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    params = parameters()
+    optimizer = OPTIM.AdamW(params, **{"lr": 0.03, **options})
+    plain = OPTIM.AdamW([nn.Parameter(p.detach().clone()) for p in params], lr=0.03)
+    for _ in range(3):
+        step(optimizer, params)
+        for twin, p in zip(plain.param_groups[0]["params"], params, strict=True):
+            twin.grad = p.grad.clone()
+        plain.step()
+    assert isinstance(optimizer.state[params[0]]["step"], Tensor)
+    x = [torch.randn_like(p) for p in params]
+    expected = product(plain, plain.param_groups[0]["params"], x)
+    assert relative_error(product(optimizer, params, x), expected) < 1e-6
+
+
+def test_wrapped_optimizer() -> None:
+    accelerate = pytest.importorskip("accelerate")
+    torch.manual_seed(0)
+    params = parameters()
+    inner = OPTIM.Adam(params, lr=0.03)
+    wrapped = accelerate.Accelerator(cpu=True).prepare_optimizer(inner)
+    assert wrapped is not inner
+    step(wrapped, params)
+    x = [torch.randn_like(p) for p in params]
+    assert relative_error(product(wrapped, params, x), product(inner, params, x)) == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_parameters_without_elements(steps: int) -> None:
+    torch.manual_seed(0)
+    params = parameters([(0, 3), (2,)])
+    optimizer = OPTIM.SGD(params, lr=0.03, momentum=0.9, dampening=0.3, weight_decay=0.1)
+    for _ in range(steps):
+        step(optimizer, params)
+    x = [torch.ones_like(p) for p in params]
+    factor = 0.03 * (1 if steps == 1 else 0.7)
+    assert relative_error(product(optimizer, params, x), [factor * w for w in x]) < 1e-12
+
+
+def test_vectors_have_to_fit() -> None:
+    params = parameters()
+    optimizer = OPTIM.Adam(params)
+    step(optimizer, params)
+    with pytest.raises(ValueError, match="sharded as the parameters"):
+        adapt(optimizer, params, [torch.ones(7, dtype=torch.float64) for _ in params])
+
+
 def test_groups_and_parameters_that_took_no_part() -> None:
     torch.manual_seed(0)
     params = parameters([(3,), (4,), (5,), (6,)])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from samacli.meta.adaptation.sgd import sgd_step
+from samacli.meta.adaptation.sgd import dampened, like_first_step
+from samacli.meta.shards import local, summed_over_shards
 
 Group = dict[str, Any]
 SCALARS = ("step", "mu_product")
@@ -22,6 +23,7 @@ class Bucket:
     group: the optimiser's parameter group (lr, betas, ...).
     scalars: the numbers in the parameters' state: "step" (t, the last step included), and
         "mu_product" for NAdam.
+    The tensors are this process's shards where parameters are sharded, else whole.
     vectors: the x to be turned into (∂u/∂g)ᵀ·x in place.
     """
 
@@ -44,45 +46,80 @@ class Bucket:
         return columns
 
 
+class _Row(NamedTuple):
+    """One parameter (its shard) with what belongs to it."""
+
+    group: int
+    param: Tensor
+    grad: Tensor
+    state: dict[str, Any]
+    vector: Tensor
+
+
 def fill_buckets(
     optimizer: torch.optim.Optimizer, params: Sequence[Tensor], vectors: Sequence[Tensor]
 ) -> list[Bucket]:
     """Sort the parameters that took part in the last step into buckets.
 
     The vectors of parameters without a gradient become 0: they did not move, so ∂u/∂g = 0.
+    Raises ValueError if a gradient or vector is not sharded as its parameter is.
     """
-    wanted = dict(zip(params, vectors, strict=True))
-    rows = []
-    for index, group in enumerate(optimizer.param_groups):
-        for param in group["params"]:
-            if param not in wanted:
-                continue
-            if param.grad is None:
-                wanted[param].zero_()
-                continue
-            _check(param)
-            rows.append((index, param, optimizer.state.get(param, {})))
-    columns = [_numbers([state for _, _, state in rows], name) for name in SCALARS]
+    rows = _rows(optimizer, dict(zip(params, vectors, strict=True)))
+    columns = {name: _numbers([row.state for row in rows], name) for name in SCALARS}
+    if isinstance(optimizer, torch.optim.SGD):
+        columns["step"] = _sgd_steps(optimizer, rows, params)
     buckets: dict[tuple[Any, ...], Bucket] = {}
-    for (index, param, state), *numbers in zip(rows, *columns, strict=True):
-        group = optimizer.param_groups[index]
-        scalars = {n: v for n, v in zip(SCALARS, numbers, strict=True) if v is not None}
-        if isinstance(optimizer, torch.optim.SGD):
-            scalars["step"] = sgd_step(group, param, param.grad, state)
-        key = (index, param.device, param.dtype, *scalars.items())
-        bucket = buckets.setdefault(key, Bucket(group, scalars))
-        bucket.params.append(param.detach())
-        bucket.grads.append(param.grad)
-        bucket.states.append(state)
-        bucket.vectors.append(wanted[param])
+    for row, *numbers in zip(rows, *columns.values(), strict=True):
+        scalars = {n: v for n, v in zip(columns, numbers, strict=True) if v is not None}
+        key = (row.group, row.param.device, row.param.dtype, *scalars.items())
+        bucket = buckets.setdefault(key, Bucket(optimizer.param_groups[row.group], scalars))
+        bucket.params.append(row.param)
+        bucket.grads.append(row.grad)
+        bucket.states.append(row.state)
+        bucket.vectors.append(row.vector)
     return list(buckets.values())
 
 
-def _check(param: Tensor) -> None:
-    if param.grad is not None and param.grad.is_sparse:
-        raise NotImplementedError("the adaptation does not take sparse gradients")
-    if param.is_complex():
-        raise NotImplementedError("the adaptation does not take complex parameters")
+def _rows(optimizer: torch.optim.Optimizer, wanted: dict[Tensor, Tensor]) -> list[_Row]:
+    rows = []
+    for group, settings in enumerate(optimizer.param_groups):
+        for param in settings["params"]:
+            if param not in wanted:
+                continue
+            vector = local(wanted[param])
+            if param.grad is None:
+                vector.zero_()
+                continue
+            if param.grad.is_sparse:
+                raise NotImplementedError("the adaptation does not take sparse gradients")
+            if param.is_complex():
+                raise NotImplementedError("the adaptation does not take complex parameters")
+            shard, grad = local(param).detach(), local(param.grad)
+            if not shard.shape == grad.shape == vector.shape:
+                raise ValueError("gradients and vectors have to be sharded as the parameters are")
+            state = {
+                name: local(value) if isinstance(value, Tensor) else value
+                for name, value in optimizer.state.get(param, {}).items()
+            }
+            rows.append(_Row(group, shard, grad, state, vector))
+    return rows
+
+
+def _sgd_steps(
+    optimizer: torch.optim.SGD, rows: Sequence[_Row], params: Sequence[Tensor]
+) -> list[float | None]:
+    """1 after a parameter's first step, 2 after any later one, and where it makes no difference."""
+    if not any(dampened(group) for group in optimizer.param_groups):
+        return [2.0] * len(rows)
+    later = [
+        not (dampened(group) and like_first_step(group, row.param, row.grad, row.state))
+        for row in rows
+        for group in [optimizer.param_groups[row.group]]
+    ]
+    # every shard of a parameter has to be treated alike, whatever it looks like by itself
+    where = local(params[0]).device
+    shards = summed_over_shards(torch.tensor(later, dtype=torch.float32, device=where), params)
+    return [2.0 if n else 1.0 for n in shards.tolist()]
 
 
 def _numbers(states: list[dict[str, Any]], name: str) -> list[float | None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from samacli.meta.adaptation.dry_run import OpaqueStepError, dry_run
 from samacli.meta.perturb import dot, norm
+from samacli.meta.shards import is_sharded
 
 
 def generic_product(
@@ -26,6 +27,9 @@ def generic_product(
     Where u does not change with g at all (sign updates: Lion, Rprop), x is left as it is, which
     makes the method SAMA without adaptation, and a warning says so.
 
+    Sharded parameters (FSDP2) are no different, if the optimiser's step works on them: DTensors
+    communicate what it computes over whole parameters, such as their norms.
+
     Extra memory: copies of the parameters, the gradients and the optimiser's state.
     Returns ⟨x, product⟩.
     """
@@ -36,7 +40,7 @@ def generic_product(
         if p.grad is not None and p.requires_grad
     ]
     wanted = dict(zip(params, vectors, strict=True))
-    x = [wanted.get(p, torch.zeros(())).expand_as(p) for p in members]
+    x = [wanted[p] if p in wanted else torch.zeros_like(p) for p in members]
     try:
         product = _by_autograd(optimizer, members, x)
     except (OpaqueStepError, RuntimeError, TypeError, ValueError, AttributeError) as reason:
@@ -46,6 +50,7 @@ def generic_product(
             stacklevel=2,
         )
         product = _by_difference(optimizer, members, x)
+    product = [_sharded_like(p, y) for p, y in zip(members, product, strict=True)]
     found = dict(zip(members, product, strict=True))
     if not _all_groups_move(optimizer, found, wanted):
         warnings.warn(
@@ -64,6 +69,13 @@ def generic_product(
         else:
             vector.zero_()
     return slope
+
+
+def _sharded_like(param: Tensor, tensor: Tensor) -> Tensor:
+    """A sharded tensor distributed over processes as the parameter is."""
+    if not is_sharded(param):
+        return tensor
+    return tensor.redistribute(param.device_mesh, param.placements)  # type: ignore[attr-defined]
 
 
 def _states(optimizer: torch.optim.Optimizer, params: Sequence[Tensor]) -> list[dict[str, Any]]:

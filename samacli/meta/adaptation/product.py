@@ -19,6 +19,7 @@ from samacli.meta.adaptation.nadam import nadam
 from samacli.meta.adaptation.radam import radam
 from samacli.meta.adaptation.rmsprop import rmsprop
 from samacli.meta.adaptation.sgd import sgd
+from samacli.meta.shards import local, summed_over_shards
 
 ClosedForm = Callable[[dict[str, Any], dict[str, float], Block], list[Tensor]]
 
@@ -45,19 +46,25 @@ def adapt(
     Reads `p.grad` and the optimiser's state as they are after `optimizer.step()`. With a closed
     form, extra memory is a few blocks (see `blocks`), not a copy of the parameters; any other
     optimiser goes through `generic_product`. Vectors of parameters that had no gradient become
-    0: they did not move.
+    0: they did not move. Where parameters are sharded over processes (FSDP2), so are the vectors,
+    and every process treats its own shards.
 
-    Returns ⟨x, (∂u/∂g)ᵀ·x⟩.
+    Returns ⟨x, (∂u/∂g)ᵀ·x⟩ over all shards; that number is all that processes communicate.
     Raises RuntimeError if no step has been taken, or its gradients are gone.
     """
+    if not params:
+        return 0.0
     inner = unwrap(optimizer)
-    if params and all(p.grad is None for p in params):
+    if all(p.grad is None for p in params):
         raise RuntimeError("no gradient is left: take the meta gradient before zero_grad()")
     form = CLOSED_FORMS.get(type(inner))
     with torch.no_grad():
         if form is None:
             return generic_product(inner, params, vectors)
-        return sum(_apply(form, bucket, inner) for bucket in fill_buckets(inner, params, vectors))
+        slope = torch.zeros((), dtype=torch.float64, device=local(params[0]).device)
+        for bucket in fill_buckets(inner, params, vectors):
+            slope += _apply(form, bucket, inner).to(slope.device)
+        return float(summed_over_shards(slope, params))
 
 
 def unwrap(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -66,7 +73,7 @@ def unwrap(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return unwrap(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
 
 
-def _apply(form: ClosedForm, bucket: Bucket, optimizer: torch.optim.Optimizer) -> float:
+def _apply(form: ClosedForm, bucket: Bucket, optimizer: torch.optim.Optimizer) -> Tensor:
     stateless = isinstance(optimizer, torch.optim.SGD) and bucket.group["momentum"] == 0
     if not stateless and not all(bucket.states):
         raise RuntimeError("take the meta gradient after optimizer.step(): it has no state yet")
@@ -76,4 +83,4 @@ def _apply(form: ClosedForm, bucket: Bucket, optimizer: torch.optim.Optimizer) -
         for x, y in zip(block.x, product, strict=True):
             total += torch.dot(x.reshape(-1), y.reshape(-1))
             x.copy_(y)
-    return float(total)
+    return total

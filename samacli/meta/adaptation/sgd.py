@@ -29,20 +29,27 @@ def sgd(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[
     return list(torch._foreach_mul(block.x, float(group["lr"]) * factor * sign))
 
 
-def sgd_step(group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]) -> int:
-    """1 after a parameter's first step, 2 after any later one.
+def dampened(group: dict[str, Any]) -> bool:
+    """Whether ∂u/∂g of the first step differs from the later ones'."""
+    return float(group["dampening"]) != 0 and float(group["momentum"]) != 0
+
+
+def like_first_step(
+    group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
+) -> bool:
+    """Whether a parameter's buffer is what its first step would have made it.
 
     The optimiser keeps no count, but the buffer equals the gradient after the first step, and
-    after no other unless by coincidence. The answer matters under dampening alone.
+    after no other unless by coincidence. Of a shard it says less: there may be no element in it,
+    or none that ever had a gradient, so all shards have to look like it.
     """
-    if float(group["dampening"]) == 0 or float(group["momentum"]) == 0:
-        return 2
-    buffer, decay, lr = state["momentum_buffer"], float(group["weight_decay"]), float(group["lr"])
-    with torch.no_grad():
-        grad = -grad if group["maximize"] else grad
-        if decay == 0:
-            return 1 if torch.equal(buffer, grad) else 2
-        # θ before the step was θ + lr·b, without Nesterov (which torch allows no dampening with)
-        decayed = grad.add(param.add(buffer, alpha=lr), alpha=decay)
-        tolerance = 16 * torch.finfo(grad.dtype).eps * (grad.abs().max() + decayed.abs().max())
-        return 1 if bool((decayed - buffer).abs().max() <= tolerance) else 2
+    buffer, decay, lr = state.get("momentum_buffer"), float(group["weight_decay"]), group["lr"]
+    if grad.numel() == 0 or buffer is None:
+        return True
+    grad = -grad if group["maximize"] else grad
+    if decay == 0:
+        return torch.equal(buffer, grad)
+    # θ before the step was θ + lr·b, without Nesterov (which torch allows no dampening with)
+    decayed = grad.add(param.add(buffer, alpha=float(lr)), alpha=decay)
+    tolerance = 16 * torch.finfo(grad.dtype).eps * (grad.abs().max() + decayed.abs().max())
+    return bool((decayed - buffer).abs().max() <= tolerance)
