@@ -5,7 +5,9 @@ respect to the meta parameters, and step them with any optimiser.
 """
 
 from samacli.meta.alongside import outputs_and_meta_gradient, riding
+from samacli.meta.derivatives.contraction import UnsupportedLayerError
 from samacli.meta.direction import Direction, direction
+from samacli.meta.distributed import DataParallel, average
 from samacli.meta.label_corrector import LabelCorrector
 from samacli.meta.meta_gradient import meta_gradient
 from samacli.meta.problem import BilevelProblem, WeightingProblem
@@ -14,10 +16,13 @@ from samacli.meta.weighting import weighting_meta_gradient
 
 __all__ = [
     "BilevelProblem",
+    "DataParallel",
     "Direction",
     "LabelCorrector",
     "MetaWeightNet",
+    "UnsupportedLayerError",
     "WeightingProblem",
+    "average",
     "direction",
     "meta_gradient",
     "outputs_and_meta_gradient",

@@ -45,10 +45,12 @@ def outputs_and_meta_gradient(
 
     derivative: as for `weighting_meta_gradient`, but "auto" is "one-sided" in full precision. For
         the contraction see `riding`.
+    Of several replicas, each gets its own share of the gradient: start `average(grads,
+    problem.parallel)` before the base step's backward pass, and wait for it after.
     base_pass() -> the outputs, if not problem.outputs(model, base_batch) (a wrapped model, say).
     """
     if derivative == "auto":
-        derivative = "forward" if half_precision(at.params[0]) else "one-sided"
+        derivative = "forward" if half_precision(at) else "one-sided"
 
     def outputs(model: Any) -> Tensor:
         rewind()
@@ -80,6 +82,7 @@ class Rider:
     ) -> list[Tensor]:
         """One tensor for each of `meta.parameters()`, after the backward pass, before λ changes.
 
+        Of several replicas, each gets its own share, see `average`.
         outputs: those of the base step. loss_scale: what the loss was multiplied by before the
         backward pass (1/accumulation, a gradient scaler's scale).
 

@@ -6,24 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samacli.meta.adaptation import adapt
+from samacli.meta.distributed import averaged_in_place
 from samacli.meta.perturb import norm
 from samacli.meta.preserve import preserved
 from samacli.meta.problem import Problem
+from samacli.meta.shards import any_sharded, is_sharded, summed_over_shards, value_and_gradients
 
 
 @dataclass
 class Direction:
     """v and what is known about it.
 
+    model: the module that the parameters belong to.
     params: the parameters that the optimiser trains and the meta loss reaches.
     v: one tensor for each of them.
     slope: ⟨∂L_meta/∂θ, v⟩, the rate at which the meta loss changes along v.
     loss: L_meta(θ).
     """
 
+    model: nn.Module
     params: list[Tensor]
     v: list[Tensor]
     slope: float
@@ -34,7 +38,9 @@ def direction(problem: Problem, meta_batch: Any, method: str = "sama") -> Direct
     """v = (∂u/∂g)ᵀ ∂L_meta/∂θ ("sama"), or ∂L_meta/∂θ ("sama-na").
 
     v is made in the meta gradient's own memory: nothing else of the parameters' size is
-    allocated. `p.grad`, buffers and the random state are left as they are.
+    allocated. `p.grad`, buffers and the random state are left as they are. Of several replicas,
+    each gets the v of its own meta batch, unless `problem.parallel.exact` or parameters are
+    sharded: then all have the mean's.
 
     Raises ValueError if the meta loss reaches no trained parameter, RuntimeError if no step has
     been taken or its gradients are gone ("sama").
@@ -43,17 +49,31 @@ def direction(problem: Problem, meta_batch: Any, method: str = "sama") -> Direct
     if not params:
         raise ValueError("the optimiser holds no trainable parameters")
     torch.clear_autocast_cache()  # its low-precision copies may be older than the last step
+    parallel = problem.parallel
     with preserved(problem.model), torch.enable_grad():
-        loss = problem.meta_loss(problem.model, meta_batch)
-        grads = torch.autograd.grad(loss, params, allow_unused=True)
+        loss, grads = value_and_gradients(
+            lambda: problem.meta_loss(problem.model, meta_batch), params, problem.model
+        )
+    if parallel is not None and parallel.exact and not any_sharded(params):
+        # which parameters are reached may differ between replicas
+        grads = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)
+        ]
+    else:
+        parallel = None
     reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
     del grads
     if not reached:
         raise ValueError("the meta loss does not depend on any parameter that is trained")
     theta = [p for p, _ in reached]
     v = _owned([g for _, g in reached])
+    value = loss.detach().clone()
+    averaged_in_place([*v, value], parallel)
+    if any_sharded(theta):  # all shards must be moved by the same ε, which goes by the loss
+        ones = torch.ones_like(value)
+        value = summed_over_shards(value, theta) / summed_over_shards(ones, theta)
     slope = adapt(problem.optimizer, theta, v) if method == "sama" else norm(v) ** 2
-    return Direction(theta, v, slope, float(loss.detach()))
+    return Direction(problem.model, theta, v, slope, float(value))
 
 
 def _owned(grads: list[Tensor]) -> list[Tensor]:
@@ -61,6 +81,9 @@ def _owned(grads: list[Tensor]) -> list[Tensor]:
     seen: set[int] = set()
     owned = []
     for grad in grads:
+        if is_sharded(grad):
+            owned.append(grad)  # FSDP reduces into memory of its own
+            continue
         storage = grad.untyped_storage()
         alone = storage.nbytes() == grad.numel() * grad.element_size()
         owned.append(grad if alone and storage.data_ptr() not in seen else grad.clone())

@@ -7,24 +7,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from samacli.meta.distributed import DataParallel, averaged_in_place
+from samacli.meta.shards import any_sharded, local, reshard, summed_over_shards
 
 
 class Perturbation:
     """The points θ ± ε·v, made in the memory of v.
 
-    Adding ε·v to θ and subtracting it again would not give θ back in floating point. Here θ is
-    never written to: v's memory becomes the perturbed point, and the parameters are pointed at
-    it for the duration of a pass. v itself is used up. Nothing is allocated.
+    Adding ε·v to θ and subtracting it again would not give θ back in floating point. Here v's
+    memory becomes the perturbed point, and the parameters are pointed at it for the duration of a
+    pass; where FSDP gathers them from memory of its own, point and parameters swap their contents
+    instead. θ comes back bit for bit, v is used up, and nothing of their size is allocated.
     """
 
-    def __init__(self, params: Sequence[Tensor], v: Sequence[Tensor], epsilon: float) -> None:
+    def __init__(
+        self, model: nn.Module, params: Sequence[Tensor], v: Sequence[Tensor], epsilon: float
+    ) -> None:
+        self._model = model
         self._params = list(params)
-        self._point = list(v)
+        self._theta = [local(p.detach()) for p in params]
+        self._point = [local(x) for x in v]
         self._epsilon = epsilon
+        self._in_place = any_sharded(params)
         with torch.no_grad():
-            for param, x in zip(self._params, self._point, strict=True):
-                torch.add(param, x, alpha=epsilon, out=x)
+            for theta, x in zip(self._theta, self._point, strict=True):
+                torch.add(theta, x, alpha=epsilon, out=x)
 
     @property
     def epsilon(self) -> float:
@@ -34,27 +43,53 @@ class Perturbation:
     def move_to(self, epsilon: float) -> None:
         """Go to θ + epsilon·v. With −ε, to the mirror image of the present point, δ ↦ −δ."""
         with torch.no_grad():
-            torch._foreach_lerp_(self._point, self._params, 1 - epsilon / self._epsilon)
+            torch._foreach_lerp_(self._point, self._theta, 1 - epsilon / self._epsilon)
         self._epsilon = epsilon
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The parameters have the perturbed values, and take no part in autograd, inside."""
-        homes = [p.data for p in self._params]
-        try:
-            with frozen(self._params):
-                for param, point in zip(self._params, self._point, strict=True):
-                    param.data = point
-                yield
-        finally:
-            for param, home in zip(self._params, homes, strict=True):
-                param.data = home
+        with frozen(self._params), self._swapped() if self._in_place else self._pointed():
+            yield
 
     def recover(self) -> None:
         """Make v's memory hold v again, up to the rounding of θ; the perturbation is over."""
         with torch.no_grad():
-            torch._foreach_sub_(self._point, self._params)
+            torch._foreach_sub_(self._point, self._theta)
             torch._foreach_div_(self._point, self._epsilon)
+
+    @contextmanager
+    def _pointed(self) -> Iterator[None]:
+        homes = [p.data for p in self._params]
+        try:
+            for param, point in zip(self._params, self._point, strict=True):
+                param.data = point
+            yield
+        finally:
+            for param, home in zip(self._params, homes, strict=True):
+                param.data = home
+
+    @contextmanager
+    def _swapped(self) -> Iterator[None]:
+        reshard(self._model)
+        _swap(self._theta, self._point)
+        try:
+            yield
+        finally:
+            reshard(self._model)
+            _swap(self._theta, self._point)
+
+
+def _swap(a: Sequence[Tensor], b: Sequence[Tensor], size: int = 1 << 20) -> None:
+    """Exchange contents, `size` elements at a time."""
+    with torch.no_grad():
+        for x, y in zip(a, b, strict=True):
+            whole = x.is_contiguous() and y.is_contiguous()
+            pieces = zip(x.view(-1).split(size), y.view(-1).split(size), strict=True)
+            for left, right in pieces if whole else [(x, y)]:
+                kept = left.clone()
+                left.copy_(right)
+                right.copy_(kept)
 
 
 @contextmanager
@@ -73,26 +108,42 @@ def frozen(params: Iterable[Tensor]) -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def nudge(params: Sequence[Tensor], v: Sequence[Tensor], length: float) -> None:
-    """θ ← θ − length·v/‖v‖, in place: a step of the given length that lowers the meta loss."""
+def nudge(
+    params: Sequence[Tensor],
+    v: Sequence[Tensor],
+    length: float,
+    parallel: DataParallel | None = None,
+) -> None:
+    """θ ← θ − length·v/‖v‖, in place: a step of the given length that lowers the meta loss.
+
+    Replicas must stay identical, so they take the mean of their v.
+    """
+    if length == 0:
+        return
+    if not any_sharded(v):
+        averaged_in_place(v, None if parallel is None or parallel.exact else parallel)
     size = norm(v)
-    if size == 0 or length == 0:
+    if size == 0:
         return
     with torch.no_grad():
-        torch._foreach_add_(list(params), list(v), alpha=-length / size)
+        torch._foreach_add_([local(p) for p in params], [local(x) for x in v], alpha=-length / size)
 
 
 def norm(tensors: Sequence[Tensor]) -> float:
-    """Euclidean norm of a list of tensors as one vector."""
-    if not tensors:
+    """Euclidean norm of a list of tensors as one vector, over all shards."""
+    parts = [local(t.detach()) for t in tensors]
+    if not parts:
         return 0.0
-    with torch.no_grad():
-        parts = torch._foreach_norm(list(tensors))
-        numbers = torch.stack([n.to(parts[0].device) for n in parts]).tolist()
-    return math.sqrt(sum(n**2 for n in numbers))
+    numbers = torch.stack([n.to(parts[0].device) for n in torch._foreach_norm(parts)])
+    return math.sqrt(float(summed_over_shards(numbers.double().square().sum(), tensors)))
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Inner product of two lists of tensors as vectors."""
-    parts = [(x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]
-    return float(torch.stack([p.to(parts[0].device) for p in parts]).sum()) if parts else 0.0
+    """Inner product of two lists of tensors as vectors, over all shards."""
+    if not a:
+        return 0.0
+    with torch.no_grad():
+        parts = [(local(x) * local(y)).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]
+        return float(
+            summed_over_shards(torch.stack([p.to(parts[0].device) for p in parts]).sum(), a)
+        )

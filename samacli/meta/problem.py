@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samacli.meta.distributed import DataParallel
+
 BaseLoss = Callable[[nn.Module, nn.Module, Any], Tensor]
 MetaLoss = Callable[[nn.Module, Any], Tensor]
 
@@ -22,6 +24,8 @@ class BilevelProblem:
     meta: the module whose parameters are λ.
     base_loss(model, meta, batch) -> scalar tensor.
     meta_loss(model, batch) -> scalar tensor.
+    parallel: set where this process is one of several replicas, each with batches of its own;
+        `model` is then the module itself, without DistributedDataParallel's wrapper.
     """
 
     model: nn.Module
@@ -29,6 +33,7 @@ class BilevelProblem:
     meta: nn.Module
     base_loss: BaseLoss
     meta_loss: MetaLoss
+    parallel: DataParallel | None = None
 
 
 @dataclass
@@ -42,6 +47,7 @@ class WeightingProblem:
     outputs(model, batch) -> tensor (n, ...): logits (n, classes), or per-sample losses (n,).
     objective(meta, outputs, batch) -> scalar: J, for instance mean_i w_i(λ) ℓ_i; it detaches the
         features itself and does not call the base model.
+    parallel: as for `BilevelProblem`.
     """
 
     model: nn.Module
@@ -50,6 +56,7 @@ class WeightingProblem:
     outputs: Callable[[nn.Module, Any], Tensor]
     objective: Callable[[nn.Module, Tensor, Any], Tensor]
     meta_loss: MetaLoss
+    parallel: DataParallel | None = None
 
     @property
     def base_loss(self) -> BaseLoss:

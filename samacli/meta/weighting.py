@@ -13,10 +13,12 @@ from samacli.meta.derivatives import central, gradient, one_sided, pushforward
 from samacli.meta.derivatives.contraction import Contraction, UnsupportedLayerError
 from samacli.meta.derivatives.step_size import half_precision
 from samacli.meta.direction import Direction, direction
+from samacli.meta.distributed import average
 from samacli.meta.perturb import frozen
 from samacli.meta.perturb import nudge as nudge_parameters
 from samacli.meta.preserve import preserved
 from samacli.meta.problem import WeightingProblem
+from samacli.meta.shards import any_sharded
 
 METHODS = ("sama", "sama-na")
 DERIVATIVES = ("auto", "central", "one-sided", "forward", "contraction")
@@ -46,18 +48,19 @@ def weighting_meta_gradient(
         "one-sided": two forward passes as well, less exact; of use where the base step's own
             pass is one of them, see `outputs_and_meta_gradient`;
         "forward": forward-mode AD, exact, one dual pass; where an operation has no forward
-            derivative, "central" with a warning;
+            derivative, "central" with a warning, and "central" for sharded parameters;
         "contraction": layer by layer in one backward pass, exact; sample weights only (labels
             must not depend on λ), and layers as in `contraction.RULES`, else "central" with a
             warning.
     outputs_at_theta: the outputs on `base_batch`, if the caller has them: where weights and labels
         are evaluated. They never enter a difference, so those of the base step itself, one
         update old and under other dropout masks, will do. Not used by "contraction".
-    nudge: if not 0, afterwards θ ← θ − nudge·v/‖v‖.
+    nudge: if not 0, afterwards θ ← θ − nudge·v/‖v‖, with the replicas' mean of v.
 
     Call after `optimizer.step()` and before `zero_grad()`. Returns one tensor for each of
-    `meta.parameters()`, zeros for those that are frozen or unused. θ (unless nudged), the
-    optimiser's state, `p.grad`, buffers and the random state come out exactly as they went in.
+    `meta.parameters()`, zeros for those that are frozen or unused; of several replicas
+    (`problem.parallel`), all get the mean. θ (unless nudged), the optimiser's state, `p.grad`,
+    buffers and the random state come out exactly as they went in.
 
     Raises ValueError for an unknown method or derivative, RuntimeError if no step has been taken.
     """
@@ -76,9 +79,9 @@ def weighting_meta_gradient(
             problem, base_batch, outputs, at, derivative, outputs_at_theta, keep=nudge != 0
         )
         rewind()
-        grads = mixed_derivative(problem, base_batch, value, tangent)
-        nudge_parameters(at.params, at.v, nudge)
-        return grads
+        share = average(mixed_derivative(problem, base_batch, value, tangent), problem.parallel)
+        nudge_parameters(at.params, at.v, nudge, problem.parallel)
+        return share.wait()
 
 
 def outputs_along(
@@ -97,7 +100,9 @@ def outputs_along(
         # Measured (MiniLM, 16 × 64 tokens, against float64). float32: central 4e-5 in 0.81 of a
         # plain step, forward 6e-7 in 1.06, contraction 4e-7 in 1.09. bf16: central 1e-2 to 3e-1,
         # as it happens, in 1.0; forward 1e-2 in 1.1.
-        derivative = "forward" if half_precision(at.params[0]) else "central"
+        derivative = "forward" if half_precision(at) else "central"
+    if derivative == "forward" and any_sharded(at.params):
+        derivative = "central"  # FSDP's parameters can be moved, not made dual
     if derivative == "contraction":
         try:
             return _contracted(problem, base_batch, outputs, at)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from samacli.meta.shards import any_sharded
+
 
 class UnsupportedLayerError(ValueError):
     """A layer whose share can't be taken this way."""
@@ -30,6 +32,8 @@ class Contraction:
     """
 
     def __init__(self, model: nn.Module, params: Sequence[Tensor], v: Sequence[Tensor]) -> None:
+        if any_sharded(params):
+            raise UnsupportedLayerError("no rule for sharded parameters")
         self.per_sample: Tensor | None = None
         self._v = {id(p): x for p, x in zip(params, v, strict=True)}
         self._model = model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,30 +13,41 @@ from samacli.meta.direction import Direction
 from samacli.meta.perturb import Perturbation
 
 Evaluate = Callable[[], list[Tensor]]
+# A context for the last of the passes, told how its i-th value becomes the i-th result.
+LastPass = Callable[[Callable[[int, Tensor], Tensor]], AbstractContextManager[None]]
+
+
+def _unwatched(result: Callable[[int, Tensor], Tensor]) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def central(
-    evaluate: Evaluate, at: Direction, *, keep: bool = False
+    evaluate: Evaluate, at: Direction, *, keep: bool = False, last_pass: LastPass = _unwatched
 ) -> tuple[list[Tensor], list[Tensor]]:
     """f(θ) and ∂f/∂θ·v ≈ [f(θ+εv) − f(θ−εv)] / 2ε, from two evaluations.
 
     evaluate() -> f at the model's present parameters. f(θ) is the mean of both sides, which is
     off by O(ε²), the order of the difference itself. Uses up `at.v`, whose memory is let go; with
     `keep` it holds v again afterwards, up to the rounding of θ.
+    last_pass: a context for the second evaluation, see `LastPass`.
     """
     epsilon = step_size(at)
     if epsilon == 0:
         here = _wide(evaluate())
         return here, [torch.zeros_like(f) for f in here]
-    line = Perturbation(at.params, at.v, epsilon)
+    line = Perturbation(at.model, at.params, at.v, epsilon)
     with line.applied():
         ahead = _wide(evaluate())
+
+    def difference(i: int, value: Tensor) -> Tensor:
+        return (ahead[i] - value) / (2 * epsilon)
+
     line.move_to(-epsilon)
-    with line.applied():
+    with line.applied(), last_pass(difference):
         behind = _wide(evaluate())
     _finish(line, at, keep)
     middle = [(a + b) / 2 for a, b in zip(ahead, behind, strict=True)]
-    return middle, [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
+    return middle, [difference(i, value) for i, value in enumerate(behind)]
 
 
 def one_sided(
@@ -55,7 +67,7 @@ def ahead(evaluate: Evaluate, at: Direction, *, keep: bool = False) -> tuple[lis
     epsilon = step_size(at, power=1 / 2)
     if epsilon == 0:
         return evaluate(), 0.0
-    line = Perturbation(at.params, at.v, epsilon)
+    line = Perturbation(at.model, at.params, at.v, epsilon)
     with line.applied():
         moved = evaluate()
     _finish(line, at, keep)

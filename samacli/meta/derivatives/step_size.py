@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from samacli.meta.direction import Direction
 from samacli.meta.perturb import norm
+from samacli.meta.shards import sharded_precision
 
 # Bounds on ε‖v‖/‖θ‖, where the rule below has nothing to go by: below the first, θ + ε·v is
 # mostly rounding; above the second, the difference is no derivative any more.
@@ -29,16 +29,19 @@ def step_size(at: Direction, power: float = 1 / 3) -> float:
         return 0.0
     unit = norm(at.params) / length or 1.0 / length
     factor = 0.2 if power < 0.4 else 0.6
-    target = factor * torch.finfo(_precision(at.params[0])).eps ** power * abs(at.loss)
+    target = factor * torch.finfo(_precision(at)).eps ** power * abs(at.loss)
     ratio = target / abs(at.slope) / unit if at.slope != 0 else LARGEST
     return unit * min(max(ratio, SMALLEST), LARGEST)
 
 
-def half_precision(param: Tensor) -> bool:
+def half_precision(at: Direction) -> bool:
     """Whether passes run in bf16 or fp16, where differences are mostly rounding."""
-    return torch.finfo(_precision(param)).eps > 1e-5
+    return torch.finfo(_precision(at)).eps > 1e-5
 
 
-def _precision(param: Tensor) -> torch.dtype:
-    device = param.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else param.dtype
+def _precision(at: Direction) -> torch.dtype:
+    """What the passes compute in: autocast's, or FSDP's mixed precision, or the parameters' own."""
+    device = at.params[0].device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return sharded_precision(at.model) or at.params[0].dtype

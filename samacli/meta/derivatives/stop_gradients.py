@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
@@ -68,6 +68,9 @@ class HeldConstant(TorchFunctionMode):
     def _where_used(self, tensor: Tensor) -> Tensor:
         # what is made under no_grad counts where it comes out of it: a teacher's forward pass
         # leaves one constant behind, not all its activations
+        # (parameters are none: FSDP gathers them under no_grad)
+        if isinstance(tensor, nn.Parameter):
+            return tensor
         mark = self._made_without_grad.get(id(tensor))
         if mark is None or mark() is not tensor:
             return tensor

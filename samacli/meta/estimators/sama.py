@@ -37,5 +37,5 @@ def along_direction(
     with preserved(problem.model, problem.meta) as rewind:
         at = direction(problem, meta_batch, method)
         product = mixed_product(problem, base_batch, at, rewind, derivative, keep=nudge != 0)
-        nudge_parameters(at.params, at.v, nudge)
+        nudge_parameters(at.params, at.v, nudge, problem.parallel)
         return [-p for p in product]
