@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import samacli
-from samacli.cli import evaluate, prune, recipes, reweight, train
+from samacli.cli import bench, evaluate, prune, recipes, reweight, train
 from samacli.cli.console import stderr, stdout
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import SamaError
@@ -33,6 +33,7 @@ app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command(no_args_is_help=False)(bench.bench)
 app.add_typer(recipes.app, name="recipes")
 
 

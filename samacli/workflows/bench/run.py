@@ -1,0 +1,119 @@
+"""`sama bench`: every estimator and plain training in alternation, over models and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from samacli.errors import SamaError
+from samacli.progress import Progress, Silent
+from samacli.workflows.bench import line
+from samacli.workflows.bench.alternate import Alternation
+from samacli.workflows.bench.contenders import Contender
+from samacli.workflows.bench.row import Row
+from samacli.workflows.bench.setting import Setting
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure, see `alternate.Alternation`; derivatives: compare their forms too."""
+
+    rounds: int = 5
+    steps: int | None = None
+    derivatives: bool = False
+
+
+def bench(
+    settings: Sequence[Setting],
+    contenders: Sequence[Contender],
+    plan: Plan,
+    *,
+    json_file: Path | None = None,
+    plot_file: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Measure every contender in every setting, settings one after another.
+
+    json_file gets all rows so far after each setting, so that an interruption loses one setting
+    at most; plot_file (PNG) is drawn at the end.
+
+    Raises:
+        SamaError: a file that cannot be written, or nothing could be measured.
+    """
+    progress = progress or Silent()
+    if plan.derivatives and not any(c.estimator == "sama" for c in contenders):
+        raise SamaError("--derivatives compares forms of sama; add sama to --estimators")
+    for option, file in (("--json", json_file), ("--plot", plot_file)):
+        if file is not None:
+            check_file(option, file)
+    store = line.host()
+    rows: list[Row] = []
+    compared: set[str] = set()
+    for setting in settings:
+        alternation = Alternation(
+            store, setting, rounds=plan.rounds, steps=plan.steps, progress=progress
+        )
+        found = alternation.rows(contenders)
+        if plan.derivatives and setting.model not in compared:
+            compared.add(setting.model)
+            found = _with_derivatives(found, alternation)
+        rows += found
+        if json_file is not None:
+            with written(json_file) as file:
+                text = json.dumps([row.as_dict() for row in rows], indent=2, allow_nan=False)
+                file.write_text(text + "\n", encoding="utf-8")
+    if all(row.error for row in rows):
+        raise SamaError(f"nothing could be measured: {rows[0].error}")
+    if plot_file is not None:
+        from samacli.workflows.bench.plot import plot
+
+        with written(plot_file) as file:
+            plot(rows, file)
+    return rows
+
+
+def _with_derivatives(rows: list[Row], alternation: Alternation) -> list[Row]:
+    derivatives = alternation.derivatives()
+    at = next(i for i, row in enumerate(rows) if row.estimator.split(":")[0] == "sama")
+    return [replace(row, derivatives=derivatives) if i == at else row for i, row in enumerate(rows)]
+
+
+def check_file(option: str, file: Path) -> None:
+    """Refuse, before any work is done, a file that cannot be written.
+
+    Raises:
+        SamaError: it is a directory, or its own cannot be made or written.
+    """
+    if file.is_dir():
+        raise SamaError(f"{option} '{file}' is a directory; name a file")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SamaError(
+            f"{option} '{file}': its directory cannot be made: {error.strerror}"
+        ) from error
+    if not os.access(file.parent, os.W_OK):
+        raise SamaError(f"{option} '{file}': no permission to write in '{file.parent}'")
+
+
+@contextlib.contextmanager
+def written(file: Path) -> Iterator[Path]:
+    """A file beside `file` that takes its place when the block ends well, or goes."""
+    descriptor, name = tempfile.mkstemp(
+        prefix=f".{file.name}.", suffix=file.suffix, dir=file.parent
+    )
+    os.close(descriptor)
+    stage = Path(name)
+    try:
+        yield stage
+        mask = os.umask(0)
+        os.umask(mask)
+        stage.chmod(0o666 & ~mask)
+        stage.replace(file)
+    finally:
+        stage.unlink(missing_ok=True)
