@@ -13,7 +13,7 @@ PACKAGE = Path(samacli.__file__).parent
 
 # Each layer may import itself and those after it.
 LAYERS = [
-    {"cli"},
+    {"cli", "__main__"},
     {"workflows"},
     {"export", "pruning"},
     {"training"},

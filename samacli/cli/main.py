@@ -8,17 +8,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import samacli
-from samacli.cli import bench, evaluate, prune, recipes, reweight, train
+from samacli.cli import bench, evaluate, launch, prune, recipes, reweight, train
 from samacli.cli.console import stderr, stdout
+from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import SamaError
 
-USER_ERROR = 2
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
 
@@ -58,7 +58,8 @@ def _global_options(
         DeviceChoice, typer.Option("--device", help="Where to compute.")
     ] = DeviceChoice.auto,
 ) -> None:
-    context.obj = Globals(debug=debug, quiet=quiet, seed=seed, device=device)
+    given = context.obj.arguments if isinstance(context.obj, Globals) else ()
+    context.obj = Globals(given, debug=debug, quiet=quiet, seed=seed, device=device)
     if not debug:
         _silence_libraries()
 
@@ -76,29 +77,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     arguments = _global_options_first(arguments)
     debug = "--debug" in arguments
+    if launch.is_silent():
+        stdout.quiet = stderr.quiet = True
     try:
-        app(args=arguments, prog_name="sama", standalone_mode=True)
+        app(args=arguments, prog_name="sama", standalone_mode=True, obj=Globals(arguments))
     except SamaError as error:
-        if debug:
-            traceback.print_exc()
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(USER_ERROR)
+        _fail(USER_ERROR, f"error: {error}", debug)
+    except launch.ProcessError as error:
+        _fail(error.code, str(error), debug=False)
     except KeyboardInterrupt:
-        stderr.print("interrupted; nothing was written")
+        if not launch.leave_failure(INTERRUPTED, "interrupted; nothing was written"):
+            stderr.print("interrupted; nothing was written")
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             raise
         message = " ".join(str(error).split()) or "no message"
-        stderr.print(
-            f"error: {type(error).__name__}: {message} "
-            "(this is a bug in samacli or a library; --debug shows where)",
-            style="red",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        sys.exit(INTERNAL_ERROR)
+        bug = "(this is a bug in samacli or a library; --debug shows where)"
+        _fail(INTERNAL_ERROR, f"error: {type(error).__name__}: {message} {bug}", debug)
+    finally:
+        launch.leave()
+
+
+def _fail(code: int, message: str, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    if not launch.leave_failure(code, message):
+        stderr.quiet = False
+        stderr.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 _FLAGS = ("--debug", "--quiet")

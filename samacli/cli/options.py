@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,8 +25,9 @@ class DeviceChoice(str, Enum):
 
 @dataclass
 class Globals:
-    """What stands before the command: `sama --quiet --seed 3 reweight`."""
+    """What stands before the command: `sama --quiet --seed 3 reweight`; and all of the line."""
 
+    arguments: Sequence[str] = ()
     debug: bool = False
     quiet: bool = False
     seed: int | None = None
@@ -88,6 +90,15 @@ Baselines = Annotated[
     typer.Option(
         "--baselines",
         help="What is run beside sama: none, all, or names with commas.",
+        rich_help_panel=MODEL,
+    ),
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--nproc",
+        min=1,
+        help="Train in so many processes on this machine, data-parallel (torchrun).",
         rich_help_panel=MODEL,
     ),
 ]

@@ -9,6 +9,7 @@ import typer
 
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.launch import in_processes
 from samacli.errors import SamaError
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import PruneBaseline
@@ -35,6 +36,7 @@ def prune(
     label_column: options.LabelColumn = None,
     model: options.ModelName = None,
     baselines: options.Baselines = None,
+    nproc: options.Processes = 1,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -55,6 +57,8 @@ def prune(
     from samacli.workflows.prune import prune as run
 
     settings = options.settings(context)
+    if in_processes(settings.arguments, nproc):
+        return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
         train=train,

@@ -9,6 +9,7 @@ import typer
 
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.launch import in_processes
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import ReweightBaseline
 
@@ -34,6 +35,7 @@ def reweight(
         ),
     ] = None,
     baselines: options.Baselines = None,
+    nproc: options.Processes = 1,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -54,6 +56,8 @@ def reweight(
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
+    if in_processes(settings.arguments, nproc):
+        return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
         train=train,

@@ -9,6 +9,7 @@ import typer
 
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.launch import in_processes
 
 
 def train(
@@ -29,6 +30,7 @@ def train(
     ignore_weights: Annotated[
         bool, typer.Option("--ignore-weights", help="Count every example once.")
     ] = False,
+    nproc: options.Processes = 1,
     output: options.Output = Path("runs/train"),
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -45,6 +47,8 @@ def train(
     from samacli.workflows.train import train as run
 
     settings = options.settings(context)
+    if in_processes(settings.arguments, nproc):
+        return
     values = options.data_values(
         test=test,
         text_column=text_column,

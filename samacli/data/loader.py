@@ -39,8 +39,14 @@ class BatchSampler:
         drop_last: bool = False,
         lengths: np.ndarray | None = None,
         balance: np.ndarray | None = None,
+        replica: int = 0,
+        replicas: int = 1,
     ) -> None:
-        """lengths: int (rows,), or None. balance: labels int (rows,) to balance by, or None."""
+        """lengths: int (rows,), or None. balance: labels int (rows,) to balance by, or None.
+
+        Of several replicas, each gets other batches of one epoch, and all the same number: what
+        does not go round is left out (another part every epoch).
+        """
         self.rows = rows
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -51,6 +57,7 @@ class BatchSampler:
         self.start = 0
         self._lengths = lengths
         self._balance = balance
+        self._replica, self._replicas = replica, replicas
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Go to an epoch, and within it to a batch: the next iteration starts there (once)."""
@@ -58,14 +65,20 @@ class BatchSampler:
         self.start = start
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Batches in a whole epoch, of this replica."""
+        return self._all // self._replicas
+
+    @property
+    def _all(self) -> int:
+        """Batches in a whole epoch, of all replicas."""
         if self.drop_last:
             return self.rows // self.batch_size
         return -(-self.rows // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
-        for batch in self._batches()[start:]:
+        own = self._batches()[self._replica :: self._replicas][: len(self)]
+        for batch in own[start:]:
             yield batch.tolist()
 
     def _batches(self) -> list[np.ndarray]:
@@ -82,7 +95,7 @@ class BatchSampler:
             return self._cut(order)
         pool = self.batch_size * _BUCKET_BATCHES
         # What drop_last leaves out must be random rows, not the shortest ones.
-        order = order[: len(self) * self.batch_size]
+        order = order[: self._all * self.batch_size]
         batches: list[np.ndarray] = []
         for first in range(0, len(order), pool):
             rows = order[first : first + pool]
@@ -102,7 +115,7 @@ class BatchSampler:
     def _balanced(self, generator: np.random.Generator) -> list[np.ndarray]:
         assert self._balance is not None
         classes = np.unique(self._balance[self._balance >= 0])
-        total = len(self) * self.batch_size
+        total = self._all * self.batch_size
         rounds = -(-total // classes.size)
         turns = np.empty((rounds, classes.size), dtype=np.int64)
         for place, label in enumerate(classes):
@@ -124,6 +137,8 @@ def make_loader(
     drop_last: bool = False,
     num_workers: int = 0,
     class_balanced: bool = False,
+    replica: int = 0,
+    replicas: int = 1,
 ) -> DataLoader[dict[str, Tensor]]:
     """A torch DataLoader over whole batches; `loader.batch_sampler` is a BatchSampler.
 
@@ -137,6 +152,8 @@ def make_loader(
         drop_last=drop_last,
         lengths=encoded.lengths,
         balance=encoded.labels if class_balanced else None,
+        replica=replica,
+        replicas=replicas,
     )
     return DataLoader(
         encoded,  # type: ignore[arg-type]  # reads `__getitems__`, not its own base class

@@ -82,7 +82,7 @@ def value_and_gradients(
         for p in every:
             p.grad = None
         value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value, [p.grad for p in params]
     finally:
         for p, grad in zip(every, kept, strict=True):

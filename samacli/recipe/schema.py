@@ -177,7 +177,7 @@ class Training(Section):
     epochs: float = Field(
         3.0, gt=0, description="passes over the training split, if steps is not set"
     )
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="examples a step, in each process")
     eval_batch_size: int = Field(64, ge=1)
     accumulation: int = Field(1, ge=1, description="batches summed into one optimiser step")
     optimizer: Optimizer = Optimizer()
@@ -223,8 +223,13 @@ class Meta(Section):
         description="fraction of the steps before the first meta step: until the "
         "base model has learnt something, its losses say nothing",
     )
-    derivative: Literal["auto", "central", "one-sided", "forward"] = Field(
+    derivative: Literal["auto", "central", "one-sided", "forward", "contraction"] = Field(
         "auto", description="how the directional derivative of each example is taken"
+    )
+    synchronize: Literal["gradient", "direction"] = Field(
+        "gradient",
+        description="what several processes average at a meta step: the meta gradient alone, or "
+        "also the direction that it is taken along (exact; as large as the model)",
     )
     average_from: float = Field(
         0.5,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 
@@ -28,6 +30,15 @@ class ExampleHistory:
         if self.targets is not None:
             np.add.at(self.targets, rows, targets.float().cpu().numpy())
 
+    def sum_over(self, accelerator: Accelerator) -> None:
+        """Add what the other processes gathered, so that all hold the whole; once, at the end."""
+        if accelerator.num_processes == 1:
+            return
+        self.visits = _summed(self.visits, accelerator)
+        self.weights = _summed(self.weights, accelerator)
+        if self.targets is not None:
+            self.targets = _summed(self.targets, accelerator)
+
     def mean_weights(self, otherwise: np.ndarray) -> np.ndarray:
         """Each row's mean weight (n,); rows never visited take theirs from `otherwise`."""
         return np.where(self.visits > 0, self.weights / np.maximum(self.visits, 1), otherwise)
@@ -38,3 +49,8 @@ class ExampleHistory:
             raise ValueError("this history gathers no targets")
         seen = (self.visits > 0)[:, None]
         return np.where(seen, self.targets / np.maximum(self.visits, 1)[:, None], otherwise)
+
+
+def _summed(values: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+    total = accelerator.reduce(torch.from_numpy(values).to(accelerator.device), reduction="sum")
+    return total.cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ class Fit:
     averaged: the exponential-moving-average model, where there is a meta level.
     curve: (step, base loss, meta loss or nan) for every optimiser step.
     seconds: of the loop alone, without loading or evaluation.
-    samples_per_second: base-level examples a second.
+    samples_per_second: base-level examples a second, of all processes.
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
     """
 
@@ -56,6 +57,8 @@ def fit(
     description: str = "training",
 ) -> Fit:
     """Train `model` in place for `steps` optimiser steps.
+
+    In several processes, each trains a replica on batches of its own (data parallel).
 
     Args:
         batches: endless; each has the model's inputs, `labels` (−1: none), `index`, and optionally
@@ -85,21 +88,23 @@ def fit(
             wrapped_model.train()
             wrapped_optimizer.zero_grad()
             loss_sum = 0.0
-            for _ in range(config.accumulation):
+            for part in range(config.accumulation):
                 batch = _to_device(next(batches), device)
                 if augment is not None:
                     batch = augment(batch)
                 if averaged is not None and meta_level and meta_level.needs_averaged_logits:
                     batch["averaged_logits"] = _averaged_logits(averaged, batch, accelerator)
-                with accelerator.autocast():
-                    logits = model_logits(wrapped_model, batch)
-                if meta_level is None:
-                    loss = weighted_cross_entropy(logits, batch)
-                else:
-                    loss = meta_level.objective(meta_level.reweighter, logits, batch)
-                accelerator.backward(loss / config.accumulation)
+                # replicas average their gradients once a step, with the last batch of it
+                whole = part == config.accumulation - 1
+                with contextlib.nullcontext() if whole else accelerator.no_sync(wrapped_model):
+                    logits, loss = _forward(wrapped_model, batch, meta_level, accelerator)
+                    accelerator.backward(loss / config.accumulation)
+                if meta_level is not None:
+                    meta_level.learn(1 / config.accumulation, progress=(step - 1) / steps)
+                    if step > meta_level.config.average_from * steps:
+                        meta_level.record(logits, batch)
                 loss_sum += float(loss.detach()) / config.accumulation
-                samples += len(batch["labels"])
+                samples += len(batch["labels"]) * accelerator.num_processes
             if not math.isfinite(loss_sum):
                 raise SamaError(
                     f"{description}: the loss became {loss_sum} at step {step}; lower "
@@ -109,19 +114,15 @@ def fit(
                 accelerator.clip_grad_norm_(bare_model.parameters(), config.clip_norm)
             wrapped_optimizer.step()
             meta_loss = math.nan
-            if meta_level is not None:
-                if meta_level.due(step, steps):
-                    with accelerator.autocast():
-                        meta_loss = meta_level.step(
-                            bare_model, optimizer, batch, logits, progress=(step - 1) / steps
-                        )
-                if step > meta_level.config.average_from * steps:
-                    meta_level.record(logits, batch)
+            if meta_level is not None and meta_level.due(step, steps):
+                with accelerator.autocast():
+                    meta_loss = meta_level.look(bare_model, optimizer)
             schedule.step()
             if averaged is not None:
                 averaged.update_parameters(bare_model)
             curve.append((step, loss_sum, meta_loss))
             task.advance()
+    _same_buffers(bare_model, averaged, accelerator)
     seconds = time.perf_counter() - started
     return Fit(
         model=bare_model,
@@ -131,6 +132,26 @@ def fit(
         peak_memory_bytes=peak_memory_bytes(device),
         curve=curve,
     )
+
+
+def _forward(
+    model: nn.Module, batch: Batch, meta_level: MetaLevel | None, accelerator: Accelerator
+) -> tuple[Tensor, Tensor]:
+    """Logits (n, classes) and the loss to go back from."""
+    with accelerator.autocast():
+        if meta_level is None:
+            logits = model_logits(model, batch)
+            return logits, weighted_cross_entropy(logits, batch)
+        logits = meta_level.base_pass(batch, lambda: model_logits(model, batch))
+        return logits, meta_level.objective(meta_level.reweighter, logits, batch)
+
+
+def _same_buffers(model: nn.Module, averaged: nn.Module | None, accelerator: Accelerator) -> None:
+    """Give all replicas the first one's buffers: batch-norm statistics are of their own batches."""
+    if accelerator.num_processes > 1:
+        for module in (model, averaged):
+            for buffer in () if module is None else module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
 
 @torch.no_grad()

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from samacli.meta import WeightingProblem, weighting_meta_gradient
+from samacli.meta import (
+    DataParallel,
+    Direction,
+    UnsupportedLayerError,
+    WeightingProblem,
+    average,
+    direction,
+    outputs_and_meta_gradient,
+    riding,
+)
+from samacli.meta.distributed import Average
 from samacli.recipe import Meta
 from samacli.recipe.schema import Feature
 from samacli.training.evidence import Evidence, needs_averaged_model
 from samacli.training.history import ExampleHistory
 from samacli.training.objective import Batch, clean_loss, model_logits
 from samacli.training.reweighter import Reweighter
+
+_log = logging.getLogger(__name__)
 
 
 class MetaLevel:
@@ -27,6 +40,7 @@ class MetaLevel:
         batches: endless clean batches, on the training device.
         history: where each example's weights and targets are gathered.
         device: where the reweighter lives.
+        parallel: set where this process is one of several replicas.
     """
 
     def __init__(
@@ -39,6 +53,7 @@ class MetaLevel:
         batches: Iterator[Batch],
         history: ExampleHistory,
         device: torch.device,
+        parallel: DataParallel | None = None,
     ) -> None:
         self.config = config
         self.batches = batches
@@ -60,7 +75,11 @@ class MetaLevel:
             betas=(0.5, 0.999),
             weight_decay=config.weight_decay,
         )
-        self.last_meta_loss = float("nan")
+        self._parallel = parallel
+        self._rides = config.derivative in ("auto", "contraction") and not correction
+        self._problem: WeightingProblem | None = None
+        self._ahead: Direction | None = None
+        self._finish: Callable[[float], Average] | None = None
 
     def objective(self, reweighter: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
         """Σ_i w_i(λ) ℓ(o_i, target_i(λ)) / n over the examples with a given label.
@@ -78,56 +97,85 @@ class MetaLevel:
         return (weights * losses).mean()
 
     def due(self, step: int, total_steps: int) -> bool:
-        """Whether the reweighter learns after base step `step` (counted from 1)."""
-        return step > self.config.warmup * total_steps and step % self.config.unroll == 0
+        """Whether the reweighter learns after base step `step` (counted from 1).
 
-    def step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batch: Batch,
-        logits: Tensor,
-        progress: float,
-    ) -> float:
-        """One meta step after a base step, while `p.grad` still holds that step's gradient.
+        Not after the last: there is no later step to share passes with, or to profit.
+        """
+        first = step > self.config.warmup * total_steps
+        return first and step % self.config.unroll == 0 and step < total_steps
 
-        The last base batch serves as the difference batch, and its logits from the step itself are
-        the θ at which weights are evaluated, so no pass is spent on them.
+    def look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+        """The first half of a meta step, after a base step, while `p.grad` is there: v.
 
-        progress: the fraction of the run that is over, for the meta level's own schedule.
+        model: the module itself, without DistributedDataParallel's wrapper.
         Returns: the meta loss.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * (1 - progress)
-        losses: list[Tensor] = []
-
-        def meta_loss(model: nn.Module, clean: Batch) -> Tensor:
-            loss = clean_loss(model, clean)
-            losses.append(loss.detach())
-            return loss
-
-        problem = WeightingProblem(
+        self._problem = WeightingProblem(
             model=model,
             optimizer=optimizer,
             meta=self.reweighter,
             outputs=model_logits,
             objective=self.objective,
-            meta_loss=meta_loss,
+            meta_loss=clean_loss,
+            parallel=self._parallel,
         )
-        gradients = weighting_meta_gradient(
-            problem,
-            batch,
-            next(self.batches),
-            method=self.config.method,
-            outputs_at_theta=logits.detach(),
-            derivative=self.config.derivative,
+        self._ahead = direction(self._problem, next(self.batches), self.config.method)
+        return self._ahead.loss
+
+    def base_pass(self, batch: Batch, forward: Callable[[], Tensor]) -> Tensor:
+        """The next base step's forward pass, `forward()`, and what it takes to differentiate it.
+
+        The second half of a meta step shares the passes of the base step after it: with sample
+        weights alone nothing but another application of each layer is added (`riding`), else a
+        forward pass without a graph, or a dual one in half precision.
+        """
+        self._finish = None
+        if self._ahead is None:
+            return forward()
+        at, self._ahead = self._ahead, None
+        assert self._problem is not None
+        problem = self._problem
+        if self._rides:
+            try:
+                with riding(problem, at) as rider:
+                    logits = forward()
+            except UnsupportedLayerError as reason:
+                self._rides = False
+                _log.info("%s: meta steps take a pass of their own", reason)
+            else:
+                self._finish = lambda scale: average(
+                    rider.meta_gradient(batch, logits.detach(), scale), self._parallel
+                )
+                return logits
+        derivative = "auto" if self.config.derivative == "contraction" else self.config.derivative
+        logits, grads = outputs_and_meta_gradient(
+            problem, batch, at, derivative=derivative, base_pass=forward
         )
+        under_way = average(grads, self._parallel)
+        self._finish = lambda scale: under_way
+        return logits
+
+    def learn(self, loss_scale: float, progress: float) -> None:
+        """Update λ, if a meta step is under way: after the backward pass that followed `base_pass`.
+
+        loss_scale: what the loss was multiplied by before the backward pass.
+        progress: the fraction of the run that is over, for the meta level's own schedule.
+        """
+        if self._finish is None:
+            return
+        finish, self._finish = self._finish, None
+        try:
+            gradients = finish(loss_scale).wait()
+        except UnsupportedLayerError as reason:  # a layer's parameters were used behind its back
+            self._rides = False
+            _log.info("%s: from the next meta step on, a pass of its own", reason)
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * (1 - progress)
         for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.last_meta_loss = float(losses[0])
-        return self.last_meta_loss
 
     @torch.no_grad()
     def record(self, logits: Tensor, batch: Batch) -> None:

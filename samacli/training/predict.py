@@ -12,6 +12,8 @@ from torch import nn
 from samacli.progress import Progress, Silent
 from samacli.training.objective import Batch, model_logits
 
+ROWS_A_MESSAGE = 1 << 16
+
 
 @torch.no_grad()
 def predict(
@@ -23,20 +25,31 @@ def predict(
     progress: Progress | None = None,
     description: str = "predicting",
 ) -> np.ndarray:
-    """Logits (rows, classes) float32 in the split's order, whatever the order of the batches."""
+    """Logits (rows, classes) float32 in the split's order, whatever the order of the batches.
+
+    Several processes share the batches among them, and all get the whole.
+    """
     model.eval()
     device = accelerator.device
     logits: np.ndarray | None = None
     with (progress or Silent()).task(description, rows) as task:
-        for batch in batches:
-            index = batch["index"].numpy()
+        for number, batch in enumerate(batches):
+            task.advance(len(batch["index"]))
+            # everybody takes the first, which tells the number of classes
+            own = number % accelerator.num_processes == accelerator.process_index
+            if number > 0 and not own:
+                continue
             moved = {name: value.to(device) for name, value in batch.items()}
             with accelerator.autocast():
                 output = model_logits(model, moved).cpu().numpy()
             if logits is None:
-                logits = np.empty((rows, output.shape[1]), dtype=np.float32)
-            logits[index] = output
-            task.advance(len(index))
+                logits = np.zeros((rows, output.shape[1]), dtype=np.float32)
+            if own:
+                logits[batch["index"].numpy()] = output
     if logits is None:
         raise ValueError("no batches to predict on")
+    if accelerator.num_processes > 1:
+        for first in range(0, rows, ROWS_A_MESSAGE):
+            part = torch.from_numpy(logits[first : first + ROWS_A_MESSAGE])
+            logits[first : first + ROWS_A_MESSAGE] = accelerator.reduce(part.to(device)).cpu()
     return logits

@@ -9,8 +9,17 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
 from samacli.errors import SamaError
+
+DATA_PARALLEL = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.MULTI_NPU,
+    DistributedType.MULTI_XPU,
+)
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -21,7 +30,7 @@ def make_accelerator(
     """An Accelerator for the asked device; bf16 by autocast, parameters stay float32.
 
     Raises:
-        SamaError: the device is not there.
+        SamaError: the device is not there, or the launcher asks for more than data parallelism.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise SamaError("--device cuda: no CUDA device is available here; use --device cpu or auto")
@@ -33,7 +42,15 @@ def make_accelerator(
     mixed = (
         "bf16" if precision == "bf16" or (precision == "auto" and _bf16_is_fast(device)) else "no"
     )
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    # Models differ in whether all their parameters take part in the logits (poolers, say).
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[unused])
+    if accelerator.distributed_type not in DATA_PARALLEL:
+        raise SamaError(
+            f"launched with {accelerator.distributed_type.value}, but runs are data-parallel: "
+            "launch with --nproc, torchrun, or accelerate without a sharding plugin"
+        )
+    return accelerator
 
 
 def _bf16_is_fast(device: DeviceName) -> bool:

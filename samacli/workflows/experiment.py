@@ -27,6 +27,7 @@ from samacli.data import (
 )
 from samacli.data.join import join
 from samacli.export.model import image_processor
+from samacli.meta import DataParallel
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
@@ -119,14 +120,16 @@ class Experiment:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of every run: the recipe's, or its epochs over the training split."""
+        """Optimiser steps of every run: the recipe's, or its epochs over the training split.
+
+        A step takes a batch of `training.batch_size` in each process.
+        """
         config = self.recipe.training
         if config.steps is not None:
             return config.steps
         labelled = int((self.splits.train.labels >= 0).sum())
-        return max(
-            1, math.ceil(config.epochs * labelled / (config.batch_size * config.accumulation))
-        )
+        rows = config.batch_size * config.accumulation * self.accelerator.num_processes
+        return max(1, math.ceil(config.epochs * labelled / rows))
 
     def new_model(self, seed: int) -> PreTrainedModel:
         """The untrained model of a seed, the same for every method."""
@@ -154,7 +157,7 @@ class Experiment:
         batches: Iterator[Batch] = self._endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
             batches = _with_weights(batches, weights)
-        return self._fit(model, batches, None, description)
+        return self._fit(model, batches, None, seed, description)
 
     def fit_sama(
         self,
@@ -172,9 +175,12 @@ class Experiment:
         model = self.new_model(seed)
         classes = len(self.splits.classes)
         clean: Any = self.train if self.meta is None else self.meta
-        # Another order than the base level's, where both draw from the same rows.
-        meta_batches = self._endless(clean, config.batch_size, seed + 1_000_003)
+        # Another order than the base level's, where both draw from the same rows; and one for each
+        # process: a clean set may be smaller than their batches together.
+        order = seed + 1_000_003 * (1 + self.accelerator.process_index)
+        meta_batches = self._endless(clean, config.batch_size, order, shared=False)
         device = self.accelerator.device
+        several = self.accelerator.num_processes > 1
         level = MetaLevel(
             config,
             features,
@@ -183,9 +189,12 @@ class Experiment:
             batches=_on_device(meta_batches, device),
             history=ExampleHistory(len(self.train), classes, targets=correction),
             device=device,
+            parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
         )
         batches = self._endless(self.train, self.recipe.training.batch_size, seed)
-        return self._fit(model, batches, level, description), level
+        run = self._fit(model, batches, level, seed, description)
+        level.history.sum_over(self.accelerator)
+        return run, level
 
     def score(self, run: Fit, level: MetaLevel) -> Scored:
         """Each training row's mean weight over the later steps, and the final models' view."""
@@ -269,8 +278,11 @@ class Experiment:
         model: PreTrainedModel,
         batches: Iterator[Batch],
         level: MetaLevel | None,
+        seed: int,
         description: str,
     ) -> Fit:
+        if self.accelerator.process_index > 0:
+            set_seed(seed, device_specific=True)  # dropout masks of its own from here on
         augment = None
         if isinstance(self.train, EncodedImages):
             augment = make_augment(self.recipe.training.augment, self.train.statistics.size)
@@ -286,11 +298,21 @@ class Experiment:
             description=description,
         )
 
-    def _endless(self, data: Any, batch_size: int, seed: int) -> Iterator[Batch]:
+    def _endless(
+        self, data: Any, batch_size: int, seed: int, *, shared: bool = True
+    ) -> Iterator[Batch]:
+        """Batches without end; processes share out one epoch among them, if `shared`."""
+        replicas = self.accelerator.num_processes if shared else 1
         return iter(
             cycle(
                 make_loader(
-                    data, min(batch_size, len(data)), shuffle=True, seed=seed, drop_last=True
+                    data,
+                    max(1, min(batch_size, len(data) // replicas)),
+                    shuffle=True,
+                    seed=seed,
+                    drop_last=True,
+                    replica=self.accelerator.process_index if shared else 0,
+                    replicas=replicas,
                 )
             )
         )

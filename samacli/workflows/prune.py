@@ -73,7 +73,8 @@ def prune(
 
     The score of an example is its weight averaged over the later steps and over the recipe's runs;
     the highest are kept. Every keep of the recipe is measured by retraining from scratch, for the
-    same number of steps, once a seed; the first keep is exported.
+    same number of steps, once a seed; the first keep is exported. Of several processes the first
+    writes.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
@@ -127,23 +128,40 @@ def prune(
         "seconds": time.perf_counter() - started,
         "samples_per_second": scoring.samples_per_second,
         "peak_memory_bytes": max(scoring.peak_memory_bytes),
+        "processes": experiment.accelerator.num_processes,
         "environment": environment(experiment.accelerator.device),
     }
-    with staged(output, overwrite=overwrite) as stage:
-        (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-        card = _card(experiment, len(chosen))
-        write_dataset(_kept_rows(experiment, summary, chosen), stage / "dataset", card)
-        write_scores(stage / "scores.parquet", _score_columns(experiment, summary, chosen))
-        suspects = write_suspects(
-            stage / "suspects.csv",
-            summary.suspects,
-            experiment.splits.train.rows,
-            experiment.splits.classes,
-            **experiment.example_columns,
-        )
-        save_model(model, experiment.processor, stage / "model")
-        write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
+    suspects = 0
+    if experiment.accelerator.is_main_process:
+        with staged(output, overwrite=overwrite) as stage:
+            suspects = _write(stage, experiment, recipe, summary, chosen, model, metrics)
     return PruneResult(output, methods, summary.noise, len(chosen), suspects, metrics)
+
+
+def _write(
+    stage: Path,
+    experiment: Experiment,
+    recipe: Recipe,
+    summary: Summary,
+    chosen: np.ndarray,
+    model: Any,
+    metrics: dict[str, Any],
+) -> int:
+    """Everything that the run leaves behind; returns the number of suspects."""
+    (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+    card = _card(experiment, len(chosen))
+    write_dataset(_kept_rows(experiment, summary, chosen), stage / "dataset", card)
+    write_scores(stage / "scores.parquet", _score_columns(experiment, summary, chosen))
+    suspects = write_suspects(
+        stage / "suspects.csv",
+        summary.suspects,
+        experiment.splits.train.rows,
+        experiment.splits.classes,
+        **experiment.example_columns,
+    )
+    save_model(model, experiment.processor, stage / "model")
+    write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
+    return suspects
 
 
 def _retrain(

@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from transformers import PreTrainedModel
 
 import samacli
 from samacli.errors import SamaError
@@ -61,6 +62,8 @@ def reweight(
     progress: Progress | None = None,
 ) -> ReweightResult:
     """Run a recipe and write its results to `output`, whole or not at all.
+
+    Of several processes the first writes, and alone knows the number of suspects.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
@@ -112,24 +115,40 @@ def reweight(
         "seconds": time.perf_counter() - started,
         "samples_per_second": methods["sama"].samples_per_second,
         "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
+        "processes": experiment.accelerator.num_processes,
         "environment": environment(experiment.accelerator.device),
     }
-    with staged(output, overwrite=overwrite) as stage:
-        (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-        rows = _reweighted(experiment, summary)
-        write_dataset(rows, stage / "dataset", _card(experiment, summary))
-        write_scores(stage / "scores.parquet", _score_columns(experiment, summary))
-        suspects = write_suspects(
-            stage / "suspects.csv",
-            summary.suspects,
-            experiment.splits.train.rows,
-            experiment.splits.classes,
-            **experiment.example_columns,
-        )
+    suspects = 0
+    if experiment.accelerator.is_main_process:
         assert exported is not None
-        save_model(exported, experiment.processor, stage / "model")
-        write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
+        with staged(output, overwrite=overwrite) as stage:
+            suspects = _write(stage, experiment, recipe, summary, exported, metrics)
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
+
+
+def _write(
+    stage: Path,
+    experiment: Experiment,
+    recipe: Recipe,
+    summary: Summary,
+    model: PreTrainedModel,
+    metrics: dict[str, Any],
+) -> int:
+    """Everything that the run leaves behind; returns the number of suspects."""
+    (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+    rows = _reweighted(experiment, summary)
+    write_dataset(rows, stage / "dataset", _card(experiment, summary))
+    write_scores(stage / "scores.parquet", _score_columns(experiment, summary))
+    suspects = write_suspects(
+        stage / "suspects.csv",
+        summary.suspects,
+        experiment.splits.train.rows,
+        experiment.splits.classes,
+        **experiment.example_columns,
+    )
+    save_model(model, experiment.processor, stage / "model")
+    write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
+    return suspects
 
 
 def _baseline(experiment: Experiment, name: str, seed: int) -> Any:

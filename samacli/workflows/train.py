@@ -66,22 +66,24 @@ def train(
     method = Method()
     evaluation = experiment.evaluate(run.model)
     method.add(run, evaluation)
-    with staged(output, overwrite=overwrite) as stage:
-        (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-        save_model(run.model, experiment.processor, stage / "model")
-        write_metrics(
-            stage / METRICS_FILE,
-            {
-                "workflow": "train",
-                "seeds": [recipe.seed],
-                "steps": experiment.steps,
-                "rows": experiment.sizes,
-                "weighted": weights is not None,
-                "methods": {"train": method.as_dict()},
-                "test": None if evaluation is None else evaluation.as_dict(),
-                "environment": environment(experiment.accelerator.device),
-            },
-        )
+    if experiment.accelerator.is_main_process:
+        with staged(output, overwrite=overwrite) as stage:
+            (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+            save_model(run.model, experiment.processor, stage / "model")
+            write_metrics(
+                stage / METRICS_FILE,
+                {
+                    "workflow": "train",
+                    "seeds": [recipe.seed],
+                    "steps": experiment.steps,
+                    "rows": experiment.sizes,
+                    "weighted": weights is not None,
+                    "methods": {"train": method.as_dict()},
+                    "test": None if evaluation is None else evaluation.as_dict(),
+                    "processes": experiment.accelerator.num_processes,
+                    "environment": environment(experiment.accelerator.device),
+                },
+            )
     return TrainResult(output, name, len(experiment.train), method)
 
 

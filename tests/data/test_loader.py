@@ -177,3 +177,21 @@ def test_two_cycles_over_one_loader_do_not_disturb_each_other():
     mixed = [(next(first)["index"].tolist(), next(second)["index"].tolist()) for _ in range(7)]
     alone = cycle(make_loader(Rows(np.zeros(20)), 8, shuffle=True, seed=5))
     assert [pair[0] for pair in mixed] == [next(alone)["index"].tolist() for _ in range(7)]
+
+
+@pytest.mark.parametrize("lengths", [None, np.arange(103) % 17])
+def test_replicas_share_out_an_epoch(lengths: np.ndarray | None) -> None:
+    def batches(**options: int) -> list[list[int]]:
+        sampler = BatchSampler(
+            103, 10, shuffle=True, seed=5, drop_last=True, lengths=lengths, **options
+        )
+        sampler.set_epoch(2)
+        found = list(sampler)
+        assert len(found) == len(sampler)
+        return found
+
+    alone = batches()
+    shares = [batches(replica=r, replicas=3) for r in range(3)]
+    assert [len(share) for share in shares] == [3, 3, 3]
+    together = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    assert together == alone[:9]

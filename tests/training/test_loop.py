@@ -139,7 +139,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(accelerator: Any) -> None:
 
 
 def bilevel(
-    accelerator: Any, *, features: list[str], correction: bool = False, **meta: Any
+    accelerator: Any,
+    *,
+    features: list[str],
+    correction: bool = False,
+    accumulation: int = 1,
+    steps: int = 150,
+    **meta: Any,
 ) -> tuple[MetaLevel, Tensor, Tensor, Any]:
     """Train on 30 % wrong labels with 60 clean examples; (level, given, true, fit)."""
     torch.manual_seed(0)
@@ -158,13 +164,13 @@ def bilevel(
         device=torch.device("cpu"),
     )
     model = Classifier(dropout=0.1)
-    config = settings(optimizer={"name": "adamw", "learning_rate": 0.01})
-    run = fit(model, endless(x, given, 50), 150, config, accelerator, meta_level=level)
+    config = settings(optimizer={"name": "adamw", "learning_rate": 0.01}, accumulation=accumulation)
+    run = fit(model, endless(x, given, 50), steps, config, accelerator, meta_level=level)
     return level, given, true, run
 
 
 @pytest.mark.parametrize("method", ["sama", "sama-na"])
-@pytest.mark.parametrize("derivative", ["central", "one-sided", "forward"])
+@pytest.mark.parametrize("derivative", ["central", "one-sided", "forward", "contraction"])
 def test_wrong_labels_lose_weight(method: str, derivative: str, accelerator: Any) -> None:
     level, given, true, run = bilevel(
         accelerator, features=["loss", "label"], method=method, derivative=derivative
@@ -175,6 +181,42 @@ def test_wrong_labels_lose_weight(method: str, derivative: str, accelerator: Any
     assert found["average_precision"] > 0.9, "chance is 0.3"
     assert run.averaged is not None
     assert len(run.curve) == 150
+
+
+def test_what_is_learnt_does_not_depend_on_how_the_derivative_is_taken(accelerator: Any) -> None:
+    learnt = {
+        derivative: list(
+            bilevel(accelerator, features=["loss", "label"], derivative=derivative)[
+                0
+            ].reweighter.parameters()
+        )
+        for derivative in ("contraction", "forward", "central")
+    }
+    for other in ("forward", "central"):
+        for ours, theirs in zip(learnt["contraction"], learnt[other], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.02)
+
+
+def test_a_layer_without_a_rule_costs_a_pass_of_its_own_and_nothing_else(
+    accelerator: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    monkeypatch.setattr(nn, "Linear", Own)
+    with caplog.at_level("INFO", logger="samacli.training.meta_level"):
+        level, given, true, _ = bilevel(accelerator, features=["loss", "label"])
+    assert "no rule for Own" in caplog.text
+    weights = level.history.mean_weights(otherwise=torch.ones(400).numpy())
+    found = noise_detection(given.numpy(), true.numpy(), weights)
+    assert found is not None
+    assert found["average_precision"] > 0.9
+
+
+def test_accumulated_batches_are_all_remembered(accelerator: Any) -> None:
+    level, *_ = bilevel(accelerator, features=["loss"], accumulation=2, steps=40)
+    assert level.history.visits.sum() == 20 * 2 * 50
 
 
 def test_uncertainty_and_unroll_work_together(accelerator: Any) -> None:
@@ -195,7 +237,7 @@ def test_correction_learns_the_true_labels(accelerator: Any) -> None:
 def test_meta_steps_wait_for_the_warm_up_and_the_unroll(accelerator: Any) -> None:
     level, *_ = bilevel(accelerator, features=["loss"], unroll=5, warmup=0.5)
     due = [step for step in range(1, 101) if level.due(step, 100)]
-    assert due == list(range(55, 101, 5))
+    assert due == list(range(55, 100, 5)), "none after the last step, where nothing follows"
 
 
 def test_examples_without_a_label_take_no_part(accelerator: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,7 +63,7 @@ def mixed_product(
 
 def _add_shares(
     mean: Average,
-    active: list[Tensor],
+    active: Sequence[Tensor],
     problem: Problem,
     loss: Callable[[nn.Module], Tensor],
     at: Direction,

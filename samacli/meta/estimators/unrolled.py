@@ -49,8 +49,8 @@ def unrolled(problem: Problem, base_batch: list[Any], meta_batch: Any) -> list[T
                 return problem.base_loss(net, problem.meta, batch)
 
             loss = call_with(base_loss, model, theta, values)
-            grads = torch.autograd.grad(loss, values, create_graph=True, allow_unused=True)
-            grads = _averaged(grads, problem.parallel)
+            own = torch.autograd.grad(loss, values, create_graph=True, allow_unused=True)
+            grads = _averaged(own, problem.parallel)
             used = [i for i, g in enumerate(grads) if g is not None]
             moved, left = dry_run(
                 optimizer,

@@ -1,0 +1,5 @@
+"""`python -m samacli`: what torchrun and `accelerate launch` start."""
+
+from samacli.cli import main
+
+main()
