@@ -2,11 +2,13 @@
 
 Its problems and engine, as its own data-reweighting example states them. It evaluates weights at
 the perturbed losses too, and gives its own step length to the difference; that is left as it is.
+The last release, 0.1.1, has "darts" (what we call sama-na); "sama" is in its repository alone.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -24,23 +26,24 @@ class Betty:
         engine = importlib.import_module("betty.engine")
 
         class Base(implicit):
-            def training_step(self, batch: Batch) -> Tensor:
+            def training_step(self, batches: tuple[Batch]) -> Tensor:
+                (batch,) = batches
                 return weighted_objective(self.weights.module, work.logits(batch), batch)
 
         class Weights(implicit):
-            def training_step(self, batch: Batch) -> Tensor:
+            def training_step(self, batches: tuple[Batch]) -> Tensor:
+                (batch,) = batches
                 with work.autocast():
                     return meta_loss(work.model, batch)
 
         self.work = work
-        # An iterator's batches are moved to where they are already.
         common: dict[str, Any] = {"device": work.replica.device}
         base = Base(
             name="base",
             config=configs.Config(type=method, unroll_steps=work.setting.unroll),
             module=work.model,
             optimizer=work.optimizer,
-            train_data_loader=work.batches,
+            train_data_loader=_wrapped(work.batches),
             **common,
         )
         weights = Weights(
@@ -48,7 +51,7 @@ class Betty:
             config=configs.Config(type=method),
             module=work.meta,
             optimizer=work.meta_optimizer,
-            train_data_loader=work.meta_batches,
+            train_data_loader=_wrapped(work.meta_batches),
             **common,
         )
         self._engine = engine.Engine(
@@ -63,3 +66,8 @@ class Betty:
         for _ in range(steps):
             self._engine.global_step += 1
             self._engine.train_step()
+
+
+def _wrapped(batches: Iterator[Batch]) -> Iterator[tuple[Batch]]:
+    """As tuples: releases before dictionaries were understood take a batch apart."""
+    return ((batch,) for batch in batches)

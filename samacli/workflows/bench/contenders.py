@@ -19,6 +19,8 @@ ESTIMATORS = (PLAIN, *SAMA, *SECOND_ORDER, *BETTY)
 # sharing: one more forward pass beside the next base step's (`outputs_and_meta_gradient`).
 # apart: a meta step of its own (`weighting_meta_gradient`).
 FORMS = ("riding", "sharing", "apart")
+# With sample weights alone (no corrected labels), as in `training.meta_level.MetaLevel.base_pass`.
+FORM_OF_TRAINING = "riding"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,6 @@ class Contender:
     def name(self) -> str:
         """As on the command line: `sama`, or `sama:riding`."""
         return self.estimator if self.form is None else f"{self.estimator}:{self.form}"
-
-
-def form_of_training(precision: str) -> str:
-    """The form for sample weights (no corrected labels) in "fp32" or "bf16"."""
-    return "riding" if precision == "bf16" else "sharing"
 
 
 def contenders(names: Sequence[str] | None, world_sizes: Sequence[int]) -> list[Contender]:

@@ -52,3 +52,8 @@ class Replica:
             torch.get_device_module(self.device).synchronize()
         if self.world_size > 1:
             dist.barrier()
+
+    def leave(self) -> None:
+        """Part from the other processes in good order."""
+        if self.world_size > 1:
+            dist.destroy_process_group()

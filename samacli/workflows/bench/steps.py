@@ -19,7 +19,7 @@ from samacli.meta import (
 from samacli.meta.derivatives.contraction import UnsupportedLayerError
 from samacli.training.objective import Batch
 from samacli.workflows.bench.betty import Betty
-from samacli.workflows.bench.contenders import BETTY, PLAIN, SAMA, Contender, form_of_training
+from samacli.workflows.bench.contenders import BETTY, FORM_OF_TRAINING, PLAIN, SAMA, Contender
 from samacli.workflows.bench.work import Work, plain_objective, weighted_objective
 
 
@@ -57,7 +57,7 @@ class Sama:
     def __init__(self, work: Work, method: str, form: str | None) -> None:
         self.work = work
         self.method = method
-        self.form = form or form_of_training(work.setting.precision)
+        self.form = form or FORM_OF_TRAINING
         self._may_change_form = form is None
         self._at: Direction | None = None
         self._count = 0

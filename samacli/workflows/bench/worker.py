@@ -123,12 +123,14 @@ def serve(task: Task, rank: int, connection: line.Line) -> None:
     """Answer until told to stop; an exception is an answer too, and the last one."""
     number = 0
     try:
-        worker = Worker(task, Replica.join(task.setting.device, task.setting.world_size))
+        replica = Replica.join(task.setting.device, task.setting.world_size)
+        worker = Worker(task, replica)
         connection.answer(number, rank, worker.ready())
         while True:
             number += 1
             command = connection.next_command(number)
             if command["do"] == "stop":
+                replica.leave()
                 return
             answer = getattr(worker, command.pop("do"))(**command)
             connection.answer(number, rank, answer)
