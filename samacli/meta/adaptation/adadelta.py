@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samacli.meta.adaptation.blocks import Block
+from samacli.meta.adaptation.blocks import Block, Product
 from samacli.meta.adaptation.effective_gradient import effective_gradient, l2_decay, sign_of
 
 # Under L2 decay g and K depend on each other; each round shrinks the error by about decay·lr.
 ROUNDS = 5
 
 
-def adadelta(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[Tensor]:
-    """(∂u/∂g)·x, element by element.
+def adadelta(group: dict[str, Any], scalars: dict[str, float], block: Block) -> Product:
+    """(∂u/∂g)·x, element by element: a list and the factor to it.
 
     v ← ρ·v + (1−ρ)·g²;  δ = K·g,  K = √(A + ε)/√(v + ε);  A ← ρ·A + (1−ρ)·δ²;  u = lr·δ;
         ∂u/∂g = lr·K·[ 1 − (1−ρ)·g²/(v + ε) ].
@@ -39,8 +39,7 @@ def adadelta(group: dict[str, Any], scalars: dict[str, float], block: Block) -> 
     torch._foreach_add_(term, 1.0)
     torch._foreach_mul_(term, rate)
     torch._foreach_mul_(term, block.x)
-    torch._foreach_mul_(term, lr * sign_of(group))
-    return list(term)
+    return list(term), lr * sign_of(group)
 
 
 def _rate(

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from samacli.meta.adaptation.blocks import Block
+from samacli.meta.adaptation.blocks import Block, Product
 from samacli.meta.adaptation.effective_gradient import effective_gradient, l2_decay, sign_of
-from samacli.meta.adaptation.quotient import quotient_product
+from samacli.meta.adaptation.quotient import inverse_root, quotient_product
 
 
-def adam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[Tensor]:
-    """(∂u/∂g)·x, element by element.
+def adam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> Product:
+    """(∂u/∂g)·x, element by element: a list and the factor to it.
 
     m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  b₁ = 1−β₁ᵗ;  b₂ = 1−β₂ᵗ;
     u = lr·(m/b₁) / (√(v/b₂) + ε) = (lr·√b₂/b₁) · m / (√v + ε·√b₂).
@@ -25,17 +24,15 @@ def adam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list
     scale, eps = float(group["lr"]) * bias2**0.5 / bias1, float(group["eps"]) * bias2**0.5
     m, v = block.state["exp_avg"], block.state["exp_avg_sq"]
     top = block.state["max_exp_avg_sq"] if group["amsgrad"] else v
-    r = torch._foreach_sqrt(top)
 
     update = None
     if l2_decay(group):
-        update = torch._foreach_add(r, eps)
-        torch._foreach_reciprocal_(update)
+        update = inverse_root(top, eps)
         torch._foreach_mul_(update, m)
         torch._foreach_mul_(update, scale)
     h = effective_gradient(group, block, offset=update)
     if group["amsgrad"]:
         h = [g.masked_fill(a != b, 0.0) for g, a, b in zip(h, v, top, strict=True)]
-    return quotient_product(
-        block.x, r=r, eps=eps, n=m, h=h, k=1 - beta1, c=1 - beta2, scale=scale * sign_of(group)
-    )
+    k = 1 - beta1
+    y = quotient_product(block.x, v=top, eps=eps, n=m, h=h, k=k, c=1 - beta2)
+    return y, scale * k * sign_of(group)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from samacli.meta.adaptation.blocks import Block
+from samacli.meta.adaptation.blocks import Block, Product
 from samacli.meta.adaptation.effective_gradient import effective_gradient, l2_decay, sign_of
 
 
-def adamax(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[Tensor]:
-    """(∂u/∂g)·x, element by element.
+def adamax(group: dict[str, Any], scalars: dict[str, float], block: Block) -> Product:
+    """(∂u/∂g)·x, element by element: a list and the factor to it.
 
     m ← β₁m + (1−β₁)g;  w ← max(β₂w, |g| + ε);  u = (lr/b₁)·m/w;
         ∂u/∂g = (lr/b₁)/w · [ (1−β₁) − (m/w)·sign(g) where |g| + ε is the maximum ].
@@ -37,7 +36,6 @@ def adamax(group: dict[str, Any], scalars: dict[str, float], block: Block) -> li
     torch._foreach_add_(y, 1 - beta1)
     torch._foreach_div_(y, w)
     torch._foreach_mul_(y, block.x)
-    torch._foreach_mul_(y, scale * sign_of(group))
     for t, top in zip(y, w, strict=True):
         t.masked_fill_(top <= eps, 0.0)
-    return list(y)
+    return list(y), scale * sign_of(group)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from samacli.meta.adaptation.blocks import Block
+from samacli.meta.adaptation.blocks import Block, Product
 from samacli.meta.adaptation.effective_gradient import effective_gradient, l2_decay, sign_of
-from samacli.meta.adaptation.quotient import quotient_product
+from samacli.meta.adaptation.quotient import inverse_root, quotient_product
 
 
-def nadam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[Tensor]:
-    """(∂u/∂g)·x, element by element.
+def nadam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> Product:
+    """(∂u/∂g)·x, element by element: a list and the factor to it.
 
     m and v as in Adam; μ_t = β₁·(1 − ½·0.96^(t·ψ)), ψ the momentum decay; Π = μ_1·…·μ_t;
     u = lr·√b₂ · n / (√v + ε·√b₂),  n = a·g + b·m,
@@ -26,13 +25,11 @@ def nadam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> lis
     a, b = (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
     root = (1 - beta2**step) ** 0.5
     scale, eps = float(group["lr"]) * root, float(group["eps"]) * root
-    m = block.state["exp_avg"]
-    r = torch._foreach_sqrt(block.state["exp_avg_sq"])
+    m, v = block.state["exp_avg"], block.state["exp_avg_sq"]
 
     offset = gain = None
     if l2_decay(group):
-        inverse = torch._foreach_add(r, eps)
-        torch._foreach_reciprocal_(inverse)
+        inverse = inverse_root(v, eps)
         offset = torch._foreach_mul(inverse, m)
         torch._foreach_mul_(offset, scale * b)
         gain = torch._foreach_mul(inverse, scale * a)
@@ -40,6 +37,5 @@ def nadam(group: dict[str, Any], scalars: dict[str, float], block: Block) -> lis
     n = torch._foreach_mul(m, b)
     torch._foreach_add_(n, g, alpha=a)
     k = a + b * (1 - beta1)
-    return quotient_product(
-        block.x, r=r, eps=eps, n=n, h=g, k=k, c=1 - beta2, scale=scale * sign_of(group)
-    )
+    y = quotient_product(block.x, v=v, eps=eps, n=n, h=g, k=k, c=1 - beta2)
+    return y, scale * k * sign_of(group)

@@ -12,7 +12,7 @@ from samacli.meta.adaptation.adadelta import adadelta
 from samacli.meta.adaptation.adagrad import adagrad
 from samacli.meta.adaptation.adam import adam
 from samacli.meta.adaptation.adamax import adamax
-from samacli.meta.adaptation.blocks import Block, blocks
+from samacli.meta.adaptation.blocks import Block, Product, blocks
 from samacli.meta.adaptation.bucket import Bucket, fill_buckets
 from samacli.meta.adaptation.generic import generic_product
 from samacli.meta.adaptation.nadam import nadam
@@ -21,7 +21,7 @@ from samacli.meta.adaptation.rmsprop import rmsprop
 from samacli.meta.adaptation.sgd import sgd
 from samacli.meta.shards import local, summed_over_shards
 
-ClosedForm = Callable[[dict[str, Any], dict[str, float], Block], list[Tensor]]
+ClosedForm = Callable[[dict[str, Any], dict[str, float], Block], Product]
 
 # By exact class: a subclass may have changed the step, and goes through the generic product.
 CLOSED_FORMS: dict[type[torch.optim.Optimizer], ClosedForm] = {
@@ -79,8 +79,8 @@ def _apply(form: ClosedForm, bucket: Bucket, optimizer: torch.optim.Optimizer) -
         raise RuntimeError("take the meta gradient after optimizer.step(): it has no state yet")
     total = torch.zeros((), dtype=torch.float64, device=bucket.params[0].device)
     for block in blocks(bucket.vectors, bucket.grads, bucket.params, bucket.state()):
-        product = form(bucket.group, bucket.scalars, block)
+        product, factor = form(bucket.group, bucket.scalars, block)
         for x, y in zip(block.x, product, strict=True):
-            total += torch.dot(x.reshape(-1), y.reshape(-1))
-            x.copy_(y)
+            total.add_(torch.dot(x.reshape(-1), y.reshape(-1)), alpha=factor)
+            torch.mul(y, factor, out=x)
     return total

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samacli.meta.adaptation.blocks import Block
+from samacli.meta.adaptation.blocks import Block, Product
 
 
-def sgd(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[Tensor]:
-    """(∂u/∂g)·x, with one number for all elements.
+def sgd(group: dict[str, Any], scalars: dict[str, float], block: Block) -> Product:
+    """(∂u/∂g)·x: x, and one factor for all elements.
 
     b ← μ·b + (1−d)·g (first step: b ← g);  u = lr·b, with Nesterov lr·(g + μ·b). Hence
         plain            lr
@@ -26,7 +26,7 @@ def sgd(group: dict[str, Any], scalars: dict[str, float], block: Block) -> list[
         if group["nesterov"]:
             factor = 1 + momentum * factor
     sign = -1.0 if group["maximize"] else 1.0
-    return list(torch._foreach_mul(block.x, float(group["lr"]) * factor * sign))
+    return block.x, float(group["lr"]) * factor * sign
 
 
 def dampened(group: dict[str, Any]) -> bool:
