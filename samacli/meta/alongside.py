@@ -113,6 +113,9 @@ def riding(problem: WeightingProblem, at: Direction) -> Iterator[Rider]:
 
     Raises UnsupportedLayerError, before any pass, if a layer has no rule.
     """
+    if half_precision(at):  # matrix layers would round v anyway: half the memory to hold it in
+        for i, x in enumerate(at.v):
+            at.v[i] = x.to(torch.bfloat16) if x.dim() > 1 else x
     record = Contraction(problem.model, at.params, at.v)
     with record.listening():
         yield Rider(problem, record)

@@ -105,7 +105,7 @@ class MetaLevel:
         return first and step % self.config.unroll == 0 and step < total_steps
 
     def look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-        """The first half of a meta step, after a base step, while `p.grad` is there: v.
+        """The first half of a meta step, after a base step: v. Uses up `p.grad`.
 
         model: the module itself, without DistributedDataParallel's wrapper.
         Returns: the meta loss.
@@ -119,7 +119,9 @@ class MetaLevel:
             meta_loss=clean_loss,
             parallel=self._parallel,
         )
-        self._ahead = direction(self._problem, next(self.batches), self.config.method)
+        self._ahead = direction(
+            self._problem, next(self.batches), self.config.method, release_gradients=True
+        )
         return self._ahead.loss
 
     def base_pass(self, batch: Batch, forward: Callable[[], Tensor]) -> Tensor:

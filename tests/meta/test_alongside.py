@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 
@@ -95,3 +98,35 @@ def test_riding_refuses_corrected_labels() -> None:
     problem.objective(problem.meta, outputs, base).backward()
     with pytest.raises(ValueError, match="corrected labels"):
         rider.meta_gradient(base, outputs)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, partial(torch.optim.SGD, momentum=0.9)])
+def test_gradients_may_be_given_up_for_half_their_memory(optimizer: Any) -> None:
+    torch.manual_seed(0)
+    net = model("transformer").double()
+    net.places.weight.requires_grad_(False)
+    problem = weighting_problem(net, optimizer(net.parameters(), lr=0.01), correct=False)
+    train(problem, "transformer", 3)
+    clean = batch("transformer")
+    exact = direction(problem, clean)
+    rounded = direction(problem, clean, release_gradients=True)
+    assert all(p.grad is None for p in net.parameters())
+    assert rounded.slope == pytest.approx(exact.slope, rel=1e-2)
+    assert rounded.loss == exact.loss
+    for a, b in zip(rounded.v, exact.v, strict=True):
+        assert ((a - b).abs() <= 2**-8 * b.abs()).all()
+    with pytest.raises(RuntimeError, match="no gradient is left"):
+        direction(problem, clean, release_gradients=True)
+
+
+def test_an_optimiser_without_a_closed_form_keeps_its_gradients() -> None:
+    class Own(torch.optim.SGD):
+        pass
+
+    net = model("mlp").double()
+    problem = weighting_problem(net, Own(net.parameters(), lr=0.01), correct=False)
+    train(problem, "mlp", 2)
+    clean = batch("mlp")
+    exact, kept = (direction(problem, clean, release_gradients=r) for r in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(exact.v, kept.v, strict=True))
+    assert all(p.grad is not None for p in net.parameters())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from samacli.meta import weighting_meta_gradient
+from samacli.meta import direction, weighting_meta_gradient
 from samacli.meta.adaptation import adapt
 
 from .problems import batch, weighting_problem
@@ -76,6 +76,26 @@ def test_adaptation_in_place(trained) -> None:
     params = list(problem.model.parameters())
     vectors = [torch.randn_like(p) for p in params]
     assert peak(lambda: adapt(problem.optimizer, params, vectors)) < 0.1 * size
+
+
+def test_no_buffer_where_the_gradients_are_given_up(
+    trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samacli.meta.adaptation.diagonal.PORTION_BYTES", 1 << 16)
+    problem, data, size, step = trained
+
+    def whole(release: bool) -> int:
+        problem.optimizer.zero_grad()
+
+        def run() -> None:
+            step()  # in the measure, so that giving up its gradients counts
+            direction(problem, data, release_gradients=release)
+
+        return peak(run)
+
+    assert whole(False) > 2 * size
+    # the largest weight, half of this net, is turned into its factor with a copy or two of its own
+    assert whole(True) < 1.85 * size
 
 
 def test_no_graph_in_the_difference_passes() -> None:

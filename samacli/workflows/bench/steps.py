@@ -83,7 +83,9 @@ class Sama:
             return
         with work.autocast():
             if self.form != "apart":
-                self._at = direction(work.problem, next(work.meta_batches), self.method)
+                self._at = direction(
+                    work.problem, next(work.meta_batches), self.method, release_gradients=True
+                )
                 return
             gradients = weighting_meta_gradient(
                 work.problem,
