@@ -11,6 +11,12 @@ import pytest
 Run = Callable[..., tuple[int, str, str]]
 
 
+def test_the_help_has_examples(run_sama: Run) -> None:
+    code, out, _ = run_sama("bench", "--help")
+    assert code == 0
+    assert "sama bench --json runs/bench.json" in " ".join(out.split())
+
+
 def test_a_whole_benchmark(
     run_sama: Run, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -23,7 +29,7 @@ def test_a_whole_benchmark(
         "--derivatives", "--json", rows_file, "--plot", picture, "--device", "cpu", "--seed", 3,
     )  # fmt: skip
     assert code == 0, err
-    for words in ("throughput", "memory", "a meta step, in ms", "adaptation", "contraction"):
+    for words in ("throughput", "memory", "a meta step, part by part", "adaptation", "contraction"):
         assert words in out
     plain, sama = json.loads(rows_file.read_text())
     assert plain["estimator"] == "plain"
