@@ -139,7 +139,7 @@ class MetaLevel:
         problem = self._problem
         if self._rides:
             try:
-                with riding(problem, at) as rider:
+                with riding(problem, at, compact=True) as rider:
                     logits = forward()
             except UnsupportedLayerError as reason:
                 self._rides = False

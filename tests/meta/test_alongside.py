@@ -130,3 +130,19 @@ def test_an_optimiser_without_a_closed_form_keeps_its_gradients() -> None:
     exact, kept = (direction(problem, clean, release_gradients=r) for r in (False, True))
     assert all(torch.equal(a, b) for a, b in zip(exact.v, kept.v, strict=True))
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_direction_in_half_the_memory_costs_hardly_any_exactness() -> None:
+    torch.manual_seed(0)
+    net = model("transformer").double()
+    net.blocks = torch.nn.ModuleList()  # its attention uses parameters behind their module's back
+    problem = weighting_problem(net, torch.optim.AdamW(net.parameters(), lr=0.01), correct=False)
+    train(problem, "transformer", 3)
+    data, clean = batch("transformer"), batch("transformer")
+    found = {}
+    for compact, at in [(c, direction(problem, clean)) for c in (False, True)]:
+        with riding(problem, at, compact=compact) as rider:
+            outputs = problem.outputs(net, data)
+        problem.objective(problem.meta, outputs, data).backward(inputs=list(net.parameters()))
+        found[compact] = rider.meta_gradient(data, outputs)
+    assert 0 < relative_error(found[True], found[False]) < 2**-7

@@ -43,6 +43,11 @@ class Contraction:
         for layer in self._layers:
             _rule(layer)
 
+    def round(self) -> None:
+        """Hold the matrices of v in bfloat16 from here on, one after the other."""
+        for key, x in self._v.items():
+            self._v[key] = x.to(torch.bfloat16) if x.dim() > 1 else x
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Forward passes begun inside are listened to, and so are their backward passes."""

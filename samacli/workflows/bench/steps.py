@@ -116,7 +116,7 @@ class Sama:
 
     def _ride(self, batch: Batch, at: Direction) -> tuple[Tensor, list[Tensor]]:
         work = self.work
-        with work.autocast(), riding(work.problem, at) as rider:
+        with work.autocast(), riding(work.problem, at, compact=True) as rider:
             logits = work.logits(batch)
         weighted_objective(work.meta, logits, batch).backward()
         return logits, average(rider.meta_gradient(batch, logits), work.replica.parallel).wait()
