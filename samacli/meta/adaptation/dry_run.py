@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from samacli.meta.functional import overwriting_allowed
+from samacli.meta.functional import each_tensor, overwriting_allowed
 
 State = dict[str, Any]
 
@@ -57,17 +57,6 @@ def dry_run(
     return copies, [dict(double.state[copy]) for copy in copies]
 
 
-def copied(state: Any) -> Any:
-    """A copy of nested containers with their tensors cloned, still in the same autograd graph."""
-    if isinstance(state, Tensor):
-        return state.clone()
-    if isinstance(state, dict):
-        return {key: copied(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(copied(value) for value in state)
-    return state
-
-
 def _double(
     optimizer: torch.optim.Optimizer,
     params: Sequence[Tensor],
@@ -82,7 +71,7 @@ def _double(
         if name in own:
             continue
         hooks = name.startswith("_optimizer_")
-        double.__dict__[name] = OrderedDict() if hooks else copied(value)
+        double.__dict__[name] = OrderedDict() if hooks else each_tensor(value, Tensor.clone)
     switches = {"foreach": False, "fused": False} if differentiable else {}
     stand_in = dict(zip(params, copies, strict=True))
     double.defaults = {k: switches.get(k, v) for k, v in optimizer.defaults.items()}
@@ -94,7 +83,7 @@ def _double(
     double.state = defaultdict(dict)
     for copy, state in zip(copies, states, strict=True):
         if state:
-            double.state[copy] = copied(state)
+            double.state[copy] = each_tensor(state, Tensor.clone)
     return double
 
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
+from samacli.meta.functional import each_tensor
+
 _DETACH = {torch.Tensor.detach, torch.detach, torch.Tensor.data.__get__}  # type: ignore[attr-defined]
 
 
@@ -52,13 +54,13 @@ class HeldConstant(TorchFunctionMode):
         kwargs = kwargs or {}
         if not torch.is_grad_enabled():
             result = func(*args, **kwargs)
-            _each_tensor(result, self._mark)
+            each_tensor(result, self._mark)
             return result
         if func in _DETACH:
             return self._constant(func(*args, **kwargs))
         if self._made_without_grad:
-            args = _each_tensor(args, self._where_used)
-            kwargs = _each_tensor(kwargs, self._where_used)
+            args = each_tensor(args, self._where_used)
+            kwargs = each_tensor(kwargs, self._where_used)
         return func(*args, **kwargs)
 
     def _mark(self, tensor: Tensor) -> Tensor:
@@ -102,17 +104,4 @@ class NoTangents(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if torch.is_grad_enabled():
             return result
-        return _each_tensor(result, lambda t: forward_ad.unpack_dual(t).primal)
-
-
-def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a function to all tensors in nested containers."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_each_tensor(v, change) for v in value))
-    if type(value) in (list, tuple):
-        return type(value)(_each_tensor(v, change) for v in value)
-    if type(value) is dict:
-        return {k: _each_tensor(v, change) for k, v in value.items()}
-    return value
+        return each_tensor(result, lambda t: forward_ad.unpack_dual(t).primal)
