@@ -5,7 +5,7 @@ SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test lint picture clean
+.PHONY: help demo test lint picture benchmarks clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -36,6 +36,14 @@ lint: $(INSTALLED) ## ruff and mypy
 
 picture: ## draw docs/demo.svg from what make demo left
 	$(VENV)/bin/python docs/make_picture.py
+
+# PLACE names the machine: make benchmarks PLACE=h100 ARGS='--precision bf16 --device cuda'
+PLACE ?= cpu
+benchmarks: $(INSTALLED) ## measure the engine beside its rivals (an hour), into docs/benchmarks
+	SAMA=$(SAMA) docs/benchmarks/run.sh docs/benchmarks/$(PLACE) $(ARGS)
+	test -f docs/benchmarks/$(PLACE)/local_direction.json || \
+		$(VENV)/bin/python docs/benchmarks/local_direction.py docs/benchmarks/$(PLACE)/local_direction.json
+	$(VENV)/bin/python docs/benchmarks/make_tables.py docs/benchmarks/$(PLACE)
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

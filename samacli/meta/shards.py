@@ -60,7 +60,7 @@ def _layout(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
     if not is_sharded(tensor):
         return None
     placements = tensor.placements  # type: ignore[attr-defined]
-    sharded = tuple(i for i, placement in enumerate(placements) if placement.is_shard())
+    sharded = tuple(i for i, placement in enumerate(placements) if not placement.is_replicate())
     return tensor.device_mesh, sharded  # type: ignore[attr-defined]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -64,14 +66,30 @@ def _bf16_is_fast(device: DeviceName) -> bool:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement; on the CPU the operating system's figure only ever rises."""
+    """Start a new measurement; on the CPU only Linux can, elsewhere the peak only ever rises."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes(device: torch.device) -> int:
     """Bytes at most: allocated on the GPU, or resident in this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    # `ru_maxrss` starts, in a child process, at its parent's peak; this does not.
+    peak = resident_bytes("VmHWM")
+    if peak is not None:
+        return peak
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def resident_bytes(field: str) -> int | None:
+    """This process's "VmRSS" (now) or "VmHWM" (peak), where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)

@@ -2,9 +2,6 @@
 
 On a GPU: bytes allocated at most, by torch. On the CPU: the most that was resident, less what was
 resident just before the model was built, libraries loaded; so both leave the libraries out.
-
-The operating system's `ru_maxrss` starts, in a child process, at its parent's peak. The peak of
-the process's own memory (`VmHWM`, Linux) does not, and can be started anew.
 """
 
 from __future__ import annotations
@@ -12,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import resource
 import sys
-from pathlib import Path
 
 import torch
 
-_STATUS = Path("/proc/self/status")
+from samacli.training.runtime import peak_memory_bytes, reset_peak_memory, resident_bytes
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
@@ -30,32 +26,17 @@ class PeakMemory:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device)
-            return
-        give_back_freed_memory()
-        with contextlib.suppress(OSError):  # not everywhere; then the peak includes the libraries'
-            Path("/proc/self/clear_refs").write_text("5")
-        self._before = _status("VmRSS") or _highest()
+        else:
+            give_back_freed_memory()
+        reset_peak_memory(device)
+        # where the system has no figure for now, the peak so far has to do
+        on_gpu = device.type == "cuda"
+        now = torch.cuda.memory_allocated(device) if on_gpu else resident_bytes("VmRSS")
+        self._before = now if now is not None else peak_memory_bytes(device)
 
     def bytes(self) -> int:
         """The peak so far."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) - self._before
-        return max((_status("VmHWM") or _highest()) - self._before, 0)
-
-
-def _status(field: str) -> int | None:
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)
-
-
-def _highest() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return max(peak_memory_bytes(self._device) - self._before, 0)
 
 
 def give_back_freed_memory() -> None:

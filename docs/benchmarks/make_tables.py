@@ -1,0 +1,131 @@
+"""A page and a picture from the rows that `sama bench --json` left. No figure is typed in here.
+
+Usage: make_tables.py FOLDER; reads FOLDER/*.json, writes FOLDER.md and FOLDER.png beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from samacli.workflows.bench.plot import plot
+from samacli.workflows.bench.row import Row
+
+PARTS = ("meta_backward", "adaptation", "derivative", "meta_update")
+BIAS = "local_direction.json"
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def throughput(row: dict[str, Any]) -> list[str]:
+    setting = [row["model"], str(row["unroll"]), str(row["world_size"]), row["estimator"]]
+    if row["error"]:
+        return [*setting, row["error"], "", "", "", ""]
+    low, high = row["relative_throughput_quartiles"]
+    return [
+        *setting,
+        f"{row['samples_per_second']:.2f}",
+        f"{row['relative_throughput']:.2f}",
+        f"{low:.2f}–{high:.2f} ({row['rounds']})",
+        f"{row['peak_memory_bytes'] / 2**20:,.0f}",
+        f"{row['relative_memory']:.2f}",
+    ]
+
+
+def parts(row: dict[str, Any]) -> list[str]:
+    step = row["meta_step"]
+    plain = step["base_forward"] + step["base_backward"] + step["optimizer_step"]
+    cells = [
+        f"{1e3 * step[name]:,.0f} ({step[name] / plain:.0%})" if name in step else ""
+        for name in PARTS
+    ]
+    of_backward = (
+        f"{step['adaptation'] / step['base_backward']:.0%}" if "adaptation" in step else ""
+    )
+    return [
+        row["model"], f"{row['estimator']} ({row['form']})", str(row["unroll"]),
+        str(row["world_size"]), f"{1e3 * plain:,.0f}", *cells, of_backward,
+    ]  # fmt: skip
+
+
+def page(rows: list[dict[str, Any]], bias: list[dict[str, Any]]) -> list[str]:
+    first = rows[0]
+    lines = [
+        "# Measured",
+        "",
+        f"{first['device_name']}, {first['threads']} threads (fewer where there are several "
+        f"processes); torch {first['torch']}, {first['precision']}. Made by `make benchmarks`; "
+        "[how it is measured](README.md).",
+        "",
+        "## Throughput and memory beside plain training",
+        "",
+    ]
+    head = [
+        "model",
+        "unroll",
+        "processes",
+        "estimator",
+        "samples/s",
+        "relative",
+        "quartiles (pairs)",
+    ]
+    for size in sorted({(r["batch_size"], r["sequence_length"]) for r in rows}, reverse=True):
+        some = [r for r in rows if (r["batch_size"], r["sequence_length"]) == size]
+        lines += [f"Batches of {size[0]} × {size[1]} tokens:", ""]
+        lines += table([*head, "peak MiB", "relative"], map(throughput, some))
+    lines += ["## A meta step, in ms (share of a base step)", ""]
+    head = ["model", "estimator", "unroll", "processes", "base step", "meta backward", "adaptation"]
+    lines += table(
+        [*head, "derivative", "update of λ", "adaptation / backward"],
+        (parts(r) for r in rows if r["meta_step"]),
+    )
+    compared = [(r, d) for r in rows for d in r["derivatives"] or ()]
+    if compared:
+        lines += ["## Forms of directional derivative against float64", ""]
+        lines += table(
+            ["model", "precision", "form", "relative error", "of the whole meta gradient",
+             "cost of a meta step apart, plain step = 1"],
+            (
+                [r["model"], d["precision"], d["form"], number(d["error"]),
+                 number(d["meta_gradient_error"]), f"{d['relative_cost']:.2f}"]
+                for r, d in compared
+            ),
+        )  # fmt: skip
+    if bias:
+        lines += ["## Directions of their own against the mean direction (local_direction.py)", ""]
+        lines += table(
+            ["replicas", "draws", "relative difference (median)", "cosine (median)",
+             "relative difference of the means over all draws"],
+            (
+                [str(b["replicas"]), str(b["draws"]), f"{b['relative_difference']:.2f}",
+                 f"{b['cosine']:.3f}", f"{b['relative_difference_of_means']:.2f}"]
+                for b in bias
+            ),
+        )  # fmt: skip
+    return lines
+
+
+def number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.1e}"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    files = sorted(file for file in folder.glob("*.json") if file.name != BIAS)
+    rows = [row for file in files for row in json.loads(file.read_text())]
+    rows.sort(key=lambda r: (r["parameters"] or 0, r["unroll"], r["world_size"]))
+    bias = folder / BIAS
+    found = json.loads(bias.read_text()) if bias.is_file() else []
+    folder.with_suffix(".md").write_text("\n".join(page(rows, found)), encoding="utf-8")
+    ordinary = [Row(**r) for r in rows if not r["derivatives"] and ":" not in r["estimator"]]
+    plot(ordinary, folder.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
