@@ -14,12 +14,9 @@ import datasets
 import numpy as np
 
 import samacli
-from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns, write_dataset
-from samacli.export.directory import METRICS_FILE, RECIPE_FILE, check_output, staged
-from samacli.export.metrics import write_metrics
-from samacli.export.model import save_model
-from samacli.export.scores import class_names, write_scores
-from samacli.export.suspects import write_suspects
+from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
+from samacli.export.directory import check_output, staged
+from samacli.export.scores import class_names
 from samacli.progress import Progress, Silent
 from samacli.pruning.selection import (
     keep_count,
@@ -28,9 +25,10 @@ from samacli.pruning.selection import (
     keep_random,
     lost_classes,
 )
-from samacli.recipe import Recipe, dump_recipe, resolve_paths
+from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment, Scored
+from samacli.workflows.outputs import write_outputs
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
 
@@ -134,34 +132,18 @@ def prune(
     suspects = 0
     if experiment.accelerator.is_main_process:
         with staged(output, overwrite=overwrite) as stage:
-            suspects = _write(stage, experiment, recipe, summary, chosen, model, metrics)
+            suspects = write_outputs(
+                stage,
+                experiment,
+                recipe,
+                summary,
+                rows=_kept_rows(experiment, summary, chosen),
+                card=_card(experiment, len(chosen)),
+                scores=_score_columns(experiment, summary, chosen),
+                model=model,
+                metrics=metrics,
+            )
     return PruneResult(output, methods, summary.noise, len(chosen), suspects, metrics)
-
-
-def _write(
-    stage: Path,
-    experiment: Experiment,
-    recipe: Recipe,
-    summary: Summary,
-    chosen: np.ndarray,
-    model: Any,
-    metrics: dict[str, Any],
-) -> int:
-    """Everything that the run leaves behind; returns the number of suspects."""
-    (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-    card = _card(experiment, len(chosen))
-    write_dataset(_kept_rows(experiment, summary, chosen), stage / "dataset", card)
-    write_scores(stage / "scores.parquet", _score_columns(experiment, summary, chosen))
-    suspects = write_suspects(
-        stage / "suspects.csv",
-        summary.suspects,
-        experiment.splits.train.rows,
-        experiment.splits.classes,
-        **experiment.example_columns,
-    )
-    save_model(model, experiment.processor, stage / "model")
-    write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
-    return suspects
 
 
 def _retrain(

@@ -12,7 +12,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-from transformers import PreTrainedModel
 
 import samacli
 from samacli.errors import SamaError
@@ -22,17 +21,14 @@ from samacli.export.dataset import (
     dataset_card,
     label_values,
     with_columns,
-    write_dataset,
 )
-from samacli.export.directory import METRICS_FILE, RECIPE_FILE, check_output, staged
-from samacli.export.metrics import write_metrics
-from samacli.export.model import save_model
-from samacli.export.scores import class_names, write_scores
-from samacli.export.suspects import write_suspects
+from samacli.export.directory import check_output, staged
+from samacli.export.scores import class_names
 from samacli.progress import Progress, Silent
-from samacli.recipe import Recipe, dump_recipe, resolve_paths
+from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment, Scored
+from samacli.workflows.outputs import write_outputs
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
 
@@ -122,33 +118,18 @@ def reweight(
     if experiment.accelerator.is_main_process:
         assert exported is not None
         with staged(output, overwrite=overwrite) as stage:
-            suspects = _write(stage, experiment, recipe, summary, exported, metrics)
+            suspects = write_outputs(
+                stage,
+                experiment,
+                recipe,
+                summary,
+                rows=_reweighted(experiment, summary),
+                card=_card(experiment, summary),
+                scores=_score_columns(experiment, summary),
+                model=exported,
+                metrics=metrics,
+            )
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
-
-
-def _write(
-    stage: Path,
-    experiment: Experiment,
-    recipe: Recipe,
-    summary: Summary,
-    model: PreTrainedModel,
-    metrics: dict[str, Any],
-) -> int:
-    """Everything that the run leaves behind; returns the number of suspects."""
-    (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-    rows = _reweighted(experiment, summary)
-    write_dataset(rows, stage / "dataset", _card(experiment, summary))
-    write_scores(stage / "scores.parquet", _score_columns(experiment, summary))
-    suspects = write_suspects(
-        stage / "suspects.csv",
-        summary.suspects,
-        experiment.splits.train.rows,
-        experiment.splits.classes,
-        **experiment.example_columns,
-    )
-    save_model(model, experiment.processor, stage / "model")
-    write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
-    return suspects
 
 
 def _baseline(experiment: Experiment, name: str, seed: int) -> Any:

@@ -115,7 +115,9 @@ class Contraction:
                 parts[name] = torch.zeros_like(p, dtype=dtype)
         x = x.to(dtype) if x.is_floating_point() else x
         moved = _rule(layer)(layer, x, parts.get("weight"), parts.get("bias"))
-        share = (delta * moved).reshape(self._samples, -1).sum(1, dtype=wide)
+        # (positions, looked up once for all samples, have a row of their own)
+        product = moved.mul_(delta) if moved.shape == delta.shape else moved * delta
+        share = product.reshape(self._samples, -1).sum(1, dtype=wide)
         self.per_sample = share if self.per_sample is None else self.per_sample + share
 
 
