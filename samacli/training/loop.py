@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
 from samacli.errors import SamaError
+from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.training.meta_level import MetaLevel
@@ -76,6 +78,10 @@ def fit(
         averaged = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
         ).to(device)
+    if accelerator.num_processes > 1:
+        first = next(batches)
+        batches = itertools.chain([first], batches)
+        _freeze_unused(model, _to_device(first, device))
     optimizer = make_optimizer(model, config.optimizer)
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
@@ -144,6 +150,20 @@ def _forward(
             return logits, weighted_cross_entropy(logits, batch)
         logits = meta_level.base_pass(batch, lambda: model_logits(model, batch))
         return logits, meta_level.objective(meta_level.reweighter, logits, batch)
+
+
+def _freeze_unused(model: nn.Module, batch: Batch) -> None:
+    """Freeze what the logits don't depend on (a pooler, say), and what would not be trained anyway.
+
+    DistributedDataParallel would wait for its gradients, or look for them at every step.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with preserved(model):
+        logits = model_logits(model, batch)
+        found = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, found, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)
 
 
 def _same_buffers(model: nn.Module, averaged: nn.Module | None, accelerator: Accelerator) -> None:

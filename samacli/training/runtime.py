@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedType
 
 from samacli.errors import SamaError
 
@@ -44,9 +44,7 @@ def make_accelerator(
     mixed = (
         "bf16" if precision == "bf16" or (precision == "auto" and _bf16_is_fast(device)) else "no"
     )
-    # Models differ in whether all their parameters take part in the logits (poolers, say).
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[unused])
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
     if accelerator.distributed_type not in DATA_PARALLEL:
         raise SamaError(
             f"launched with {accelerator.distributed_type.value}, but runs are data-parallel: "

@@ -54,6 +54,8 @@ def test_two_processes_write_one_result(
     done = run(*SAMA, *arguments, "--nproc", 2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("suspects.csv") == 1, "both processes spoke"
+    assert "[W" not in done.stderr, "torch's own warnings"
+    assert "Warning" not in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["processes"] == 2
     assert set(metrics["methods"]) == {"noisy", "sama"}

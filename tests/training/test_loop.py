@@ -16,7 +16,7 @@ from samacli.errors import SamaError
 from samacli.recipe import Meta, Optimizer, Training
 from samacli.training.evidence import Evidence
 from samacli.training.history import ExampleHistory
-from samacli.training.loop import fit
+from samacli.training.loop import _freeze_unused, fit
 from samacli.training.meta_level import MetaLevel
 from samacli.training.metrics import noise_detection
 from samacli.training.runtime import make_accelerator
@@ -266,3 +266,13 @@ def test_standardised_features_part_the_weights_of_losses_that_are_alike(
     assert found["average_precision"] > 0.9, "chance is 0.3"
     one = Evidence(torch.randn(1, 3), torch.tensor([0]))
     assert torch.isfinite(level.reweighter.weights(one)).all(), "a batch of one has no deviation"
+
+
+def test_what_the_logits_do_not_depend_on_is_frozen_and_nothing_else() -> None:
+    model = Classifier(dropout=0.5)
+    model.pooler = nn.Linear(8, 8)
+    before = torch.get_rng_state()
+    _freeze_unused(model, {"x": torch.randn(4, 8, generator=torch.Generator().manual_seed(0))})
+    assert torch.equal(before, torch.get_rng_state())
+    assert [p.requires_grad for p in model.pooler.parameters()] == [False, False]
+    assert all(p.requires_grad for p in model.net.parameters())
