@@ -94,13 +94,15 @@ class Contraction:
             output = output.expand(self._samples, *output.shape[1:])
         if output.shape[0] != self._samples:
             raise UnsupportedLayerError(f"{type(layer).__name__} mixes samples")
-        x, version = args[0].detach(), args[0]._version
+        held, version = [args[0]], args[0]._version
 
         def take_share(delta: Tensor) -> None:
-            if args[0]._version != version:
+            # let go at once: the hook itself lives as long as somebody keeps the outputs
+            x = held.pop()
+            if x._version != version:
                 raise UnsupportedLayerError(f"the input of {type(layer).__name__} was overwritten")
             with torch.no_grad():
-                self._add(layer, x, delta)
+                self._add(layer, x.detach(), delta)
 
         output.register_hook(take_share)
         return output
