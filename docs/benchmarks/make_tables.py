@@ -115,16 +115,28 @@ def number(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.1e}"
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def read(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of all runs in order of size, and those of local_direction.py."""
     files = sorted(file for file in folder.glob("*.json") if file.name != BIAS)
-    rows = [row for file in files for row in json.loads(file.read_text())]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
     rows.sort(key=lambda r: (r["parameters"] or 0, r["unroll"], r["world_size"]))
     bias = folder / BIAS
-    found = json.loads(bias.read_text()) if bias.is_file() else []
-    folder.with_suffix(".md").write_text("\n".join(page(rows, found)), encoding="utf-8")
-    ordinary = [Row(**r) for r in rows if not r["derivatives"] and ":" not in r["estimator"]]
-    plot(ordinary, folder.with_suffix(".png"))
+    return rows, json.loads(bias.read_text(encoding="utf-8")) if bias.is_file() else []
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    rows, bias = read(folder)
+    folder.with_suffix(".md").write_text("\n".join(page(rows, bias)), encoding="utf-8")
+    # plain training once a setting, not once a run
+    seen: set[tuple[Any, ...]] = set()
+    drawn = []
+    for r in rows:
+        key = (r["estimator"], r["model"], r["unroll"], r["world_size"])
+        if not (r["derivatives"] or ":" in r["estimator"] or key in seen or r["batch_size"] != 16):
+            seen.add(key)
+            drawn.append(Row(**r))
+    plot(drawn, folder.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ bench() {
 }
 
 bench minilm-unroll10 --model minilm --unroll 10 --estimators sama,sama:sharing --rounds 3 "$@"
-bench minilm-unroll1 --model minilm --unroll 1 --rounds 3 \
-    --estimators sama,sama-na,neumann,cg,unrolled "$@"
+bench minilm-unroll1 --model minilm --unroll 1 --estimators sama,sama-na --rounds 4 "$@"
+bench minilm-unroll1-second-order --model minilm --unroll 1 --rounds 3 \
+    --estimators neumann,cg,unrolled "$@"
 bench minilm-2-processes --model minilm --unroll 1,10 --nproc 2 --estimators sama --rounds 2 "$@"
 bench derivatives --model minilm --batch-size 4 --sequence-length 32 --estimators sama \
     --rounds 1 --derivatives "$@"

@@ -92,6 +92,7 @@ class Rider:
         self._record.check_complete()
         if self._record.per_sample is None:
             raise RuntimeError("the base step's backward pass has not been made")
+        self._record.let_go()
         with preserved(self._problem.meta):
             d = weighted_cotangent(self._problem, base_batch, outputs)
             tangent = tangent_along(d, self._record.per_sample / loss_scale)

@@ -149,16 +149,20 @@ def test_a_direction_in_half_the_memory_costs_hardly_any_exactness() -> None:
     assert 0 < relative_error(found[True], found[False]) < 2**-7
 
 
-def test_riding_keeps_no_activations_after_the_backward_pass() -> None:
+def test_riding_keeps_neither_v_nor_activations_after_the_backward_pass() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
     problem = weighting_problem(net, torch.optim.SGD(net.parameters(), lr=0.1), correct=False)
     train(problem, "mlp", 1, torch.float32)
     data = batch("mlp", dtype=torch.float32)
     hidden = []
     net[1].register_forward_hook(lambda _, args, output: hidden.append(weakref.ref(output)))
-    with riding(problem, direction(problem, data)) as rider:
+    at = direction(problem, data)
+    v = weakref.ref(at.v[0])
+    with riding(problem, at) as rider:
         outputs = problem.outputs(net, data)
+    del at
     problem.objective(problem.meta, outputs, data).backward()
     rider.meta_gradient(data, outputs)
     assert outputs.grad_fn is not None
+    assert v() is None
     assert hidden[-1]() is None, "the outputs keep the activations alive"

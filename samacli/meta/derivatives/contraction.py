@@ -48,6 +48,10 @@ class Contraction:
         for key, x in self._v.items():
             self._v[key] = x.to(torch.bfloat16) if x.dim() > 1 else x
 
+    def let_go(self) -> None:
+        """Give v's memory up: the outputs, through their hooks, hold this object."""
+        self._v.clear()
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Forward passes begun inside are listened to, and so are their backward passes."""
