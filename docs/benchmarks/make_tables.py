@@ -24,7 +24,8 @@ def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
 
 
 def throughput(row: dict[str, Any]) -> list[str]:
-    setting = [row["model"], str(row["unroll"]), str(row["world_size"]), row["estimator"]]
+    processes = f"{row['world_size']} × {row['threads']} threads"
+    setting = [row["model"], str(row["unroll"]), processes, row["estimator"]]
     if row["error"]:
         return [*setting, row["error"], "", "", "", ""]
     low, high = row["relative_throughput_quartiles"]
@@ -59,9 +60,8 @@ def page(rows: list[dict[str, Any]], bias: list[dict[str, Any]]) -> list[str]:
     lines = [
         "# Measured",
         "",
-        f"{first['device_name']}, {first['threads']} threads (fewer where there are several "
-        f"processes); torch {first['torch']}, {first['precision']}. Made by `make benchmarks`; "
-        "[how it is measured](README.md).",
+        f"{first['device_name']}; torch {first['torch']}, {first['precision']}. Made by "
+        "`make benchmarks`; [how it is measured](README.md).",
         "",
         "## Throughput and memory beside plain training",
         "",
