@@ -13,7 +13,7 @@ bench() {
     [ -f "$folder/$name.json" ] || "$SAMA" bench --json "$folder/$name.json" "$@"
 }
 
-bench minilm-unroll10 --model minilm --unroll 10 --estimators sama,sama:sharing --rounds 4 "$@"
+bench minilm-unroll10 --model minilm --unroll 10 --estimators sama,sama:sharing --rounds 3 "$@"
 bench minilm-unroll1 --model minilm --unroll 1 --estimators sama,sama-na --rounds 4 "$@"
 bench minilm-unroll1-second-order --model minilm --unroll 1 --rounds 3 \
     --estimators neumann,cg,unrolled "$@"
