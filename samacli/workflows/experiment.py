@@ -250,6 +250,12 @@ class Experiment:
             description=description,
         )
 
+    @property
+    def clean(self) -> Encoded:
+        """The clean set; methods that use it are refused where there is none."""
+        assert self.meta is not None
+        return self.meta
+
     @functools.cached_property
     def train_and_meta(self) -> Encoded:
         """The training and the meta split as one, for training on both."""

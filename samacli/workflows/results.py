@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 import samacli
-from samacli.training.loop import Fit
 from samacli.training.metrics import Evaluation
+
+
+class Cost(Protocol):
+    """What a run took: a `Fit`, or a `MethodRun`."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def samples_per_second(self) -> float: ...
+
+    @property
+    def peak_memory_bytes(self) -> int: ...
 
 
 @dataclass
 class Method:
-    """One way of training, measured once a seed."""
+    """One way of training, measured once a seed.
+
+    noise: how well the method's own scores find wrong labels, a dict a seed (`noise_detection`);
+    empty for a method without scores, or where the truth is not known.
+    """
 
     accuracy: list[float] = field(default_factory=list)
     macro_f1: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
     peak_memory_bytes: list[int] = field(default_factory=list)
+    noise: list[dict[str, float]] = field(default_factory=list)
 
-    def add(self, run: Fit, evaluation: Evaluation | None) -> None:
+    def add(
+        self, run: Cost, evaluation: Evaluation | None, noise: dict[str, float] | None = None
+    ) -> None:
         """Add one seed's run; without a test split its accuracy is not known."""
         if evaluation is not None:
             self.accuracy.append(evaluation.accuracy)
@@ -31,15 +51,33 @@ class Method:
         self.seconds.append(run.seconds)
         self.samples_per_second.append(run.samples_per_second)
         self.peak_memory_bytes.append(run.peak_memory_bytes)
+        if noise is not None:
+            self.noise.append(noise)
+
+    @property
+    def average_precision(self) -> list[float]:
+        """Of finding wrong labels by the method's own scores, one a seed."""
+        return [noise["average_precision"] for noise in self.noise]
+
+    @property
+    def auroc(self) -> list[float]:
+        """Of finding wrong labels by the method's own scores, one a seed."""
+        return [noise["auroc"] for noise in self.noise]
 
     def as_dict(self) -> dict[str, Any]:
+        found = {"noise_detection": _by_key(self.noise)} if self.noise else {}
         return {
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
             "seconds": self.seconds,
             "samples_per_second": self.samples_per_second,
             "peak_memory_bytes": self.peak_memory_bytes,
+            **found,
         }
+
+
+def _by_key(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    return {key: [row[key] for row in rows] for key in rows[0]}
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float | None]:

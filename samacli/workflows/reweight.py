@@ -28,6 +28,7 @@ from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment, Scored
+from samacli.workflows.methods import check_methods, run_method
 from samacli.workflows.outputs import write_outputs
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
@@ -74,7 +75,7 @@ def reweight(
     recipe = resolve_paths(recipe)
     started = time.perf_counter()
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
-    baselines = recipe.reweight.baselines
+    baselines: list[str] = list(recipe.reweight.baselines)
     if baselines and experiment.test is None:
         progress.note(
             "there is no test split, so the baselines are not run: nothing would tell them apart; "
@@ -84,22 +85,17 @@ def reweight(
     methods: dict[str, Method] = {}
     scored: list[Scored] = []
     exported = None
+    check_methods(experiment, [*baselines, "sama"])
     for seed in recipe.seeds:
-        for name in baselines:
-            run = _baseline(experiment, name, seed)
-            methods.setdefault(name, Method()).add(run, experiment.evaluate(run.model))
+        for name in [*baselines, "sama"]:
+            run = run_method(experiment, name, seed)
+            methods.setdefault(name, Method()).add(run, run.evaluation, run.noise)
+            if name == "sama":
+                assert run.scored is not None
+                scored.append(run.scored)
+                # The first seed's model: to choose among them would take data that is not there.
+                exported = exported or run.model
             del run
-        run, level = experiment.fit_sama(
-            seed,
-            f"sama, seed {seed}",
-            features=recipe.reweight.features,
-            correction=recipe.reweight.correction,
-        )
-        methods.setdefault("sama", Method()).add(run, experiment.evaluate(run.model))
-        scored.append(experiment.score(run, level))
-        # The first seed's model: to choose among them would take data that is not there.
-        exported = exported or run.model
-        del run, level
     summary = summarize(scored, experiment.splits.train)
     metrics = {
         "workflow": "reweight",
@@ -130,28 +126,6 @@ def reweight(
                 metrics=metrics,
             )
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
-
-
-def _baseline(experiment: Experiment, name: str, seed: int) -> Any:
-    """A run of what the user would try instead, from the same model and for the same steps."""
-    description = f"{name}, seed {seed}"
-    if name == "noisy":
-        return experiment.fit_plainly(experiment.train, seed, description)
-    if name == "clean":
-        assert experiment.meta is not None
-        return experiment.fit_plainly(experiment.meta, seed, description)
-    if name == "mixed":
-        return experiment.fit_plainly(experiment.train_and_meta, seed, description)
-    if name == "sama-na":
-        run, _ = experiment.fit_sama(
-            seed,
-            description,
-            features=experiment.recipe.reweight.features,
-            correction=experiment.recipe.reweight.correction,
-            method="sama-na",
-        )
-        return run
-    raise ValueError(f"no baseline is called {name}")
 
 
 def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:

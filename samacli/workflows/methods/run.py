@@ -1,0 +1,65 @@
+"""What one method gave with one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from samacli.training.loop import Fit
+from samacli.training.metrics import Evaluation
+from samacli.workflows.experiment import Scored
+
+
+@dataclass(frozen=True)
+class MethodRun:
+    """One method, one seed, measured.
+
+    evaluation: on the test split; None where there is none.
+    noise: noise_rate, average_precision and auroc of the method's own scores against wrong labels,
+        as `noise_detection` gives them; None where it has no scores or the truth is not known.
+    seconds: of training, the test left out. steps: optimiser steps, all parts of the method
+        together (0 for one that takes none).
+    samples_per_second: training examples a second, of all processes.
+    peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
+    model: the trained model; None for a method that has none to export.
+    scored: what was learnt of each training row, by the methods that weigh them.
+    """
+
+    name: str
+    seed: int
+    evaluation: Evaluation | None
+    noise: dict[str, float] | None
+    seconds: float
+    steps: int
+    samples_per_second: float
+    peak_memory_bytes: int
+    model: PreTrainedModel | None
+    scored: Scored | None
+
+
+def measured(
+    name: str,
+    seed: int,
+    fits: Sequence[Fit],
+    evaluation: Evaluation | None,
+    *,
+    noise: dict[str, float] | None = None,
+    scored: Scored | None = None,
+) -> MethodRun:
+    """A method that took one run of the training loop or several; the last one's model counts."""
+    seconds = sum(fit.seconds for fit in fits)
+    samples = sum(fit.samples_per_second * fit.seconds for fit in fits)
+    return MethodRun(
+        name=name,
+        seed=seed,
+        evaluation=evaluation,
+        noise=noise,
+        seconds=seconds,
+        steps=sum(len(fit.curve) for fit in fits),
+        samples_per_second=samples / max(seconds, 1e-9),
+        peak_memory_bytes=max(fit.peak_memory_bytes for fit in fits),
+        model=fits[-1].model,
+        scored=scored,
+    )

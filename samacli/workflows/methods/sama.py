@@ -1,0 +1,33 @@
+"""SAMA itself, and SAMA without algorithmic adaptation."""
+
+from __future__ import annotations
+
+from samacli.workflows.experiment import Experiment
+from samacli.workflows.methods.run import MethodRun, measured
+from samacli.workflows.summary import summarize
+
+
+def sama(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """Weights (and labels, with `reweight.correction`) learnt from the clean set."""
+    return _bilevel(experiment, name, seed, method=None)
+
+
+def sama_na(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The same with ∂u/∂g taken as the identity."""
+    return _bilevel(experiment, name, seed, method="sama-na")
+
+
+def _bilevel(experiment: Experiment, name: str, seed: int, method: str | None) -> MethodRun:
+    """method: None for the recipe's own estimator."""
+    config = experiment.recipe.reweight
+    run, level = experiment.fit_sama(
+        seed,
+        f"{name}, seed {seed}",
+        features=config.features,
+        correction=config.correction,
+        method=method,
+    )
+    evaluation = experiment.evaluate(run.model)
+    scored = experiment.score(run, level)
+    noise = summarize([scored], experiment.splits.train).noise
+    return measured(name, seed, [run], evaluation, noise=noise, scored=scored)
