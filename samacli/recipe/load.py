@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from samacli.errors import SamaError, nearest
 from samacli.recipe.schema import Recipe
 
+_Model = TypeVar("_Model", bound=BaseModel)
 _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel carries the recipes inside the package; a checkout keeps them at its top level.
 _RECIPE_FOLDERS = (_PACKAGE / "_recipes", _PACKAGE.parent / "recipes")
@@ -42,9 +43,14 @@ _Loader.add_implicit_resolver(
 
 def built_in_recipes() -> dict[str, Path]:
     """The names of the recipes that come with samacli, sorted, each with its file."""
+    return built_in(".")
+
+
+def built_in(subfolder: str) -> dict[str, Path]:
+    """The names of the YAML files in a subfolder of the recipes', sorted, each with its file."""
     for folder in _RECIPE_FOLDERS:
         if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+            return {path.stem: path for path in sorted((folder / subfolder).glob("*.yaml"))}
     return {}
 
 
@@ -74,22 +80,22 @@ def recipe_path(name: str) -> Path:
     return known[name]
 
 
-def read_yaml(text: str, where: str) -> dict[str, Any]:
-    """Parse a recipe's text into nested dicts; `where` names the file in errors."""
+def read_yaml(text: str, where: str, kind: str = "recipe") -> dict[str, Any]:
+    """Parse a recipe's text into nested dicts; `kind` and `where` name the file in errors."""
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SamaError(f"the recipe '{where}'{place} is not valid YAML: {problem}") from error
+        raise SamaError(f"the {kind} '{where}'{place} is not valid YAML: {problem}") from error
     except (ValueError, RecursionError) as error:  # a date such as 2024-99-99, deep nesting
-        raise SamaError(f"the recipe '{where}' is not valid YAML: {error}") from error
+        raise SamaError(f"the {kind} '{where}' is not valid YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise SamaError(
-            f"the recipe '{where}' must be a mapping of keys to values at its top level"
+            f"the {kind} '{where}' must be a mapping of keys to values at its top level"
         )
     return content
 
@@ -126,10 +132,18 @@ def load_recipe(
 
 def validate(content: dict[str, Any], where: str) -> Recipe:
     """`content` as a `Recipe`, or a SamaError for the first thing wrong with it."""
+    return validate_as(Recipe, content, where, kind="recipe")
+
+
+def validate_as(model: type[_Model], content: dict[str, Any], where: str, *, kind: str) -> _Model:
+    """`content` as any such model, or a SamaError for the first thing wrong with it.
+
+    kind: what the file is, where: its name, both for the sentence.
+    """
     try:
-        return Recipe.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise SamaError(_explain(error, where)) from error
+        raise SamaError(_explain(error, model, f"{kind} '{where}'", kind)) from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -184,7 +198,7 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
     content[last] = value
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explain(error: ValidationError, model: type[BaseModel], where: str, kind: str) -> str:
     """One sentence for the first error: the key's path, what was expected, the nearest name."""
     errors = error.errors()
     first = errors[0]
@@ -192,7 +206,7 @@ def _explain(error: ValidationError, where: str) -> str:
     key = ".".join(str(part) for part in loc)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"recipe '{where}': unknown key {key}{_nearest_key(key)}{more}"
+        return f"{where}: unknown key {key}{_nearest_key(key, model)}{more}"
     if first["type"] == "value_error":
         message = str(first.get("ctx", {}).get("error", first["msg"]))
     else:
@@ -201,7 +215,7 @@ def _explain(error: ValidationError, where: str) -> str:
         message += nearest(first["input"], re.findall(r"'([^']+)'", message))
     got = first["input"]
     shown = "" if isinstance(got, dict | BaseModel) else f", got {_short(got)}"
-    return f"recipe '{where}': {key or 'recipe'}: {message}{shown}{more}"
+    return f"{where}: {key or kind}: {message}{shown}{more}"
 
 
 def _short(value: Any) -> str:
@@ -209,8 +223,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _nearest_key(key: str) -> str:
-    known = dict.fromkeys(_keys(Recipe))
+def _nearest_key(key: str, model: type[BaseModel]) -> str:
+    known = dict.fromkeys(_keys(model))
     close = nearest(key, known)
     if close:
         return close

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from samacli.errors import SamaError
+from samacli.export.file import written
 from samacli.meta import direction
 from samacli.workflows.bench import Contender, Row, Setting, contenders, settings
 from samacli.workflows.bench.breakdown import breakdown
@@ -21,7 +22,6 @@ from samacli.workflows.bench.models import REHEARSAL
 from samacli.workflows.bench.plot import plot
 from samacli.workflows.bench.replicas import Replica
 from samacli.workflows.bench.row import empty_row, median_and_quartiles
-from samacli.workflows.bench.run import written
 from samacli.workflows.bench.steps import Sama, steps_of
 from samacli.workflows.bench.work import Work
 from samacli.workflows.bench.worker import Task, sentence
