@@ -5,7 +5,7 @@ SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test lint picture benchmarks clean
+.PHONY: help demo test lint picture benchmarks table-text clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -44,6 +44,11 @@ benchmarks: $(INSTALLED) ## measure the engine beside its rivals (an hour), into
 	test -f docs/benchmarks/$(PLACE)/local_direction.json || \
 		$(VENV)/bin/python docs/benchmarks/local_direction.py docs/benchmarks/$(PLACE)/local_direction.json
 	$(VENV)/bin/python docs/benchmarks/make_tables.py docs/benchmarks/$(PLACE)
+
+# The folder with the data sets: this checkout's own where it has them.
+DATA ?= $(if $(wildcard data/trec),data,../shared/data)
+table-text: $(INSTALLED) ## every method on weakly labelled text (hours; goes on where it was cut off)
+	$(SAMA) table text --data $(DATA) $(ARGS)
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

@@ -1,0 +1,44 @@
+"""The page, the sheet and the picture beside the rows that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from samacli.errors import SamaError
+from samacli.export.file import written
+from samacli.workflows.table.description import Table
+from samacli.workflows.table.estimate import left
+from samacli.workflows.table.figures import blocks
+from samacli.workflows.table.ledger import Ledger
+from samacli.workflows.table.page import page, sheet
+from samacli.workflows.table.plan import Cell
+
+
+def texts(table: Table, cells: Sequence[Cell], ledger: Ledger) -> dict[str, str]:
+    """The files that are text, by ending: md and csv."""
+    found = blocks(table, cells, ledger)
+    outdated = len(left(cells, ledger).outdated)
+    return {"md": page(table, found, outdated=outdated), "csv": sheet(found)}
+
+
+def render(table: Table, cells: Sequence[Cell], ledger: Ledger, folder: Path) -> list[Path]:
+    """Write NAME.md, NAME.csv and NAME.png; each is replaced whole.
+
+    Raises:
+        SamaError: they can't be written.
+    """
+    from samacli.workflows.table.picture import picture
+
+    files = []
+    try:
+        for ending, text in texts(table, cells, ledger).items():
+            files.append(folder / f"{table.name}.{ending}")
+            with written(files[-1]) as stage:
+                stage.write_text(text, encoding="utf-8")
+        files.append(folder / f"{table.name}.png")
+        with written(files[-1]) as stage:
+            picture(table, blocks(table, cells, ledger), stage)
+    except OSError as error:
+        raise SamaError(f"'{files[-1]}' cannot be written: {error.strerror}") from error
+    return files

@@ -1,0 +1,28 @@
+"""The pages of results say what the committed rows say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from samacli.workflows.table import Ledger, Store, built_in_tables, load_table, plan
+from samacli.workflows.table.render import texts
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+@pytest.mark.parametrize("name", sorted(built_in_tables()))
+def test_no_figure_on_the_page_is_typed_in(name: str) -> None:
+    store = Store(RESULTS, name)
+    if not store.file.is_file():
+        pytest.skip(f"nothing is measured yet: make table-{name}")
+    rows, notes = store.read()
+    assert notes == []
+    table = load_table(name)
+    for ending, text in texts(table, plan(table), Ledger(store, rows)).items():
+        page = RESULTS / f"{name}.{ending}"
+        assert page.read_text(encoding="utf-8") == text, (
+            f"make it again: sama table {name} --render"
+        )
+    assert (RESULTS / f"{name}.png").is_file()
