@@ -11,8 +11,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from samacli.errors import SamaError, nearest
+from samacli.recipe.presets import PRESETS
 from samacli.recipe.schema import Recipe
 
+EXTENDS = "extends"  # a recipe file's key: the recipe that it starts from
+PRESET = "preset"
 _Model = TypeVar("_Model", bound=BaseModel)
 _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel carries the recipes inside the package; a checkout keeps them at its top level.
@@ -105,6 +108,9 @@ def load_recipe(
 ) -> Recipe:
     """Read, override and validate a recipe.
 
+    From the weakest to the strongest: the schema's defaults, the recipe that the file extends, the
+    file's preset, the file, a preset given here, overrides, values. One preset counts: the last.
+
     Args:
         name: built-in name or file; None starts from the schema's defaults.
         overrides: `KEY=VALUE` strings with dotted keys; the value is YAML.
@@ -113,21 +119,73 @@ def load_recipe(
     Raises:
         SamaError: no such recipe, or an unknown key, a wrong type or an impossible value.
     """
-    if name is None:
-        content, where = {}, "(command line)"
-    else:
-        path = recipe_path(name)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SamaError(f"the recipe file '{path}' cannot be read: {error}") from error
-        content, where = read_yaml(text, str(path)), str(path)
-    for override in overrides:
-        key, value = _split_override(override)
-        _set(content, key, value)
-    for key, value in (values or {}).items():
+    where = "(command line)" if name is None else str(recipe_path(name))
+    layers = [] if name is None else _layers(recipe_path(name))
+    given = [*(_split_override(override) for override in overrides), *(values or {}).items()]
+    presets = [value for key, value in given if key == PRESET]
+    content = merged(layers, with_preset=not presets)
+    if presets:
+        _apply(content, presets[-1])
+    for key, value in given:
         _set(content, key, value)
     return validate(content, where)
+
+
+def merged(layers: Sequence[dict[str, Any]], *, with_preset: bool = True) -> dict[str, Any]:
+    """Layers of a recipe as one: each over those before it, section by section.
+
+    The last preset that is named counts, at its layer's place.
+    """
+    content: dict[str, Any] = {}
+    naming = [i for i, layer in enumerate(layers) if PRESET in layer]
+    for i, layer in enumerate(layers):
+        if with_preset and naming and i == naming[-1]:
+            _apply(content, layer[PRESET])
+        content = _over(content, layer)
+    return content
+
+
+def _layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """What a recipe file says, after what the one that it extends says, and so on."""
+    own = path.resolve()
+    if own in seen:
+        ring = " → ".join(f"'{file}'" for file in (*seen[seen.index(own) :], own))
+        raise SamaError(f"recipes extend each other in a ring: {ring}; take one {EXTENDS} out")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SamaError(f"the recipe file '{path}' cannot be read: {error}") from error
+    content = read_yaml(text, str(path))
+    if EXTENDS not in content:
+        return [content]
+    name = content.pop(EXTENDS)
+    if not isinstance(name, str):
+        raise SamaError(
+            f"recipe '{path}': {EXTENDS} should be a built-in recipe's name or a YAML file, "
+            f"got {_short(name)}"
+        )
+    beside = path.parent / Path(name).expanduser()
+    try:
+        base = beside if beside.suffix and beside.is_file() else recipe_path(name)
+    except SamaError as error:
+        raise SamaError(f"recipe '{path}': {EXTENDS}: {error}") from error
+    return [*_layers(base, (*seen, own)), content]
+
+
+def _over(content: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
+    """`layer`'s values over `content`'s, mapping by mapping; lists are replaced whole."""
+    result = dict(content)
+    for key, value in layer.items():
+        below = result.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        result[key] = _over(below, value) if both else value
+    return result
+
+
+def _apply(content: dict[str, Any], preset: object) -> None:
+    """Set a preset's values; a name that is none is left to the schema to refuse."""
+    for key, value in PRESETS.get(preset, {}).items() if isinstance(preset, str) else ():
+        _set(content, key, value)
 
 
 def validate(content: dict[str, Any], where: str) -> Recipe:

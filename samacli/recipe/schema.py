@@ -26,6 +26,7 @@ Source = Literal[
 ]
 Feature = Literal["loss", "label", "uncertainty", "entropy", "margin", "prediction"]
 ReweightBaseline = Literal["noisy", "clean", "mixed", "sama-na"]
+Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
 Keep = Annotated[float, Field(gt=0)]
 
@@ -202,6 +203,9 @@ class Meta(Section):
     method: Literal["sama", "sama-na"] = "sama"
     unroll: int = Field(1, ge=1, description="base steps between two meta steps")
     batch_size: int = Field(32, ge=1)
+    class_balanced: bool = Field(
+        False, description="as many clean examples of each class in every batch"
+    )
     learning_rate: float = Field(
         1e-3, gt=0, description="AdamW on the reweighter; falls linearly to 0"
     )
@@ -279,6 +283,11 @@ class Recipe(Section):
     """One experiment, whole: data, model, training, meta level, and what to do with the weights."""
 
     description: str = ""
+    preset: Preset | None = Field(
+        None,
+        description="a budget by name: values for the keys that are not given beside it, see "
+        "samacli.recipe.presets",
+    )
     task: Task = "text-classification"
     seed: int = Field(0, ge=0, description="seed of the first run")
     repeats: int = Field(1, ge=1, le=100, description="runs with seeds seed, seed+1, …")

@@ -178,7 +178,9 @@ class Experiment:
         # Another order than the base level's, where both draw from the same rows; and one for each
         # process: a clean set may be smaller than their batches together.
         order = seed + 1_000_003 * (1 + self.accelerator.process_index)
-        meta_batches = self._endless(clean, config.batch_size, order, shared=False)
+        meta_batches = self._endless(
+            clean, config.batch_size, order, shared=False, class_balanced=config.class_balanced
+        )
         device = self.accelerator.device
         several = self.accelerator.num_processes > 1
         level = MetaLevel(
@@ -305,7 +307,13 @@ class Experiment:
         )
 
     def _endless(
-        self, data: Any, batch_size: int, seed: int, *, shared: bool = True
+        self,
+        data: Any,
+        batch_size: int,
+        seed: int,
+        *,
+        shared: bool = True,
+        class_balanced: bool = False,
     ) -> Iterator[Batch]:
         """Batches without end; processes share out one epoch among them, if `shared`."""
         replicas = self.accelerator.num_processes if shared else 1
@@ -317,6 +325,7 @@ class Experiment:
                     shuffle=True,
                     seed=seed,
                     drop_last=True,
+                    class_balanced=class_balanced,
                     replica=self.accelerator.process_index if shared else 0,
                     replicas=replicas,
                 )
