@@ -11,7 +11,7 @@ from rich.table import Table
 
 from samacli.cli.console import stdout
 from samacli.errors import SamaError
-from samacli.recipe import built_in_recipes, load_recipe, recipe_path
+from samacli.recipe import built_in_recipes, dump_recipe, load_recipe, recipe_path
 
 app = typer.Typer(no_args_is_help=True, help="List, show and copy the built-in recipes.")
 Name = Annotated[str, typer.Argument(help="A built-in recipe's name.")]
@@ -33,12 +33,19 @@ def ls() -> None:
 
 
 @app.command()
-def show(name: Name) -> None:
+def show(
+    name: Name,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Every value, with what it extends and its preset."),
+    ] = False,
+) -> None:
     """Print a recipe.
 
     Example: sama recipes show demo-text
     """
-    typer.echo(recipe_path(name).read_text(encoding="utf-8"), nl=False)
+    text = recipe_path(name).read_text(encoding="utf-8")
+    typer.echo(dump_recipe(load_recipe(name)) if resolved else text, nl=False)
 
 
 @app.command()

@@ -34,6 +34,15 @@ def reweight(
             show_default=False,
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="A budget by name: fast, balanced or best (preset); wins over the recipe, "
+            "KEY=VALUE over it.",
+            show_default=False,
+        ),
+    ] = None,
     baselines: options.Baselines = None,
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/reweight"),
@@ -70,6 +79,8 @@ def reweight(
     )
     if settings.seed is not None:
         values["seed"] = settings.seed
+    if preset is not None:
+        values["preset"] = preset
     if correction is not None:
         values["reweight.correction"] = correction
     chosen = options.baseline_names(baselines, list(get_args(ReweightBaseline)))

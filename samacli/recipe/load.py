@@ -177,8 +177,10 @@ def _over(content: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
     result = dict(content)
     for key, value in layer.items():
         below = result.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        result[key] = _over(below, value) if both else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            result[key] = _over(below, value)
+        else:
+            result[key] = value
     return result
 
 

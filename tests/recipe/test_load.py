@@ -17,6 +17,7 @@ from samacli.recipe import (
     resolve_paths,
 )
 from samacli.recipe.load import read_yaml, validate
+from samacli.recipe.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", sorted(built_in_recipes()))
@@ -116,3 +117,105 @@ def test_local_paths_become_absolute_and_split_names_stay(
     assert resolved.data.train == str(tmp_path / "noisy.csv")
     assert resolved.model.name == str(tmp_path / "bert")
     assert resolve_paths(Recipe()).data.train == "train"
+
+
+def files(folder: Path, **contents: str) -> Path:
+    """NAME.yaml of each text; the path of the last."""
+    for name, text in contents.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{list(contents)[-1]}.yaml"
+
+
+def unroll_and_correction(recipe: Recipe) -> tuple[int, bool]:
+    return recipe.meta.unroll, recipe.reweight.correction
+
+
+FAST, BEST = (
+    (PRESETS[name]["meta.unroll"], PRESETS[name]["reweight.correction"])
+    for name in ("fast", "best")
+)
+
+
+def test_presets_are_values_that_a_recipe_takes() -> None:
+    for name, values in PRESETS.items():
+        recipe = load_recipe(None, [f"preset={name}"])
+        spelled_out = load_recipe(None, values=values)
+        assert recipe == spelled_out.model_copy(update={"preset": name})
+    assert FAST != BEST
+    assert unroll_and_correction(Recipe()) != FAST, "else the tests below show nothing"
+
+
+def test_a_files_own_keys_beat_its_preset(tmp_path: Path) -> None:
+    file = files(tmp_path, mine="preset: fast\nmeta: {unroll: 7, hidden: 8}\n")
+    recipe = load_recipe(str(file))
+    assert unroll_and_correction(recipe) == (7, FAST[1])
+    assert recipe.meta.hidden == 8
+
+
+def test_a_preset_on_the_command_line_beats_the_file_and_overrides_beat_it(
+    tmp_path: Path,
+) -> None:
+    text = "preset: best\nmeta: {unroll: 7}\nreweight: {correction: true}\n"
+    file = str(files(tmp_path, mine=text))
+    assert unroll_and_correction(load_recipe(file, ["preset=fast"])) == FAST
+    assert unroll_and_correction(load_recipe(file, values={"preset": "fast"})) == FAST
+    # Wherever they stand on the line.
+    for overrides in (["meta.unroll=3", "preset=fast"], ["preset=fast", "meta.unroll=3"]):
+        assert unroll_and_correction(load_recipe(file, overrides)) == (3, FAST[1])
+    assert load_recipe(file, ["preset=best"], {"preset": "fast"}).preset == "fast"
+
+
+def test_a_preset_beats_what_its_file_extends(tmp_path: Path) -> None:
+    file = files(
+        tmp_path,
+        base="preset: best\nmeta: {unroll: 7, hidden: 8}\n",
+        mine="extends: base.yaml\npreset: fast\n",
+    )
+    recipe = load_recipe(str(file))
+    assert unroll_and_correction(recipe) == FAST
+    assert (recipe.preset, recipe.meta.hidden) == ("fast", 8)
+    none = files(tmp_path, none="extends: base.yaml\npreset: null\n")
+    assert unroll_and_correction(load_recipe(str(none))) == (7, Recipe().reweight.correction)
+
+
+def test_a_resolved_recipe_keeps_its_values_and_still_takes_a_preset(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["preset=fast", "meta.unroll=3"])
+    file = str(files(tmp_path, resolved=dump_recipe(recipe)))
+    assert load_recipe(file) == recipe
+    assert unroll_and_correction(load_recipe(file, ["preset=best"])) == BEST
+
+
+def test_an_unknown_preset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SamaError, match=r"preset: should be 'fast'.*did you mean 'fast'"):
+        load_recipe(None, ["preset=fats"])
+    with pytest.raises(SamaError, match="preset: should be"):
+        load_recipe(str(files(tmp_path, mine="preset: [fast]\n")))
+
+
+def test_a_recipe_extends_another_section_by_section(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    files(tmp_path, base="training: {steps: 5, optimizer: {learning_rate: 0.1}}\nseed: 3\n")
+    file = files(
+        tmp_path / "deeper",
+        middle="extends: ../base.yaml\nmodel: {freeze: [a, b]}\n",
+        top="extends: middle.yaml\ntraining: {optimizer: {name: sgd}}\nmodel: {freeze: [c]}\n",
+    )
+    recipe = load_recipe(str(file), ["seed=4"])
+    assert recipe.training.steps == 5
+    assert (recipe.training.optimizer.name, recipe.training.optimizer.learning_rate) == ("sgd", 0.1)
+    assert recipe.model.freeze == ["c"], "lists are replaced"
+    assert recipe.seed == 4
+    built_in = files(tmp_path, mine="extends: trec\nseed: 9\n")
+    assert load_recipe(str(built_in)) == load_recipe("trec", ["seed=9"])
+
+
+def test_recipes_that_extend_wrongly_are_refused_by_name(tmp_path: Path) -> None:
+    ring = files(tmp_path, a="extends: b.yaml\n", b="extends: a.yaml\n")
+    with pytest.raises(SamaError, match=r"in a ring: .*b.yaml' → .*a.yaml' → .*b.yaml'"):
+        load_recipe(str(ring))
+    with pytest.raises(SamaError, match=r"mine.yaml': extends: .*no recipe 'trek'.*'trec'"):
+        load_recipe(str(files(tmp_path, mine="extends: trek\n")))
+    with pytest.raises(SamaError, match=r"mine.yaml': extends: .*'gone.yaml' does not exist"):
+        load_recipe(str(files(tmp_path, mine="extends: gone.yaml\n")))
+    with pytest.raises(SamaError, match=r"mine.yaml': extends should be .*, got \['trec'\]"):
+        load_recipe(str(files(tmp_path, mine="extends: [trec]\n")))

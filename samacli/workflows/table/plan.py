@@ -100,9 +100,12 @@ def learns_weights(method: str) -> bool:
 
 def _concerning(recipe: Recipe, method: str) -> dict[str, Any]:
     concerning = recipe.model_dump(mode="json", exclude=NOT_OF_A_RUN)
-    concerning["reweight"].pop("baselines")
+    reweight = concerning["reweight"]
+    del reweight["baselines"]
+    rivals = reweight.pop("rivals", {})
     if not learns_weights(method):
-        del concerning["meta"], concerning["reweight"]
+        del concerning["meta"]
+        concerning["reweight"] = {"rivals": rivals}
     data = concerning["data"]
     # Rows that are taken out of another split are lacking there, whoever uses the clean set.
     carved = data["meta"] in (data["train"], data["validation"], data["test"])

@@ -61,7 +61,7 @@ class Slot:
             except ValueError:
                 break  # cut off in the middle
             if "warning" in message:
-                self._warn(message["warning"])
+                self._warn(f"{cell.setting.name}: {message['warning']}")
             elif "error" in message:
                 raise RunFailedError(message["error"])
             else:
