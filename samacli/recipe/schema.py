@@ -25,7 +25,20 @@ Source = Literal[
     "demo",
 ]
 Feature = Literal["loss", "label", "uncertainty", "entropy", "margin", "prediction"]
-ReweightBaseline = Literal["noisy", "clean", "mixed", "sama-na"]
+ReweightBaseline = Literal[
+    "noisy",
+    "clean",
+    "mixed",
+    "clean-then-noisy",
+    "noisy-then-clean",
+    "early-stopping",
+    "loss-truncation",
+    "elr",
+    "confident-learning",
+    "linear-probe",
+    "linear-probe-noisy",
+    "sama-na",
+]
 Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
 Keep = Annotated[float, Field(gt=0)]
@@ -194,6 +207,10 @@ class Training(Section):
         lt=1,
         description="decay a step of the averaged model (uncertainty, predictions)",
     )
+    early_stopping: bool = Field(
+        False,
+        description="every method keeps its best state on data.validation, looked at ten times",
+    )
     augment: list[Literal["crop", "flip"]] = Field([], description="image: random crop, mirror")
 
 
@@ -243,12 +260,33 @@ class Meta(Section):
     )
 
 
+class Rivals(Section):
+    """Settings of the baselines that have any; the literature's defaults."""
+
+    truncation: float = Field(
+        0.3,
+        gt=0,
+        lt=1,
+        description="loss-truncation: fraction of every batch, by highest loss, that is dropped; "
+        "the truth is not looked at, so it is the same for every noise",
+    )
+    truncation_warmup: float = Field(
+        0.25, ge=0, lt=1, description="loss-truncation: fraction of the steps before any is dropped"
+    )
+    elr_lambda: float = Field(3.0, ge=0, description="elr: strength of the regularisation")
+    elr_beta: float = Field(0.7, ge=0, lt=1, description="elr: momentum of each example's target")
+    folds: int = Field(
+        3, ge=2, le=20, description="confident-learning: folds, each a training run of its own"
+    )
+
+
 class Reweight(Section):
     features: list[Feature] = Field(
         ["loss", "label"], min_length=1, description="what the meta-weight-net sees of an example"
     )
     correction: bool = Field(False, description="also learn a soft label for each example")
     baselines: list[ReweightBaseline] = ["noisy", "clean", "mixed"]
+    rivals: Rivals = Rivals()
 
 
 class Prune(Section):
@@ -297,6 +335,24 @@ class Recipe(Section):
     meta: Meta = Meta()
     reweight: Reweight = Reweight()
     prune: Prune = Prune()
+
+    @model_validator(mode="after")
+    def _early_stopping_has_data_of_its_own(self) -> Recipe:
+        if not self.training.early_stopping:
+            return self
+        data = self.data
+        if data.validation is None:
+            raise ValueError(
+                "training.early_stopping needs held-out clean rows: name them in data.validation, "
+                "or set training.early_stopping=false"
+            )
+        for role in ("meta", "test"):
+            if data.validation == getattr(data, role):
+                raise ValueError(
+                    f"data.validation and data.{role} are both '{data.validation}', and "
+                    "training.early_stopping chooses by the first; name another split"
+                )
+        return self
 
     @property
     def seeds(self) -> list[int]:

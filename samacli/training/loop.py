@@ -19,8 +19,9 @@ from samacli.errors import SamaError
 from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
+from samacli.training.best_state import BestState, Validate
 from samacli.training.meta_level import MetaLevel
-from samacli.training.objective import Batch, model_logits, weighted_cross_entropy
+from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
 from samacli.training.optim import make_optimizer, make_schedule
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
 
@@ -33,7 +34,8 @@ class Fit:
 
     averaged: the exponential-moving-average model, where there is a meta level.
     curve: (step, base loss, meta loss or nan) for every optimiser step.
-    seconds: of the loop alone, without loading or evaluation.
+    seconds: of the loop alone, without loading or testing; with validation, where there is any.
+    best_step: the optimiser step (from 1) whose state `model` is in; the last without validation.
     samples_per_second: base-level examples a second, of all processes.
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
     """
@@ -43,6 +45,7 @@ class Fit:
     seconds: float
     samples_per_second: float
     peak_memory_bytes: int
+    best_step: int
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
 
@@ -54,6 +57,8 @@ def fit(
     accelerator: Accelerator,
     *,
     meta_level: MetaLevel | None = None,
+    objective: Objective = weighted_cross_entropy,
+    validate: Validate | None = None,
     augment: Augment | None = None,
     progress: Progress | None = None,
     description: str = "training",
@@ -65,7 +70,11 @@ def fit(
     Args:
         batches: endless; each has the model's inputs, `labels` (−1: none), `index`, and optionally
             `sample_weight`, which multiplies the example's loss where there is no meta level.
-        meta_level: weights and targets from a reweighter that learns along the way.
+        meta_level: weights and targets from a reweighter that learns along the way; its objective
+            then takes the place of `objective`.
+        objective: the loss, called once a batch; it may keep state from batch to batch.
+        validate: scores the model on held-out data at even points; the best state is kept
+            (`BestState`).
         augment: applied to every batch on the device.
 
     Raises:
@@ -86,6 +95,8 @@ def fit(
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
     bare_model = accelerator.unwrap_model(wrapped_model)
+    trained = [bare_model] if averaged is None else [bare_model, averaged]
+    best = None if validate is None else BestState(validate, steps)
     curve: list[tuple[int, float, float]] = []
     samples = 0
     started = time.perf_counter()
@@ -103,7 +114,9 @@ def fit(
                 # replicas average their gradients once a step, with the last batch of it
                 whole = part == config.accumulation - 1
                 with contextlib.nullcontext() if whole else accelerator.no_sync(wrapped_model):
-                    logits, loss = _forward(wrapped_model, batch, meta_level, accelerator)
+                    logits, loss = _forward(
+                        wrapped_model, batch, meta_level, objective, accelerator
+                    )
                     accelerator.backward(loss / config.accumulation)
                 if meta_level is not None:
                     meta_level.learn(1 / config.accumulation, progress=(step - 1) / steps)
@@ -128,6 +141,10 @@ def fit(
                 averaged.update_parameters(bare_model)
             curve.append((step, loss_sum, meta_loss))
             task.advance()
+            if best is not None:
+                best.look(step, trained)
+    if best is not None:
+        best.restore(trained)
     _same_buffers(bare_model, averaged, accelerator)
     seconds = time.perf_counter() - started
     return Fit(
@@ -136,18 +153,23 @@ def fit(
         seconds=seconds,
         samples_per_second=samples / max(seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(device),
+        best_step=steps if best is None else best.step,
         curve=curve,
     )
 
 
 def _forward(
-    model: nn.Module, batch: Batch, meta_level: MetaLevel | None, accelerator: Accelerator
+    model: nn.Module,
+    batch: Batch,
+    meta_level: MetaLevel | None,
+    objective: Objective,
+    accelerator: Accelerator,
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and the loss to go back from."""
     with accelerator.autocast():
         if meta_level is None:
             logits = model_logits(model, batch)
-            return logits, weighted_cross_entropy(logits, batch)
+            return logits, objective(logits, batch)
         logits = meta_level.base_pass(batch, lambda: model_logits(model, batch))
         return logits, meta_level.objective(meta_level.reweighter, logits, batch)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from samacli.progress import Progress, Silent
 from samacli.training.objective import Batch, model_logits
@@ -22,12 +22,14 @@ def predict(
     rows: int,
     accelerator: Accelerator,
     *,
+    output: Callable[[nn.Module, Batch], Tensor] = model_logits,
     progress: Progress | None = None,
     description: str = "predicting",
 ) -> np.ndarray:
     """Logits (rows, classes) float32 in the split's order, whatever the order of the batches.
 
-    Several processes share the batches among them, and all get the whole.
+    Rows that no batch has stay 0. Several processes share the batches among them, and all get the
+    whole. `output` may give something else than logits, (n, any) for a batch of n.
     """
     model.eval()
     device = accelerator.device
@@ -41,11 +43,11 @@ def predict(
                 continue
             moved = {name: value.to(device) for name, value in batch.items()}
             with accelerator.autocast():
-                output = model_logits(model, moved).cpu().numpy()
+                found = output(model, moved).cpu().numpy()
             if logits is None:
-                logits = np.zeros((rows, output.shape[1]), dtype=np.float32)
+                logits = np.zeros((rows, found.shape[1]), dtype=np.float32)
             if own:
-                logits[batch["index"].numpy()] = output
+                logits[batch["index"].numpy()] = found
     if logits is None:
         raise ValueError("no batches to predict on")
     if accelerator.num_processes > 1:

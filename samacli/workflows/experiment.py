@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,14 @@ from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
 from samacli.recipe.schema import Feature
 from samacli.training.augment import make_augment
+from samacli.training.best_state import Validate
+from samacli.training.embed import pooled_embedding
 from samacli.training.evidence import Evidence
 from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit, fit
 from samacli.training.meta_level import MetaLevel
 from samacli.training.metrics import Evaluation, evaluate
-from samacli.training.objective import Batch
+from samacli.training.objective import Batch, Objective, weighted_cross_entropy
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator
 
@@ -76,6 +78,7 @@ class Experiment:
     progress: Progress
     train: Encoded
     meta: Encoded | None
+    validation: Encoded | None
     test: Encoded | None
 
     @classmethod
@@ -113,6 +116,7 @@ class Experiment:
             progress=progress,
             train=train,
             meta=None if splits.meta is None else encoder(splits.meta),
+            validation=None if splits.validation is None else encoder(splits.validation),
             test=None if splits.test is None else encoder(splits.test),
         )
         experiment.new_model(recipe.seed)  # a model that does not load is better known now
@@ -150,14 +154,34 @@ class Experiment:
         *,
         weights: np.ndarray | None = None,
         rows: np.ndarray | None = None,
+        objective: Objective = weighted_cross_entropy,
+        held_out: Encoded | None = None,
+        model: PreTrainedModel | None = None,
+        steps: int | None = None,
     ) -> Fit:
-        """Ordinary training: on all rows of `encoded` or some, each counting 1 or its weight."""
-        model = self.new_model(seed)
+        """Training without a meta level: on all rows of `encoded` or some.
+
+        weights: of each row of `encoded` (n,); None: 1 each.
+        objective: the loss; may keep state from batch to batch.
+        held_out: clean rows to keep the best state by, in place of the recipe's own, if any.
+        model: one to train on, in place; None: the untrained one of this seed.
+        steps: optimiser steps; None: `self.steps`.
+        """
+        model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
         batches: Iterator[Batch] = self._endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
             batches = _with_weights(batches, weights)
-        return self._fit(model, batches, None, seed, description)
+        return self._fit(
+            model,
+            batches,
+            None,
+            seed,
+            description,
+            objective=objective,
+            held_out=held_out,
+            steps=steps,
+        )
 
     def fit_sama(
         self,
@@ -240,17 +264,54 @@ class Experiment:
         logits = self.predict(model, self.test, "testing")
         return evaluate(self.splits.test.labels, logits.argmax(-1), self.splits.classes)
 
-    def predict(self, model: nn.Module, encoded: Encoded, description: str) -> np.ndarray:
-        """Logits (n, classes) float32 of every row of `encoded`."""
-        loader = make_loader(encoded, self.recipe.training.eval_batch_size, shuffle=False, seed=0)
-        return predict(
+    def predict(
+        self,
+        model: nn.Module,
+        encoded: Encoded,
+        description: str,
+        *,
+        rows: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Logits (n, classes) float32 of every row of `encoded`, or of the n `rows`."""
+        data: Any = encoded if rows is None else Subset(encoded, rows)
+        logits = predict(
             model,
-            loader,
+            self._in_order(data),
             len(encoded),
             self.accelerator,
+            progress=progress or self.progress,
+            description=description,
+        )
+        return logits if rows is None else logits[rows]
+
+    def embed(self, model: nn.Module, encoded: Encoded, description: str) -> np.ndarray:
+        """What `model` makes of each row before its head: (n, features) float32."""
+        return predict(
+            model,
+            self._in_order(encoded),
+            len(encoded),
+            self.accelerator,
+            output=pooled_embedding,
             progress=self.progress,
             description=description,
         )
+
+    def _in_order(self, data: Any) -> Iterable[Batch]:
+        return make_loader(data, self.recipe.training.eval_batch_size, shuffle=False, seed=0)
+
+    def _validator(self, held_out: Encoded) -> Validate:
+        """(accuracy, −cross-entropy in nats) on clean rows: few rows give many equal accuracies."""
+
+        def validate(model: nn.Module) -> tuple[float, float]:
+            logits = self.predict(model, held_out, "validating", progress=Silent())
+            right = logits.argmax(-1) == held_out.labels
+            loss = torch.nn.functional.cross_entropy(
+                torch.from_numpy(logits), torch.from_numpy(held_out.labels)
+            )
+            return float(right.mean()), -float(loss)
+
+        return validate
 
     @property
     def clean(self) -> Encoded:
@@ -270,7 +331,12 @@ class Experiment:
     @property
     def sizes(self) -> dict[str, int]:
         """Rows of each split."""
-        splits = {"train": self.train, "meta": self.meta, "test": self.test}
+        splits = {
+            "train": self.train,
+            "meta": self.meta,
+            "validation": self.validation,
+            "test": self.test,
+        }
         return {name: 0 if split is None else len(split) for name, split in splits.items()}
 
     @property
@@ -288,7 +354,14 @@ class Experiment:
         level: MetaLevel | None,
         seed: int,
         description: str,
+        *,
+        objective: Objective = weighted_cross_entropy,
+        held_out: Encoded | None = None,
+        steps: int | None = None,
     ) -> Fit:
+        if held_out is None and self.recipe.training.early_stopping:
+            held_out = self.validation
+            assert held_out is not None  # the recipe asks for it
         if self.accelerator.process_index > 0:
             set_seed(seed, device_specific=True)  # dropout masks of its own from here on
         augment = None
@@ -297,10 +370,12 @@ class Experiment:
         return fit(
             model,
             batches,
-            self.steps,
+            self.steps if steps is None else steps,
             self.recipe.training,
             self.accelerator,
             meta_level=level,
+            objective=objective,
+            validate=None if held_out is None else self._validator(held_out),
             augment=augment,
             progress=self.progress,
             description=description,

@@ -58,6 +58,10 @@ def train(
         raise SamaError(f"there is no dataset directory '{dataset}'")
     folder = dataset / "dataset" if (dataset / "dataset").is_dir() else dataset
     recipe = _recipe(folder, overrides, values or {})
+    if recipe.training.early_stopping:
+        progress.note("an exported dataset has no validation split, so the last state is kept")
+        calm = recipe.training.model_copy(update={"early_stopping": False})
+        recipe = recipe.model_copy(update={"training": calm})
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
     weights = _weights(experiment.splits.train) if use_weights else None
     name = "all examples alike" if weights is None else f"weighted by {WEIGHT_COLUMN}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from samacli.errors import SamaError, nearest
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.methods import plain, sama
+from samacli.workflows.methods import confident_learning, plain, probe, robust, sama, sequential
 from samacli.workflows.methods.run import MethodRun
 
 __all__ = ["METHODS", "MethodRun", "MethodSpec", "check_methods", "run_method"]
@@ -43,6 +43,52 @@ METHODS: dict[str, MethodSpec] = {
         MethodSpec("noisy", False, "training on the noisy rows as they are", plain.noisy),
         MethodSpec("clean", True, "training on the clean set alone", plain.clean),
         MethodSpec("mixed", True, "training on noisy and clean rows together", plain.mixed),
+        MethodSpec(
+            "clean-then-noisy",
+            True,
+            "half of the steps on the clean set, then half on the noisy rows",
+            sequential.clean_then_noisy,
+        ),
+        MethodSpec(
+            "noisy-then-clean",
+            True,
+            "half of the steps on the noisy rows, then half on the clean set",
+            sequential.noisy_then_clean,
+        ),
+        MethodSpec(
+            "early-stopping",
+            True,
+            "noisy rows; the best of ten states by accuracy on the clean set",
+            robust.early_stopping,
+        ),
+        MethodSpec(
+            "loss-truncation",
+            False,
+            "noisy rows without the highest losses of each batch",
+            robust.loss_truncation,
+        ),
+        MethodSpec("elr", False, "Early-Learning Regularization on the noisy rows", robust.elr),
+        MethodSpec(
+            "confident-learning",
+            False,
+            "noisy rows without those that cleanlab finds mislabelled; a run a fold more",
+            confident_learning.confident_learning,
+            confident_learning.check,
+        ),
+        MethodSpec(
+            "linear-probe",
+            True,
+            "logistic regression on frozen embeddings of the clean set",
+            probe.clean,
+            probe.check_clean,
+        ),
+        MethodSpec(
+            "linear-probe-noisy",
+            False,
+            "logistic regression on frozen embeddings of the noisy rows",
+            probe.noisy,
+            probe.check_noisy,
+        ),
         MethodSpec("sama-na", True, "sama without algorithmic adaptation", sama.sama_na),
         MethodSpec("sama", True, "weights learnt from the clean set by SAMA", sama.sama),
     )
