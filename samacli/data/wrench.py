@@ -2,14 +2,16 @@
 
 A directory with `train.json`, `valid.json`, `test.json`, each
 `{"0": {"label": 1, "weak_labels": [-1, 1, …], "data": {"text": …}}, …}` with −1 for an
-abstention, and `label.json`, `{"0": "HAM", "1": "SPAM"}`.
+abstention, and `label.json`, `{"0": "HAM", "1": "SPAM"}`. In relation sets (ChemProt, SemEval)
+`data` also says which two entities the relation is between: `span1` and `span2`,
+[first, last + 1] in characters.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import datasets
 import numpy as np
@@ -17,6 +19,7 @@ import numpy as np
 from samacli.data.table import Table
 from samacli.errors import SamaError
 
+MARKED_TEXT = "marked_text"
 FILES = {"train": "train.json", "validation": "valid.json", "test": "test.json"}
 
 
@@ -45,6 +48,10 @@ def read_wrench(
 ) -> Table:
     """One split: the example's own fields, `weak_labels`, and two class labels.
 
+    Relation sets get a `marked_text` besides: the text with its first entity in $ and its second in
+    #, which BERT and RoBERTa have tokens for (R-BERT, Wu and He 2019); a text alone would not say
+    which two entities are meant.
+
     `label` is the majority vote and `true_label` the file's own label (null where it has none).
     Raises SamaError naming file and row.
     """
@@ -54,13 +61,15 @@ def read_wrench(
     fields: list[str] = []
     for entry in entries.values():
         fields += [name for name in entry["data"] if name not in fields]
-    taken = {label, true_label, "weak_labels"}
+    taken = {label, true_label, "weak_labels", MARKED_TEXT}
     columns: dict[str, list[Any]] = {
         name if name not in taken else f"data_{name}": [
             entry["data"].get(name) for entry in entries.values()
         ]
         for name in fields
     }
+    if {"text", "span1", "span2"} <= set(fields):
+        columns[MARKED_TEXT] = [_marked(path, key, entry["data"]) for key, entry in entries.items()]
     votes = _votes(path, entries, len(names))
     given = majority_vote(votes, len(names), seed)
     features = {
@@ -90,6 +99,30 @@ def _load(path: Path) -> dict[str, dict[str, Any]]:
         ):
             raise SamaError(f"{path}: row '{key}' lacks 'data' or 'weak_labels'")
     return entries
+
+
+def _marked(path: Path, key: str, data: dict[str, Any]) -> str:
+    """The text with its two entities marked."""
+    text = str(data.get("text") or "")
+    marks = []
+    for name, mark in (("span1", "$"), ("span2", "#")):
+        span = data.get(name)
+        if not _is_span(span, len(text)):
+            raise SamaError(
+                f"{path}: row '{key}' has the {name} {span!r}; it must be the first character of "
+                "the entity in the text and the one after its last"
+            )
+        # At one place, the end of an entity stands before the beginning of the next.
+        marks += [(span[1], 0, f" {mark} "), (span[0], 1, f" {mark} ")]
+    for place, _, mark in sorted(marks, reverse=True):  # what is put in moves no later place
+        text = text[:place] + mark + text[place:]
+    return " ".join(text.split())
+
+
+def _is_span(span: Any, length: int) -> TypeGuard[list[int]]:
+    if not isinstance(span, list) or len(span) != 2 or not all(type(i) is int for i in span):
+        return False
+    return 0 <= span[0] <= span[1] <= length
 
 
 def _votes(path: Path, entries: dict[str, dict[str, Any]], classes: int) -> np.ndarray:

@@ -139,3 +139,37 @@ def test_broken_files_are_named(wrench, tmp_path):
     (tmp_path / "set" / "label.json").write_text('{"0": "HAM", "1": "SPAM"}')
     with pytest.raises(SamaError, match=wrench_error):
         load_splits(Data(path=path), TEXT)
+
+
+def relations(folder, data):
+    """A WRENCH directory of two relation rows alike."""
+    folder.mkdir(exist_ok=True)
+    entry = {"label": 0, "weak_labels": [0, -1], "data": data}
+    entries = {"0": entry, "1": {**entry, "weak_labels": [1, 1]}}
+    for name in ("train", "valid", "test"):
+        (folder / f"{name}.json").write_text(json.dumps(entries))
+    (folder / "label.json").write_text(json.dumps({"0": "no", "1": "yes"}))
+    return Data(source="wrench", path=str(folder), columns=Columns(text="marked_text"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "marked"),
+    [
+        ([0, 7], [16, 20], "$ aspirin $ blocks # COX2 # ."),
+        ([16, 20], [0, 7], "# aspirin # blocks $ COX2 $ ."),
+        ([9, 16], [16, 20], "aspirin $ blocks $ # COX2 # ."),
+    ],
+)
+def test_relation_rows_say_which_entities_are_meant(tmp_path, first, second, marked):
+    text = "aspirin  blocks COX2."
+    config = relations(tmp_path / "set", {"text": text, "span1": first, "span2": second})
+    rows = load_splits(config, TEXT).train.rows
+    assert rows["marked_text"][0] == marked
+    assert rows["text"][0] == text
+
+
+@pytest.mark.parametrize("span", [None, [3], [5, 3], [0, 99], [-1, 2], [0.0, 2.0], "0"])
+def test_a_wrong_span_is_named(tmp_path, span):
+    config = relations(tmp_path / "set", {"text": "a text", "span1": [0, 1], "span2": span})
+    with pytest.raises(SamaError, match=r"train\.json: row '0' has the span2"):
+        load_splits(config, TEXT)
