@@ -35,6 +35,19 @@ def test_every_help_has_an_example(run_sama: Run, command: list[str]) -> None:
     assert "Example" in out
 
 
+def test_the_help_and_the_readme_list_the_rivals(run_sama: Run) -> None:
+    from typing import get_args
+
+    from samacli.recipe.schema import ReweightBaseline
+
+    _, out, _ = run_sama("reweight", "--help")
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    words = "".join(out.replace("│", " ").split())
+    for name in get_args(ReweightBaseline):
+        assert name in words, name
+        assert f"`{name}`" in readme, name
+
+
 def test_version(run_sama: Run) -> None:
     assert run_sama("--version") == (0, f"samacli {samacli.__version__}\n", "")
 
@@ -80,7 +93,7 @@ def test_quiet_leaves_the_results_alone_on_stdout(
 def test_recipes_are_listed_shown_and_copied(run_sama: Run, tmp_path: Path) -> None:
     code, out, _ = run_sama("recipes", "ls")
     assert code == 0
-    for name in ("demo-text", "demo-vision", "trec", "agnews-bert", "cifar10-resnet18"):
+    for name in ("demo-text", "demo-vision", "trec", "agnews-hub-bert", "cifar10-resnet18"):
         assert name in out
     code, shown, _ = run_sama("recipes", "show", "trec")
     assert code == 0
