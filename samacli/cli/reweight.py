@@ -14,6 +14,7 @@ from samacli.recipe import load_recipe
 from samacli.recipe.schema import ReweightBaseline
 
 DEFAULT = "demo-text"
+RIVALS: list[str] = list(get_args(ReweightBaseline))
 
 
 def reweight(
@@ -43,7 +44,15 @@ def reweight(
             show_default=False,
         ),
     ] = None,
-    baselines: options.Baselines = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            "--baselines",
+            help="What is run beside sama, on the same budget: none, all, or names with commas: "
+            f"{', '.join(RIVALS)}.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
@@ -60,6 +69,8 @@ def reweight(
         --model bert-base-uncased --text-column text --label-column label --output runs/mine
 
         sama reweight trec data.path=../shared/data/trec training.epochs=2 -o runs/trec
+
+        sama reweight demo-text --baselines clean,elr,confident-learning -o runs/rivals
     """
     from samacli.cli.tables import methods_table, noise_sentence
     from samacli.workflows.reweight import reweight as run
@@ -83,7 +94,7 @@ def reweight(
         values["preset"] = preset
     if correction is not None:
         values["reweight.correction"] = correction
-    chosen = options.baseline_names(baselines, list(get_args(ReweightBaseline)))
+    chosen = options.baseline_names(baselines, RIVALS)
     if chosen is not None:
         values["reweight.baselines"] = chosen
     if name is None and train is None and not any(o.startswith("data.") for o in overrides):

@@ -24,16 +24,23 @@ def shown(values: list[float]) -> str:
 
 
 def methods_table(title: str, methods: Mapping[str, Method]) -> Table:
-    """Test accuracy and macro-F1 of each method: mean ± standard deviation over the seeds."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("training")
-    for name in ("accuracy", "macro-F1", "seconds", "samples/s"):
+    """Test accuracy and macro-F1 of each method: mean ± standard deviation over the seeds.
+
+    And how well its own scores find wrong labels, where any method's are known.
+    """
+    with_noise = any(method.noise for method in methods.values())
+    table = _compact_table(title)
+    table.add_column("training", no_wrap=True)
+    found = ("noise AP", "AUROC") if with_noise else ()
+    for name in ("accuracy", "macro-F1", *found, "seconds", "samples/s"):
         table.add_column(name, justify="right")
     for name, method in methods.items():
+        detection = (shown(method.average_precision), shown(method.auroc)) if with_noise else ()
         table.add_row(
             name,
             shown(method.accuracy),
             shown(method.macro_f1),
+            *detection,
             f"{mean_and_spread(method.seconds)[0]:,.0f}",
             f"{mean_and_spread(method.samples_per_second)[0]:,.0f}",
             style="bold" if name.startswith("sama") and "-na" not in name else None,
@@ -69,7 +76,7 @@ def noise_sentence(noise: Mapping[str, float]) -> str:
 def bench_table(rows: Sequence[Row]) -> Table:
     """Cost of each estimator beside plain training, setting by setting; quartiles in brackets."""
     first = rows[0]
-    table = _bench_table(
+    table = _compact_table(
         f"batch {first.batch_size} × {first.sequence_length} tokens a process, "
         f"{first.precision}, {first.device_name}; plain = 1"
     )
@@ -110,7 +117,7 @@ def meta_step_table(rows: Sequence[Row]) -> Table | None:
     rows = [row for row in rows if row.meta_step]
     if not rows:
         return None
-    table = _bench_table("a meta step, part by part")
+    table = _compact_table("a meta step, part by part")
     for name in ("setting", "estimator", "part"):
         table.add_column(name, no_wrap=True)
     for name in ("ms", "of a plain step", "of its backward"):
@@ -134,7 +141,7 @@ def meta_step_table(rows: Sequence[Row]) -> Table | None:
     return table
 
 
-def _bench_table(title: str) -> Table:
+def _compact_table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
@@ -158,7 +165,7 @@ def derivatives_table(rows: Sequence[Row]) -> Table | None:
     rows = [row for row in rows if row.derivatives]
     if not rows:
         return None
-    table = _bench_table("forms of directional derivative: relative error against float64, cost")
+    table = _compact_table("forms of directional derivative: relative error against float64, cost")
     for name in ("model", "precision", "form"):
         table.add_column(name)
     for name in ("derivative", "whole meta gradient", "cost / plain step"):

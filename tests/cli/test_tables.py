@@ -1,0 +1,39 @@
+"""Tables of results as they are shown."""
+
+from __future__ import annotations
+
+import io
+from typing import get_args
+
+from rich.console import Console
+
+from samacli.cli.tables import methods_table
+from samacli.recipe.schema import ReweightBaseline
+from samacli.workflows.results import Method
+
+
+def text(methods: dict[str, Method]) -> str:
+    file = io.StringIO()
+    Console(width=80, file=file).print(methods_table("results", methods))
+    return file.getvalue()
+
+
+def method(*average_precisions: float) -> Method:
+    found = [{"noise_rate": 0.2, "average_precision": a, "auroc": 0.5} for a in average_precisions]
+    return Method([0.75], [0.5], [3.0], [10.0], [100], found)
+
+
+def test_finding_wrong_labels_is_a_column_where_a_method_does() -> None:
+    shown = text({"noisy": method(), "sama": method(0.25, 0.75)})
+    assert "noise AP" in shown
+    (noisy,) = (line for line in shown.splitlines() if "noisy" in line)
+    assert noisy.count("–") == 2
+    (sama,) = (line for line in shown.splitlines() if "sama" in line)
+    assert "0.500 ± 0.354" in sama
+    assert "noise AP" not in text({"noisy": method()})
+
+
+def test_names_are_whole_in_a_narrow_terminal() -> None:
+    shown = text({name: method(0.25) for name in get_args(ReweightBaseline)})
+    for name in get_args(ReweightBaseline):
+        assert name in shown
