@@ -36,10 +36,11 @@ def left_table(left: Left, seconds: Callable[[Cell], float | None], jobs: int) -
     """What is left to run, and for how long where rows so far tell."""
     times = [seconds(cell) for cell in left.runs]
     known = [time for time in times if time is not None]
-    total = duration(sum(known) / jobs) if len(known) == len(times) else "unknown"
+    total = "for how long no row tells"
+    if len(known) == len(times):
+        total = f"about {duration(sum(known) / jobs)} with {jobs} at a time"
     table = Table(
-        title=f"{left.done:,} cells done, {len(left.runs):,} runs left, about {total} with "
-        f"{jobs} at a time",
+        title=f"{left.done:,} cells done, {len(left.runs):,} runs left, {total}",
         title_justify="left",
     )
     for name in ("setting", "method", "seed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import datasets
@@ -30,6 +31,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def class_rows(self, classes: Sequence[str]) -> dict[str, int]:
+        """How many rows have each class as their given label, by name."""
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(classes))
+        return dict(zip(classes, counts.tolist(), strict=True))
 
 
 @dataclass

@@ -30,12 +30,14 @@ class Cost(Protocol):
 class Method:
     """One way of training, measured once a seed.
 
+    recall: of each class by name, a dict a seed.
     noise: how well the method's own scores find wrong labels, a dict a seed (`noise_detection`);
     empty for a method without scores, or where the truth is not known.
     """
 
     accuracy: list[float] = field(default_factory=list)
     macro_f1: list[float] = field(default_factory=list)
+    recall: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
     peak_memory_bytes: list[int] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Method:
         if evaluation is not None:
             self.accuracy.append(evaluation.accuracy)
             self.macro_f1.append(evaluation.macro_f1)
+            self.recall.append({row.name: row.recall for row in evaluation.classes})
         self.seconds.append(run.seconds)
         self.samples_per_second.append(run.samples_per_second)
         self.peak_memory_bytes.append(run.peak_memory_bytes)
@@ -65,7 +68,9 @@ class Method:
         return [noise["auroc"] for noise in self.noise]
 
     def as_dict(self) -> dict[str, Any]:
-        found = {"noise_detection": _by_key(self.noise)} if self.noise else {}
+        found: dict[str, Any] = {"noise_detection": _by_key(self.noise)} if self.noise else {}
+        if self.recall:
+            found["recall"] = _by_key(self.recall)
         return {
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,

@@ -102,6 +102,7 @@ def reweight(
         "seeds": recipe.seeds,
         "steps": experiment.steps,
         "rows": experiment.sizes,
+        "class_rows": experiment.splits.train.class_rows(experiment.splits.classes),
         "methods": {name: method.as_dict() for name, method in methods.items()},
         "noise_detection": summary.noise,
         "seconds": time.perf_counter() - started,

@@ -158,7 +158,8 @@ def test_an_unreachable_hub(
     reweight: Callable[..., tuple[int, str]], run_sama: Run, tmp_path: Path
 ) -> None:
     refused(reweight(model="bert-base-uncased"), "bert-base-uncased", "hub")
-    code, _, err = run_sama("reweight", "agnews-hub-bert", "model.name=minilm", "-o", tmp_path / "out")
+    out = tmp_path / "out"
+    code, _, err = run_sama("reweight", "agnews-hub-bert", "model.name=minilm", "-o", out)
     refused((code, err), "ag_news", "hub")
 
 

@@ -61,6 +61,12 @@ def test_every_method_is_measured_once_a_seed(finished: tuple[Path, Any]) -> Non
     for method in metrics["methods"].values():
         assert len(method["accuracy"]) == len(method["macro_f1"]) == 2
         assert all(0 <= value <= 1 for value in method["accuracy"])
+        recall = [method["recall"][name] for name in metrics["class_rows"]]
+        # 90 test rows in three classes; accuracy is their recall, each by its share.
+        assert np.shape(recall) == (3, 2)
+        assert np.all(np.min(recall, axis=0) <= method["accuracy"])
+        assert np.all(np.max(recall, axis=0) >= method["accuracy"])
+    assert sum(metrics["class_rows"].values()) == metrics["rows"]["train"]
     assert metrics["peak_memory_bytes"] > 0
     assert len(metrics["samples_per_second"]) == 2
     assert metrics["seconds"] > 0

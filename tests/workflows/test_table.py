@@ -79,7 +79,7 @@ def row_of(cell: Cell, **changed: Any) -> Row:
     values: dict[str, Any] = {
         "setting": cell.setting.name, "group": cell.setting.group, "method": cell.entry.name,
         "algorithm": cell.entry.method, "seed": cell.seed, "digest": cell.digest,
-        "accuracy": 0.5, "macro_f1": 0.4, "recall": {"a": 0.5}, "noise": None,
+        "accuracy": 0.5, "macro_f1": 0.4, "recall": {"a": 0.3, "b": 0.5}, "noise": None,
         "seconds": 10.0, "wall_seconds": 12.0, "steps": 3, "samples_per_second": 5.0,
         "peak_memory_bytes": 2**20, "rows": {"train": 400, "meta": 60, "test": 90},
         "device": "cpu", "device_name": "a processor", "precision": "fp32", "threads": 1,
@@ -285,6 +285,7 @@ def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
                     accuracy=accuracies[cell.entry.name, cell.seed],
                     seconds=30.0 if cell.entry.name == "sama" else 10.0,
                     noise=noise if cell.entry.name == "sama" else None,
+                    recall={"a": 0.25, "b": 0.9} if cell.entry.name == "clean" else {"a": 0.3},
                     # Measured with fewer runs beside it: its time says nothing about the others'.
                     jobs=2 if (cell.entry.name, cell.seed) == ("sama", 2) else 1,
                 )
@@ -302,8 +303,8 @@ def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
     assert block.is_best(clean, "accuracy")
     assert not block.is_best(sama, "accuracy")
     text = page(table, blocks(table, plan(table), ledger))
-    assert "| clean | **0.900** | 1 | **0.400** | -0.100 | – | – | 1.00 |" in text
-    assert "| sama | 0.850 ± 0.071 | 2 | **0.400 ± 0.000** | – | **0.600 ± 0.000** |" in text
+    assert "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | 1.00 |" in text
+    assert "| sama | 0.850 ± 0.071 | 2 | **0.400 ± 0.000** | **0.300 ± 0.000** | – |" in text
     assert "`sama-slow` is `sama` with `meta.unroll=2`." in text
     line = next(x for x in sheet([block]).splitlines() if x.startswith("all,words,sama,"))
     assert ",0.85,0.0707107," in line

@@ -56,6 +56,11 @@ class Line:
     def macro_f1(self) -> Mean | None:
         return Mean.of([row.macro_f1 for row in self.rows.values()])
 
+    @property
+    def lowest_recall(self) -> Mean | None:
+        """Of the class that is found least, which may be another one with another seed."""
+        return Mean.of([min(row.recall.values()) for row in self.rows.values() if row.recall])
+
     def noise(self, measure: str) -> Mean | None:
         """measure: average_precision, auroc or noise_rate."""
         return Mean.of([row.noise[measure] for row in self.rows.values() if row.noise])
@@ -81,7 +86,7 @@ class Block:
         return next((line for line in self.lines if line.entry.name == name), None)
 
     def is_best(self, line: Line, measure: str) -> bool:
-        """Whether no method has a higher mean: accuracy, macro_f1, average_precision or auroc."""
+        """Whether no method has a higher mean; measure: as `value` takes it."""
         mean = value(line, measure)
         means = [other.mean for one in self.lines if (other := value(one, measure)) is not None]
         return mean is not None and mean.mean >= max(means) - 1e-9  # the same mean, summed up twice
@@ -89,7 +94,7 @@ class Block:
 
 def value(line: Line, measure: str) -> Mean | None:
     """A line's measure by name."""
-    if measure in ("accuracy", "macro_f1"):
+    if measure in ("accuracy", "macro_f1", "lowest_recall"):
         found: Mean | None = getattr(line, measure)
         return found
     return line.noise(measure)
