@@ -72,7 +72,7 @@ def reweight(
 
         sama reweight demo-text --baselines clean,elr,confident-learning -o runs/rivals
     """
-    from samacli.cli.tables import methods_table, noise_sentence
+    from samacli.cli.tables import methods_table, noise_sentence, rare_class_sentence
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
@@ -110,6 +110,9 @@ def reweight(
     stdout.print(methods_table(f"test results over {seeds} seed(s)", result.methods))
     if result.noise is not None:
         stdout.print(noise_sentence(result.noise), highlight=False, soft_wrap=True)
+    rare = rare_class_sentence(result.metrics["class_rows"], result.methods)
+    if rare is not None:
+        stdout.print(rare, highlight=False, soft_wrap=True, markup=False)
     stdout.print(
         f"{result.output}: dataset/, scores.parquet, suspects.csv ({result.suspects:,} examples), "
         "model/, metrics.json, recipe.yaml",

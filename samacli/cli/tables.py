@@ -73,6 +73,29 @@ def noise_sentence(noise: Mapping[str, float]) -> str:
     )
 
 
+def rare_class_sentence(class_rows: Mapping[str, int], methods: Mapping[str, Method]) -> str | None:
+    """How well the rarest training class is found; None where no class is rare or none is tested.
+
+    Rare: the largest class has ten times as many rows.
+    """
+    rows = {name: count for name, count in class_rows.items() if count}
+    name = min(rows, key=lambda name: rows[name])
+    if max(rows.values()) < 10 * rows[name]:
+        return None
+    found = {
+        method: [recall[name] for recall in measured.recall]
+        for method, measured in methods.items()
+        if measured.recall
+    }
+    if not found:
+        return None
+    shares = ", ".join(f"{method} {shown(values)}" for method, values in found.items())
+    return (
+        f"recall of the rarest class, {name} ({rows[name]:,} of {sum(rows.values()):,} training "
+        f"rows): {shares}"
+    )
+
+
 def bench_table(rows: Sequence[Row]) -> Table:
     """Cost of each estimator beside plain training, setting by setting; quartiles in brackets."""
     first = rows[0]

@@ -37,11 +37,11 @@ class Method:
 
     accuracy: list[float] = field(default_factory=list)
     macro_f1: list[float] = field(default_factory=list)
-    recall: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
     peak_memory_bytes: list[int] = field(default_factory=list)
     noise: list[dict[str, float]] = field(default_factory=list)
+    recall: list[dict[str, float]] = field(default_factory=list)
 
     def add(
         self, run: Cost, evaluation: Evaluation | None, noise: dict[str, float] | None = None

@@ -23,6 +23,7 @@ QUICK = ["training.steps=4", "training.precision=fp32", "training.batch_size=16"
         ["prune"],
         ["train"],
         ["evaluate"],
+        ["table"],
         ["recipes", "ls"],
         ["recipes", "show"],
         ["recipes", "cp"],

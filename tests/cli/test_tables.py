@@ -7,7 +7,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from samacli.cli.tables import methods_table
+from samacli.cli.tables import methods_table, rare_class_sentence
 from samacli.recipe.schema import ReweightBaseline
 from samacli.workflows.results import Method
 
@@ -37,3 +37,11 @@ def test_names_are_whole_in_a_narrow_terminal() -> None:
     shown = text({name: method(0.25) for name in get_args(ReweightBaseline)})
     for name in get_args(ReweightBaseline):
         assert name in shown
+
+
+def test_the_rarest_class_is_told_where_a_class_is_rare() -> None:
+    tested = Method(recall=[{"few": 0.25, "many": 0.9}, {"few": 0.75, "many": 0.9}])
+    said = rare_class_sentence({"many": 30, "few": 3, "none": 0}, {"sama": tested})
+    assert said == "recall of the rarest class, few (3 of 33 training rows): sama 0.500 ± 0.354"
+    assert rare_class_sentence({"many": 30, "few": 4}, {"sama": tested}) is None
+    assert rare_class_sentence({"many": 30, "few": 3}, {"sama": Method()}) is None

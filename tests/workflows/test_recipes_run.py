@@ -27,11 +27,12 @@ needs_corpus = pytest.mark.skipif(
 
 
 def metrics_of(run_sama: Run, recipe: str, tiny_bert: Path, out: Path, *overrides: str) -> dict:
-    code, _, err = run_sama(
+    code, stdout, err = run_sama(
         "reweight", recipe, "--baselines", "noisy", "--device", "cpu", "-o", out,
         f"model.name={tiny_bert}", *QUICK, *overrides,
     )  # fmt: skip
     assert code == 0, err
+    assert ("recall of the rarest class" in stdout) == recipe.startswith("imbalance")
     metrics: dict = json.loads((out / "metrics.json").read_text())
     return metrics
 
