@@ -9,10 +9,12 @@ from transformers import PreTrainedModel, ViTImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from samacli.data import ImageStatistics
+from samacli.models.frozen_layers import put_back
 
 
 def save_model(model: PreTrainedModel, processor: Any, directory: Path) -> None:
     """Write weights (safetensors), config, and the tokenizer or image processor."""
+    put_back(model)  # what was computed once for all texts is part of the model again
     transformers_logging.disable_progress_bar()
     try:
         model.save_pretrained(directory)

@@ -173,6 +173,11 @@ class Model(Section):
     freeze: list[str] = Field(
         [], description="parameters that stay as they are, by shell patterns on their names"
     )
+    cache_frozen: bool = Field(
+        False,
+        description="text: pass every example through the frozen lower layers once, without their "
+        "dropout, and train on what they gave; up to data.memory_limit_mb",
+    )
 
 
 class Optimizer(Section):

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from samacli.data import (
     Encoded,
     EncodedImages,
+    EncodedText,
     Split,
     Splits,
     cycle,
@@ -25,10 +26,13 @@ from samacli.data import (
     load_splits,
     make_loader,
 )
+from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
+from samacli.errors import SamaError
 from samacli.export.model import image_processor
 from samacli.meta import DataParallel
 from samacli.models import load_model, load_processor
+from samacli.models.frozen_layers import frozen_depth, take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
 from samacli.recipe.schema import Feature
@@ -38,6 +42,7 @@ from samacli.training.embed import pooled_embedding
 from samacli.training.evidence import Evidence
 from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit, fit
+from samacli.training.lower_layers import bytes_of_states, hidden_states
 from samacli.training.meta_level import MetaLevel
 from samacli.training.metrics import Evaluation, evaluate
 from samacli.training.objective import Batch, Objective, weighted_cross_entropy
@@ -80,6 +85,8 @@ class Experiment:
     meta: Encoded | None
     validation: Encoded | None
     test: Encoded | None
+    # Layers from below whose states the splits hold in place of tokens (`model.cache_frozen`).
+    cached_layers: int = 0
 
     @classmethod
     def prepare(
@@ -119,8 +126,43 @@ class Experiment:
             validation=None if splits.validation is None else encoder(splits.validation),
             test=None if splits.test is None else encoder(splits.test),
         )
-        experiment.new_model(recipe.seed)  # a model that does not load is better known now
+        model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        if recipe.model.cache_frozen:
+            experiment._pass_frozen_layers(model)
         return experiment
+
+    def _pass_frozen_layers(self, model: PreTrainedModel) -> None:
+        """Replace the splits' tokens by the states that the frozen lower layers make of them."""
+        depth = frozen_depth(model)
+        splits = {"train": self.train, "meta": self.meta, "validation": self.validation}
+        splits["test"] = self.test
+        texts = {name: s for name, s in splits.items() if isinstance(s, EncodedText)}
+        if depth == 0 or not texts:
+            raise SamaError(
+                f"model.cache_frozen: the model {self.recipe.model.name} has no frozen lower "
+                "layers whose output could be kept; freeze its embeddings and lower layers "
+                "(model.freeze), or set model.cache_frozen=false"
+            )
+        size = sum(bytes_of_states(text, model) for text in texts.values())
+        limit = self.recipe.data.memory_limit_mb
+        if size > limit << 20:
+            self.progress.note(
+                f"the frozen layers' states would take {size >> 20:,} MB, above "
+                f"data.memory_limit_mb={limit}; they are computed at every step instead"
+            )
+            return
+        for name, text in texts.items():
+            states = hidden_states(
+                model,
+                depth,
+                text,
+                self.accelerator,
+                batch_size=self.recipe.training.eval_batch_size,
+                progress=self.progress,
+                description=f"the {name} split's pass through {depth} frozen layers",
+            )
+            setattr(self, name, states)
+        self.cached_layers = depth
 
     @property
     def steps(self) -> int:
@@ -142,9 +184,10 @@ class Experiment:
         if isinstance(self.train, EncodedImages):
             statistics = self.train.statistics
             images = {"num_channels": statistics.channels, "image_size": statistics.size[0]}
-        return load_model(self.recipe.model, self.recipe.task, self.splits.classes, **images).to(
-            self.accelerator.device
-        )
+        model = load_model(self.recipe.model, self.recipe.task, self.splits.classes, **images)
+        if self.cached_layers:
+            take_off(model, self.cached_layers)
+        return model.to(self.accelerator.device)
 
     def fit_plainly(
         self,
@@ -323,6 +366,8 @@ class Experiment:
     def train_and_meta(self) -> Encoded:
         """The training and the meta split as one, for training on both."""
         assert self.splits.meta is not None
+        if isinstance(self.train, EncodedHidden) and isinstance(self.meta, EncodedHidden):
+            return self.train.followed_by(self.meta)
         joined = join(self.splits.train, self.splits.meta, self.splits.columns, self.recipe.task)
         return Encoder(self.recipe, self.splits, self.processor, self.progress)(
             joined, like=self.train
