@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stderr, stdout
 from samacli.errors import SamaError
+
+if TYPE_CHECKING:
+    from samacli.workflows.table import Cell, Choice, Ledger, Table
 
 INTERRUPTED = 130
 PART = "Part of the table (lists with commas)"
@@ -129,8 +132,11 @@ def table(
     if dry_run:
         stdout.print(left_table(left, lambda cell: estimate.seconds(cell, ledger), how.jobs))
         return
+    if render and not rows:
+        raise SamaError(
+            f"--render: there are no rows in '{store.file}' yet; run `sama table {name}` first"
+        )
     store.check()
-    page_cells = tables.plan(described, tables.Choice(seeds=choice.seeds))
     outcome = None
     try:
         if left.runs and not render:
@@ -141,15 +147,26 @@ def table(
         stderr.print(
             f"interrupted; finished runs are in {store.file}, and the same command goes on",
             markup=False,
+            soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED) from None
-    files = tables.render(described, page_cells, ledger, output)
+    files = tables.render(described, _page(described, choice, ledger), ledger, output)
     stdout.print(overview_table(described, cells, ledger))
     stdout.print(
         ", ".join(map(str, [store.file, *files])), highlight=False, soft_wrap=True, markup=False
     )
     if outcome is not None:
         outcome.check()
+
+
+def _page(described: Table, choice: Choice, ledger: Ledger) -> list[Cell]:
+    """The whole table, whatever part was run; of the seeds chosen, if its own have no rows yet."""
+    from samacli.workflows import table as tables
+
+    cells = tables.plan(described)
+    if any(ledger.row(cell) for cell in cells):
+        return cells
+    return tables.plan(described, tables.Choice(seeds=choice.seeds))
 
 
 def _names(text: str | None) -> list[str]:

@@ -409,6 +409,50 @@ def test_a_table_killed_in_the_middle_goes_on_where_it_was(file: Path, tmp_path:
     assert noisy[0] == noisy[1]
 
 
+def test_an_interrupted_table_keeps_its_rows_and_leaves_no_process(
+    file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    process = subprocess.Popen(
+        sama("table", file, "--jobs", "1", "--device", "cpu", "--seeds", "7", "-o", out),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    rows_file = out / "small.jsonl"
+    _wait(lambda: rows_file.is_file() and rows_file.stat().st_size > 0)
+    workers = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; finished runs are in" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not any(_alive(pid) for pid in workers)
+    rows, notes = Store(out, "small").read()
+    assert rows
+    assert notes == []
+
+
+def test_the_page_is_of_the_whole_table_whatever_part_is_run(
+    run_sama: Run, file: Path, table: Table, store: Store
+) -> None:
+    folder = store.file.parent
+    code, _, err = run_sama("table", file, "--render", "-o", folder)
+    assert code == 2
+    assert "there are no rows" in err
+
+    def page_for(*options: str) -> str:
+        code, _, err = run_sama("table", file, "--render", *options, "-o", folder)
+        assert code == 0, err
+        return (folder / "small.md").read_text()
+
+    for seed in (7, 1):
+        for cell in plan(table, Choice(seeds=[seed], methods=["sama"])):
+            store.append(row_of(cell), cell.concerning)
+        if seed == 7:  # a trial with seeds that are not the table's
+            assert "Seeds 7;" in page_for("--seeds", "7")
+    assert "Seeds 1;" in page_for("--seeds", "7", "--only", "few")
+
+
 def test_a_failing_run_is_reported_and_the_others_go_on(file: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(file.read_text())
     content["settings"][1]["set"] = ["data.meta=nowhere.csv"]

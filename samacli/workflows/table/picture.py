@@ -8,6 +8,7 @@ from pathlib import Path
 
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block
+from samacli.workflows.table.plan import learns_weights
 
 # Okabe and Ito's colours, told apart with any colour vision.
 OURS, OTHERS = "#D55E00", "#0072B2"
@@ -41,7 +42,7 @@ def picture(table: Table, blocks: Sequence[Block], file: Path) -> None:
                 mean = line.accuracy
                 if mean is None:
                     continue
-                colour = OURS if line.entry.method.split("-")[0] == "sama" else OTHERS
+                colour = OURS if learns_weights(line.entry.method) else OTHERS
                 seeds = [row.accuracy for row in line.rows.values()]
                 axis.plot(seeds, [place] * len(seeds), "|", color=colour, alpha=0.5, markersize=9)
                 axis.errorbar(
