@@ -143,8 +143,9 @@ def _meta(pool: Pool, config: Data, train_name: str, notes: list[str]) -> Split:
         return pool.clean_split("meta", pool.positions)
     shared = config.meta in (train_name, config.test, config.validation)
     candidates = pool.free() if shared else pool.positions
+    seed = config.seed if config.meta_seed is None else config.meta_seed
     chosen = carve.per_class(
-        pool.trusted[candidates], config.meta_per_class, stream_seed(config.seed, "meta")
+        pool.trusted[candidates], config.meta_per_class, stream_seed(seed, "meta")
     )
     rows = pool.take(candidates[chosen])
     if shared:

@@ -144,6 +144,9 @@ class Data(Section):
     seed: int = Field(
         0, ge=0, description="seed of splits, subsets and noise, the same for all runs"
     )
+    meta_seed: int | None = Field(
+        None, ge=0, description="seed of which meta_per_class rows are taken; default: data.seed"
+    )
 
     @model_validator(mode="after")
     def _carved_splits_have_a_size(self) -> Data:

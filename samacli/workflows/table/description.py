@@ -58,6 +58,11 @@ class Table(Section):
     settings: list[Setting] = Field(min_length=1)
     methods: list[Entry] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
+    draw_clean_sets: bool = Field(
+        False,
+        description="each seed draws its own clean set where data.meta_per_class takes a part of a "
+        "split (data.meta_seed = seed), so that the spread tells of that choice too",
+    )
     jobs: int | None = Field(None, ge=1, description="runs at a time; default: see `sama table`")
 
     @field_validator("settings", "methods")

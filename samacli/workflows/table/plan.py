@@ -74,17 +74,29 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
         for entry in entries:
             recipe = load_recipe(setting.recipe, [*setting.set, *entry.set])
             concerning = _concerning(recipe, entry.method)
+            if table.draw_clean_sets and concerning["data"]["meta_per_class"] is not None:
+                concerning["data"]["meta_seed"] = "seed"
             made[setting.name, entry.name] = (
                 _with_data_in(recipe, choice.data),
                 concerning,
                 digest(concerning),
             )
+    draw = table.draw_clean_sets
     return [
-        Cell(setting, entry, seed, *made[setting.name, entry.name])
+        Cell(setting, entry, seed, _drawn(recipe, seed if draw else None), concerning, digested)
         for seed in choice.seeds or table.seeds
         for setting in settings
         for entry in entries
+        for recipe, concerning, digested in [made[setting.name, entry.name]]
     ]
+
+
+def _drawn(recipe: Recipe, seed: int | None) -> Recipe:
+    """The recipe with a clean set of this seed, where the clean set is drawn."""
+    if seed is None or recipe.data.meta_per_class is None:
+        return recipe
+    data = recipe.data.model_copy(update={"meta_seed": seed})
+    return recipe.model_copy(update={"data": data})
 
 
 def digest(concerning: dict[str, Any]) -> str:
@@ -110,7 +122,7 @@ def _concerning(recipe: Recipe, method: str) -> dict[str, Any]:
     # Rows that are taken out of another split are lacking there, whoever uses the clean set.
     carved = data["meta"] in (data["train"], data["validation"], data["test"])
     if not METHODS[method].uses_clean and not carved:
-        data["meta"] = data["meta_per_class"] = None
+        data["meta"] = data["meta_per_class"] = data["meta_seed"] = None
     return concerning
 
 
