@@ -1,4 +1,4 @@
-"""What many tests share: a tiny BERT with a tokenizer trained here, and small labelled texts."""
+"""What many tests share: a tiny BERT with its tokenizer, and small labelled texts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from samacli.recipe import Recipe
 
 # How long an example takes says nothing about whether the answer is right.
 settings.register_profile("untimed", deadline=None)
@@ -90,6 +94,28 @@ def make_texts(folder: Path) -> dict[str, Path]:
     write_csv(folder / "clean.csv", sentences(60, seed=1))
     write_csv(folder / "test.csv", sentences(90, seed=2))
     return {name: folder / f"{name}.csv" for name in ("noisy", "clean", "test")}
+
+
+def text_recipe(texts: dict[str, Path], model: Path, *overrides: str) -> Recipe:
+    """Training on `make_texts` at settings that a tiny model learns by."""
+    from samacli.recipe import load_recipe  # after the environment above is set
+
+    return load_recipe(
+        None,
+        [
+            "training.batch_size=16",
+            "training.optimizer.learning_rate=3e-3",
+            "training.precision=fp32",
+            "data.columns.true_label=truth",
+            *overrides,
+        ],
+        {
+            "data.train": str(texts["noisy"]),
+            "data.meta": str(texts["clean"]),
+            "data.test": str(texts["test"]),
+            "model.name": str(model),
+        },
+    )
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from samacli.errors import SamaError
+from samacli.export.file import check_parent, umask
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
@@ -34,14 +34,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
                 f"--output '{output}' already holds a finished run; "
                 "add --overwrite to replace it, or name another directory"
             )
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SamaError(
-            f"--output '{output}': its parent cannot be made: {error.strerror}"
-        ) from error
-    if not os.access(output.parent, os.W_OK):
-        raise SamaError(f"--output '{output}': no permission to write in '{output.parent}'")
+    check_parent("--output", output, called="parent")
 
 
 def _is_run(directory: Path) -> bool:
@@ -59,7 +52,7 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     stage = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         yield stage
-        stage.chmod(0o777 & ~_umask())
+        stage.chmod(0o777 & ~umask())
         if output.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
             output.rename(old / output.name)
@@ -74,9 +67,3 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
             stage.rename(output)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,14 +19,23 @@ def check_file(option: str, file: Path) -> None:
     """
     if file.is_dir():
         raise SamaError(f"{option} '{file}' is a directory; name a file")
+    check_parent(option, file, called="directory")
+
+
+def check_parent(option: str, path: Path, *, called: str) -> None:
+    """Make the directory that `path` is to lie in; `called`: what a message calls it.
+
+    Raises:
+        SamaError: it cannot be made or written.
+    """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SamaError(
-            f"{option} '{file}': its directory cannot be made: {error.strerror}"
+            f"{option} '{path}': its {called} cannot be made: {error.strerror}"
         ) from error
-    if not os.access(file.parent, os.W_OK):
-        raise SamaError(f"{option} '{file}': no permission to write in '{file.parent}'")
+    if not os.access(path.parent, os.W_OK):
+        raise SamaError(f"{option} '{path}': no permission to write in '{path.parent}'")
 
 
 @contextlib.contextmanager
@@ -39,9 +48,14 @@ def written(file: Path) -> Iterator[Path]:
     stage = Path(name)
     try:
         yield stage
-        mask = os.umask(0)
-        os.umask(mask)
-        stage.chmod(0o666 & ~mask)
+        stage.chmod(0o666 & ~umask())
         stage.replace(file)
     finally:
         stage.unlink(missing_ok=True)
+
+
+def umask() -> int:
+    """The permissions that this process withholds from what it makes."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

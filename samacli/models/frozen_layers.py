@@ -49,6 +49,12 @@ def take_off(model: PreTrainedModel, depth: int) -> PreTrainedModel:
     return model
 
 
+def keep_lower(model: PreTrainedModel, depth: int) -> None:
+    """Leave only the lowest `depth` layers of the encoder, in place and for good."""
+    base: Any = model.base_model
+    base.encoder.layer = nn.ModuleList(list(base.encoder.layer)[:depth])
+
+
 def put_back(model: PreTrainedModel) -> PreTrainedModel:
     """Undo `take_off`, in place; a whole model is left as it is."""
     taken = model.__dict__.pop(_TAKEN, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from samacli.errors import SamaError
-from samacli.training.objective import NOT_INPUTS, Batch
+from samacli.training.objective import Batch, model_inputs
 
 
 def pooled_embedding(model: nn.Module, batch: Batch) -> Tensor:
@@ -17,7 +17,7 @@ def pooled_embedding(model: nn.Module, batch: Batch) -> Tensor:
     Raises:
         SamaError: the backbone gives no hidden states.
     """
-    inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+    inputs = model_inputs(batch)
     backbone = getattr(model, "base_model", model)
     output = None if backbone is model else backbone(**inputs)
     hidden = getattr(output, "last_hidden_state", None)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from samacli.data import EncodedText, make_loader
 from samacli.data.hidden import EncodedHidden
 from samacli.progress import Progress, Silent
-from samacli.training.objective import NOT_INPUTS
+from samacli.training.objective import model_inputs
 
 
 def bytes_of_states(encoded: EncodedText, model: PreTrainedModel) -> int:
@@ -21,7 +21,6 @@ def bytes_of_states(encoded: EncodedText, model: PreTrainedModel) -> int:
 @torch.no_grad()
 def hidden_states(
     model: PreTrainedModel,
-    depth: int,
     encoded: EncodedText,
     accelerator: Accelerator,
     *,
@@ -29,8 +28,9 @@ def hidden_states(
     progress: Progress | None = None,
     description: str = "passing the frozen layers",
 ) -> EncodedHidden:
-    """The states that layer `depth` (counted from 1) gives of each row, without dropout.
+    """The last states that `model` gives of each row, without dropout.
 
+    model: the lower layers alone (`samacli.models.frozen_layers.keep_lower`).
     Every process computes all rows: they are read at random afterwards.
     """
     model.eval()
@@ -41,13 +41,11 @@ def hidden_states(
     with (progress or Silent()).task(description, len(encoded)) as task:
         for batch in loader:
             inputs = {
-                name: value.to(accelerator.device)
-                for name, value in batch.items()
-                if name not in NOT_INPUTS
+                name: value.to(accelerator.device) for name, value in model_inputs(batch).items()
             }
             with accelerator.autocast():
-                output = model.base_model(**inputs, output_hidden_states=True)
-            found = output.hidden_states[depth].float().cpu().numpy()
+                output = model.base_model(**inputs)
+            found = output.last_hidden_state.float().cpu().numpy()
             real = inputs["attention_mask"].bool().cpu().numpy()
             for row, values, mask in zip(batch["index"].tolist(), found, real, strict=True):
                 states[ends[row] - lengths[row] : ends[row]] = values[mask]

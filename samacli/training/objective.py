@@ -19,10 +19,14 @@ class Objective(Protocol):
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor: ...
 
 
+def model_inputs(batch: Batch) -> Batch:
+    """What of a batch the model takes."""
+    return {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+
+
 def model_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Logits (n, classes) in float32."""
-    inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
-    return model(**inputs).logits.float()
+    return model(**model_inputs(batch)).logits.float()
 
 
 def weighted_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:

@@ -32,7 +32,7 @@ from samacli.errors import SamaError
 from samacli.export.model import image_processor
 from samacli.meta import DataParallel
 from samacli.models import load_model, load_processor
-from samacli.models.frozen_layers import frozen_depth, take_off
+from samacli.models.frozen_layers import frozen_depth, keep_lower, take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
 from samacli.recipe.schema import Feature
@@ -132,11 +132,12 @@ class Experiment:
         return experiment
 
     def _pass_frozen_layers(self, model: PreTrainedModel) -> None:
-        """Replace the splits' tokens by the states that the frozen lower layers make of them."""
+        """Replace the splits' tokens by the states that the frozen lower layers make of them.
+
+        Uses up `model`.
+        """
         depth = frozen_depth(model)
-        splits = {"train": self.train, "meta": self.meta, "validation": self.validation}
-        splits["test"] = self.test
-        texts = {name: s for name, s in splits.items() if isinstance(s, EncodedText)}
+        texts = {name: s for name, s in self._encoded.items() if isinstance(s, EncodedText)}
         if depth == 0 or not texts:
             raise SamaError(
                 f"model.cache_frozen: the model {self.recipe.model.name} has no frozen lower "
@@ -151,10 +152,10 @@ class Experiment:
                 f"data.memory_limit_mb={limit}; they are computed at every step instead"
             )
             return
+        keep_lower(model, depth)
         for name, text in texts.items():
             states = hidden_states(
                 model,
-                depth,
                 text,
                 self.accelerator,
                 batch_size=self.recipe.training.eval_batch_size,
@@ -376,13 +377,16 @@ class Experiment:
     @property
     def sizes(self) -> dict[str, int]:
         """Rows of each split."""
-        splits = {
+        return {name: 0 if split is None else len(split) for name, split in self._encoded.items()}
+
+    @property
+    def _encoded(self) -> dict[str, Encoded | None]:
+        return {
             "train": self.train,
             "meta": self.meta,
             "validation": self.validation,
             "test": self.test,
         }
-        return {name: 0 if split is None else len(split) for name, split in splits.items()}
 
     @property
     def example_columns(self) -> dict[str, Any]:

@@ -20,29 +20,13 @@ from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.schema import ReweightBaseline
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods import METHODS, check_methods, run_method
-from tests.conftest import make_texts, sentences, write_csv
+from tests.conftest import make_texts, sentences, text_recipe, write_csv
 
 STEPS = 12
 
 
 def recipe(texts: dict[str, Path], model: Path, *overrides: str) -> Recipe:
-    return load_recipe(
-        None,
-        [
-            f"training.steps={STEPS}",
-            "training.batch_size=16",
-            "training.optimizer.learning_rate=3e-3",
-            "training.precision=fp32",
-            "data.columns.true_label=truth",
-            *overrides,
-        ],
-        {
-            "data.train": str(texts["noisy"]),
-            "data.meta": str(texts["clean"]),
-            "data.test": str(texts["test"]),
-            "model.name": str(model),
-        },
-    )
+    return text_recipe(texts, model, f"training.steps={STEPS}", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -15,30 +15,20 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from samacli.recipe import Recipe, load_recipe
 from samacli.workflows.reweight import reweight
+from tests.conftest import text_recipe
 
 
 def recipe(texts: dict[str, Path], model: Path, *overrides: str) -> Recipe:
-    return load_recipe(
-        None,
-        [
-            "training.steps=160",
-            "training.batch_size=16",
-            "training.optimizer.learning_rate=3e-3",
-            "training.precision=fp32",
-            "meta.batch_size=30",
-            "meta.learning_rate=0.05",
-            "meta.warmup=0.35",
-            "meta.weight_decay=0.2",
-            "meta.standardize=true",
-            "data.columns.true_label=truth",
-            *overrides,
-        ],
-        {
-            "data.train": str(texts["noisy"]),
-            "data.meta": str(texts["clean"]),
-            "data.test": str(texts["test"]),
-            "model.name": str(model),
-        },
+    return text_recipe(
+        texts,
+        model,
+        "training.steps=160",
+        "meta.batch_size=30",
+        "meta.learning_rate=0.05",
+        "meta.warmup=0.35",
+        "meta.weight_decay=0.2",
+        "meta.standardize=true",
+        *overrides,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from samacli.meta import MetaWeightNet, WeightingProblem
 from samacli.recipe.schema import Optimizer
-from samacli.training.objective import NOT_INPUTS, Batch, weighted_cross_entropy
+from samacli.training.objective import Batch, model_inputs, weighted_cross_entropy
 from samacli.training.optim import make_optimizer
 from samacli.workflows.bench.models import build_model
 from samacli.workflows.bench.replicas import Replica
@@ -100,8 +100,7 @@ def _endless(batches: list[Batch]) -> Iterator[Batch]:
 
 def logits_of(model: nn.Module, batch: Batch) -> Tensor:
     """Logits (n, classes) in float32, or in float64 where the model computes in it."""
-    inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
-    logits: Tensor = model(**inputs).logits
+    logits: Tensor = model(**model_inputs(batch)).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -6,13 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from samacli.workflows.table.task import Run
+
 
 @dataclass(frozen=True)
-class Row:
+class Row(Run):
     """A line of the results file.
 
-    setting, group, method: as the table names them; algorithm: the method's own name.
-    digest: of all that the recipe says and that concerns the method, see `plan.Cell`.
     noise: average precision and AUROC of low weight against wrong labels, and the noise rate; None
         where a method doesn't judge examples or the truth is not known.
     recall: of each class. rows: of each split.
@@ -20,12 +20,6 @@ class Row:
     jobs: runs at a time on this machine. commit: short, with a + where files were changed since.
     """
 
-    setting: str
-    group: str
-    method: str
-    algorithm: str
-    seed: int
-    digest: str
     accuracy: float | None
     macro_f1: float | None
     recall: dict[str, float] | None

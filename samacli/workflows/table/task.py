@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,12 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One run; all but the recipe goes into its row as it is."""
+class Run:
+    """Which run it is.
+
+    setting, group, method: as the table names them; algorithm: the method's own name.
+    digest: of all that the recipe says and that concerns the method, see `plan.Cell`.
+    """
 
     setting: str
     group: str
@@ -27,4 +32,15 @@ class Task:
     algorithm: str
     seed: int
     digest: str
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """These fields alone, without those of a subclass."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Run)}
+
+
+@dataclass(frozen=True)
+class Task(Run):
+    """One run to be done."""
+
     recipe: dict[str, Any]

@@ -67,12 +67,7 @@ class Worker:
         on_gpu = device.type == "cuda"
         evaluation = run.evaluation
         return Row(
-            setting=task.setting,
-            group=task.group,
-            method=task.method,
-            algorithm=task.algorithm,
-            seed=task.seed,
-            digest=task.digest,
+            **task.names,
             accuracy=None if evaluation is None else evaluation.accuracy,
             macro_f1=None if evaluation is None else evaluation.macro_f1,
             recall=None if evaluation is None else {c.name: c.recall for c in evaluation.classes},
