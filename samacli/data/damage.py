@@ -47,6 +47,7 @@ def damaged_split(pool: Pool, config: Data, notes: list[str]) -> tuple[Split, Co
         index=rows,
         content=pool.content[rows],
         origin=pool.table.origin,
+        votes=pool.votes(rows),
     )
     return split, columns
 

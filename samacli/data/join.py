@@ -12,7 +12,8 @@ from samacli.recipe.schema import Columns, Task
 def join(first: Split, second: Split, columns: Columns, task: Task) -> Split:
     """The rows of `first`, then those of `second`; only the columns that a model reads.
 
-    `index` counts on: a row of `second` is its position plus the number of rows of `first`.
+    `index` counts on: a row of `second` is its position plus the number of rows of `first`. True
+    labels, given labels beside the truth, and votes are left out.
     """
     if task == "text-classification":
         names = [name for name in (columns.text, columns.text_pair) if name is not None]

@@ -60,7 +60,7 @@ def load_split(
             pool = clean_pool(
                 table, role, config.columns, task, known, "the model", progress or Silent()
             )
-    return pool.clean_split(role, pool.positions)
+    return _spared(pool.clean_split(role, pool.positions), config)
 
 
 def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Splits:
@@ -92,6 +92,8 @@ def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Spli
         if name is not None and role not in clean:
             clean[role] = pools[name].clean_split(role, pools[name].positions)
 
+    for one in clean.values():
+        _spared(one, config)
     split, columns = damaged_split(train, config, notes)
     splits = Splits(
         task=task,
@@ -106,6 +108,13 @@ def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Spli
     check_classes(splits)
     splits.warnings = split_warnings(splits)
     return splits
+
+
+def _spared(split: Split, config: Data) -> Split:
+    """A clean split; without given labels if those of the training rows have noise injected."""
+    if config.noise.kind != "none":
+        split.given_labels = None
+    return split
 
 
 def _check_true_label(config: Data, pools: dict[str, Pool], notes: list[str]) -> None:

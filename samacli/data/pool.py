@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import datasets
 import numpy as np
@@ -44,7 +44,8 @@ class Pool:
 
     labels: int64 (rows of the table,), the given label, −1 for none. truth: the same ids, or None
     where there is none to measure with. content: uint64, equal for equal texts or images.
-    columns: as configured, with the source's own true-label column.
+    columns: as configured, with the source's own true-label column. given: of a clean pool, whose
+    `labels` are the truth, int64 (rows of the table,), the given labels, −1 for none, or None.
     """
 
     table: Table
@@ -54,6 +55,7 @@ class Pool:
     positions: np.ndarray
     columns: Columns
     classes: Classes
+    given: np.ndarray | None = None
 
     @property
     def trusted(self) -> np.ndarray:
@@ -75,8 +77,17 @@ class Pool:
         once = counts[inverse] == 1
         return self.positions[once & (self.trusted[self.positions] != NONE)]
 
+    def votes(self, rows: np.ndarray) -> np.ndarray | None:
+        """Votes on the rows at some positions; int64 (n, functions), or None without functions."""
+        if self.table.votes is None:
+            return None
+        # Of all rows first: of none, the number of functions would be lost.
+        return np.array(self.table.rows[self.table.votes], dtype=np.int64)[rows]
+
     def clean_split(self, name: str, rows: np.ndarray) -> Split:
         """The rows at some positions, with their trusted labels."""
+        # In the training pool `labels` are the given ones, in a clean one the truth.
+        given = self.given if self.truth is None else self.labels
         return Split(
             name=name,
             rows=self.table.rows.select(rows),
@@ -85,6 +96,8 @@ class Pool:
             index=rows,
             content=self.content[rows],
             origin=self.table.origin,
+            given_labels=None if given is None else given[rows],
+            votes=self.votes(rows),
         )
 
 
@@ -155,7 +168,8 @@ def clean_pool(
     positions = np.arange(len(names))
     content = content_hashes(table, columns, task, positions, role, progress)
     labels = class_ids(names, classes.names)
-    return Pool(table, labels, None, content, positions, columns, classes)
+    given = None if column == columns.label else _given(table, columns.label, classes)
+    return Pool(table, labels, None, content, positions, columns, classes, given)
 
 
 def with_images(table: Table, columns: Columns, task: Task) -> Table:
@@ -178,7 +192,7 @@ def with_images(table: Table, columns: Columns, task: Task) -> Table:
     elif kind not in ("binary", "large_binary") and not _is_bytes_and_path(feature):
         return table  # check_inputs refuses it, with its type
     rows = rows.cast_column(columns.image, datasets.Image())
-    return Table(rows, table.origin, table.base, table.true_label)
+    return replace(table, rows=rows)
 
 
 def _is_bytes_and_path(feature: object) -> bool:
@@ -195,6 +209,17 @@ def _truth(names: np.ndarray, classes: list[str], notes: list[str]) -> np.ndarra
     if outside:
         notes.append(f"{outside:,} training rows have a true label that no given label names")
     return truth
+
+
+def _given(table: Table, column: str, classes: Classes) -> np.ndarray | None:
+    """Given labels of clean rows as ids, −1 for names that are no class; None if there are none."""
+    if column not in table.rows.column_names:
+        return None
+    try:
+        names = label_names(table, column, classes.by_number)
+    except SamaError:  # nothing is trained on these labels, so they are no reason to refuse rows
+        return None
+    return class_ids(names, classes.names)
 
 
 def _labelled(

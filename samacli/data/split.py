@@ -19,6 +19,11 @@ class Split:
     (n,), the given label, −1 for none. true_labels: int64 (n,) with the same ids, or None; for
     measuring only. index: int64 (n,), each row's position in the split as read. content: uint64
     (n,), equal for rows with the same text or image. origin: where it came from, for messages.
+    given_labels: int64 (n,) of a clean split (meta, validation, test), whose `labels` are the
+    truth: the label that its rows were given as the training rows were, −1 for none; None for a
+    training split, where there is one label column only, and where noise was injected.
+    votes: int64 (n, functions), the labelling functions' votes as class ids, −1 for an abstention;
+    None where the source is not WRENCH.
     """
 
     name: str
@@ -28,6 +33,8 @@ class Split:
     index: np.ndarray
     content: np.ndarray
     origin: str
+    given_labels: np.ndarray | None = None
+    votes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -23,13 +23,15 @@ class Table:
 
     `origin` names them in messages ("train.csv", "split 'train' of ag_news"); `base` is the
     folder that relative image paths start from. A source whose own format fixes where the given
-    and the true label stand (WRENCH) names the true column in `true_label`.
+    and the true label stand (WRENCH) names the true column in `true_label`, and
+    the column of the labelling functions' votes (a list of class ids, −1 for none) in `votes`.
     """
 
     rows: datasets.Dataset
     origin: str
     base: Path | None = None
     true_label: str | None = None
+    votes: str | None = None
 
 
 def check_column(table: Table, column: str, option: str) -> None:

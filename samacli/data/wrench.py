@@ -84,7 +84,7 @@ def read_wrench(
     ]
     rows = datasets.Dataset.from_dict(columns)
     rows = rows.cast(datasets.Features({**rows.features, **features}))
-    return Table(rows, str(path), base=folder, true_label=true_label)
+    return Table(rows, str(path), base=folder, true_label=true_label, votes="weak_labels")
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:

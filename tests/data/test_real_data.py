@@ -34,6 +34,8 @@ def test_weak_labels_as_json_lines(shared, name, sizes, right, classes):
     with (path / "validation.jsonl").open() as lines:
         clean = [json.loads(line) for line in lines]
     assert [splits.classes[y] for y in splits.meta.labels] == [str(r["label"]) for r in clean]
+    given = ["-1" if y < 0 else splits.classes[y] for y in splits.meta.given_labels]
+    assert given == [str(record["weak_label"]) for record in clean]
     shared_rows = sum(record["text"] in texts for record in clean)
     expected = f"{shared_rows} of {len(clean)} meta rows also occur in the training split"
     assert any(warning.startswith(expected) for warning in splits.warnings) == (shared_rows > 0)
