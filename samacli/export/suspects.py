@@ -18,7 +18,7 @@ class Suspects:
     """What the list is made from, one entry a row of the training split (n).
 
     index: position in the input. given, suggested: class ids, −1 where there is none.
-    weight: mean 1. loss: nats.
+    weight: mean 1. loss: nats. probability: that the given label is wrong, where that is known.
     """
 
     index: np.ndarray
@@ -26,14 +26,20 @@ class Suspects:
     suggested: np.ndarray
     weight: np.ndarray
     loss: np.ndarray
+    probability: np.ndarray | None = None
 
     def order(self) -> np.ndarray:
-        """Rows that count less than average and for which another label is suggested, worst first.
+        """Rows that another label is suggested for and whose own is more probably wrong than right.
 
-        Equal weights are ordered by the larger loss.
+        The most probably wrong first. Where probabilities are not known: rows that count less than
+        average, the lightest first. Ties are ordered by the larger loss.
         """
-        suspect = (self.given >= 0) & (self.given != self.suggested) & (self.weight < 1)
-        rows = np.flatnonzero(suspect)
+        suspect = (self.given >= 0) & (self.given != self.suggested)
+        if self.probability is not None:
+            with np.errstate(invalid="ignore"):  # no probability without a given label
+                rows = np.flatnonzero(suspect & (self.probability > 0.5))
+            return rows[np.lexsort((-self.loss[rows], -self.probability[rows]))]
+        rows = np.flatnonzero(suspect & (self.weight < 1))
         return rows[np.lexsort((-self.loss[rows], self.weight[rows]))]
 
 
@@ -51,10 +57,14 @@ def write_suspects(
     Images that live in no file of their own are written beside the list, the first 500 of them.
     """
     order = suspects.order()
+    probability = suspects.probability
+    known = [] if probability is None else ["probability"]
     shown = list(text_columns) if image_column is None else ["image"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["index", "weight", "given_label", "suggested_label", "loss", *shown])
+        writer.writerow(
+            ["index", *known, "weight", "given_label", "suggested_label", "loss", *shown]
+        )
         for rank, row in enumerate(order.tolist()):
             if image_column is None:
                 example = rows[row]
@@ -65,6 +75,7 @@ def write_suspects(
             writer.writerow(
                 [
                     int(suspects.index[row]),
+                    *([] if probability is None else [f"{probability[row]:.4f}"]),
                     f"{suspects.weight[row]:.4f}",
                     classes[suspects.given[row]],
                     classes[suspects.suggested[row]],

@@ -1,6 +1,6 @@
 """Text and image classifiers: loading, building from a config, and the small residual networks."""
 
-from samacli.models.load import load_model, load_processor, parameter_count
+from samacli.models.load import is_pretrained, load_model, load_processor, parameter_count
 from samacli.models.small_resnet import (
     SMALL_RESNETS,
     SmallResNetConfig,
@@ -11,6 +11,7 @@ __all__ = [
     "SMALL_RESNETS",
     "SmallResNetConfig",
     "SmallResNetForImageClassification",
+    "is_pretrained",
     "load_model",
     "load_processor",
     "parameter_count",

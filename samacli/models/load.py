@@ -72,6 +72,11 @@ def load_processor(model: Model, task: Task) -> Any:
         raise _load_failure("tokenizer or image processor", model.name, error) from error
 
 
+def is_pretrained(model: Model) -> bool:
+    """Whether a recipe's model starts from weights that were trained before."""
+    return not model.from_config and model.name not in SMALL_RESNETS
+
+
 def load_model(
     model: Model, task: Task, classes: Sequence[str], *, num_channels: int = 3, image_size: int = 0
 ) -> PreTrainedModel:

@@ -11,7 +11,7 @@ from typing import Any
 
 # Dotted key to value. They concern reweighting; pruning learns no labels, and takes meta.unroll.
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"meta.unroll": 10, "reweight.correction": False},
+    "fast": {"meta.unroll": 10, "reweight.correction": True, "reweight.clean_batch_size": 8},
     "balanced": {"meta.unroll": 2, "reweight.correction": True},
     "best": {"meta.unroll": 1, "reweight.correction": True},
 }

@@ -24,7 +24,18 @@ Source = Literal[
     "wrench",
     "demo",
 ]
-Feature = Literal["loss", "label", "uncertainty", "entropy", "margin", "prediction"]
+Feature = Literal[
+    "loss",
+    "label",
+    "uncertainty",
+    "entropy",
+    "margin",
+    "prediction",
+    "history",
+    "prior",
+    "votes",
+    "representation",
+]
 ReweightBaseline = Literal[
     "noisy",
     "clean",
@@ -213,7 +224,8 @@ class Training(Section):
         0.99,
         ge=0,
         lt=1,
-        description="decay a step of the averaged model (uncertainty, predictions)",
+        description="decay a step of the averaged model (uncertainty, predictions), at most: it "
+        "rises to this over the first steps",
     )
     early_stopping: bool = Field(
         False,
@@ -293,6 +305,39 @@ class Reweight(Section):
         ["loss", "label"], min_length=1, description="what the meta-weight-net sees of an example"
     )
     correction: bool = Field(False, description="also learn a soft label for each example")
+    prior: Literal["auto", "linear", "none"] = Field(
+        "auto",
+        description="correction: a belief fixed before training, of a linear model on the "
+        "pretrained representation (mean of the last but one layer), fitted on given and clean "
+        "labels; auto: linear for pretrained text models",
+    )
+    clean_share: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="part that clean rows have in the base model's loss, beside their use at the "
+        "meta level; 0: none",
+    )
+    clean_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="clean rows that every batch of the base model holds on top of "
+        "training.batch_size others; default: as many again",
+    )
+    learn_until: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="with clean rows in the base model's batches: fraction of the steps in which "
+        "the reweighter learns, from clean rows that the base model then does not see; afterwards "
+        "it sees all",
+    )
+    held_out_per_class: int = Field(
+        16,
+        ge=1,
+        description="clean rows a class that the base model does not see while the reweighter "
+        "learns from them, but half of the class at most",
+    )
     baselines: list[ReweightBaseline] = ["noisy", "clean", "mixed"]
     rivals: Rivals = Rivals()
 

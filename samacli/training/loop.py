@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,7 +22,14 @@ from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.training.best_state import BestState, Validate
 from samacli.training.meta_level import MetaLevel
-from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
+from samacli.training.objective import (
+    Batch,
+    Objective,
+    clean_loss,
+    model_inputs,
+    model_logits,
+    weighted_cross_entropy,
+)
 from samacli.training.optim import make_optimizer, make_schedule
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
 
@@ -69,7 +77,8 @@ def fit(
 
     Args:
         batches: endless; each has the model's inputs, `labels` (−1: none), `index`, and optionally
-            `sample_weight`, which multiplies the example's loss where there is no meta level.
+            `sample_weight`, which multiplies the example's loss where there is no meta level, and
+            `clean`, a batch of clean rows that a meta level gives a share of the loss.
         meta_level: weights and targets from a reweighter that learns along the way; its objective
             then takes the place of `objective`.
         objective: the loss, called once a batch; it may keep state from batch to batch.
@@ -85,7 +94,7 @@ def fit(
     averaged: AveragedModel | None = None
     if meta_level is not None:
         averaged = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+            model, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True
         ).to(device)
     if accelerator.num_processes > 1:
         first = next(batches)
@@ -106,24 +115,39 @@ def fit(
             wrapped_optimizer.zero_grad()
             loss_sum = 0.0
             for part in range(config.accumulation):
-                batch = _to_device(next(batches), device)
+                batch = next(batches)
+                clean = batch.pop("clean", None)
+                batch = _to_device(batch, device)
                 if augment is not None:
                     batch = augment(batch)
                 if averaged is not None and meta_level and meta_level.needs_averaged_logits:
-                    batch["averaged_logits"] = _averaged_logits(averaged, batch, accelerator)
+                    rows = meta_level.reweighted(batch)
+                    batch["averaged_logits"] = _averaged_logits(averaged, batch, rows, accelerator)
                 # replicas average their gradients once a step, with the last batch of it
-                whole = part == config.accumulation - 1
-                with contextlib.nullcontext() if whole else accelerator.no_sync(wrapped_model):
+                last = part == config.accumulation - 1
+                with _synchronized(last and clean is None, wrapped_model, accelerator):
                     logits, loss = _forward(
                         wrapped_model, batch, meta_level, objective, accelerator
                     )
                     accelerator.backward(loss / config.accumulation)
+                loss_sum += float(loss.detach()) / config.accumulation
+                samples += len(batch["labels"]) * accelerator.num_processes
                 if meta_level is not None:
                     meta_level.learn(1 / config.accumulation, progress=(step - 1) / steps)
                     if step > meta_level.config.average_from * steps:
                         meta_level.record(logits, batch)
-                loss_sum += float(loss.detach()) / config.accumulation
-                samples += len(batch["labels"]) * accelerator.num_processes
+                    meta_level.remember_losses(logits, batch)
+                if meta_level is not None and clean is not None:
+                    # A pass of its own: padded to its own length, and none of λ's business.
+                    clean = _to_device(clean, device)
+                    if augment is not None:
+                        clean = augment(clean)
+                    with _synchronized(last, wrapped_model, accelerator):
+                        with accelerator.autocast():
+                            loss = meta_level.clean_share * clean_loss(wrapped_model, clean)
+                        accelerator.backward(loss / config.accumulation)
+                    loss_sum += float(loss.detach()) / config.accumulation
+                    samples += len(clean["labels"]) * accelerator.num_processes
             if not math.isfinite(loss_sum):
                 raise SamaError(
                     f"{description}: the loss became {loss_sum} at step {step}; lower "
@@ -139,6 +163,8 @@ def fit(
             schedule.step()
             if averaged is not None:
                 averaged.update_parameters(bare_model)
+                if meta_level is not None:
+                    meta_level.settle(step, steps, averaged)
             curve.append((step, loss_sum, meta_loss))
             task.advance()
             if best is not None:
@@ -156,6 +182,12 @@ def fit(
         best_step=steps if best is None else best.step,
         curve=curve,
     )
+
+
+def _synchronized(
+    now: bool, model: nn.Module, accelerator: Accelerator
+) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if now else accelerator.no_sync(model)
 
 
 def _forward(
@@ -196,11 +228,37 @@ def _same_buffers(model: nn.Module, averaged: nn.Module | None, accelerator: Acc
                 torch.distributed.broadcast(buffer, src=0)
 
 
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average that forgets the start soon: decay min(d, (1+n)/(10+n)).
+
+    With a fixed decay of 0.99 a third of it would still be the untrained model after 100 steps.
+    n is the number of averages so far; the ramp is TensorFlow's (ExponentialMovingAverage).
+    """
+
+    def average(averaged: Any, current: Any, number: Any) -> None:
+        n = int(number)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, number)
+
+    return average
+
+
 @torch.no_grad()
-def _averaged_logits(averaged: nn.Module, batch: Batch, accelerator: Accelerator) -> Tensor:
+def _averaged_logits(
+    averaged: nn.Module, batch: Batch, rows: Tensor, accelerator: Accelerator
+) -> Tensor:
+    """The averaged model's logits (n, classes) of the `rows` of a batch (n,); 0 for the others."""
     averaged.eval()
+    if not rows.any():
+        rows = torch.ones_like(rows)  # no model takes an empty batch
+    part = {
+        name: value[rows] if isinstance(value, Tensor) and len(value) == len(rows) else value
+        for name, value in model_inputs(batch).items()
+    }
     with accelerator.autocast():
-        return model_logits(averaged, batch)
+        some = model_logits(averaged, part)
+    logits = some.new_zeros(len(rows), some.shape[-1])
+    logits[rows] = some
+    return logits
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ from samacli.meta import (
 )
 from samacli.meta.distributed import Average
 from samacli.recipe import Meta
-from samacli.recipe.schema import Feature
 from samacli.training.evidence import Evidence, needs_averaged_model
+from samacli.training.facts import Facts
 from samacli.training.history import ExampleHistory
 from samacli.training.objective import Batch, clean_loss, model_logits
 from samacli.training.reweighter import Reweighter
@@ -29,43 +30,58 @@ from samacli.training.reweighter import Reweighter
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class CleanRows:
+    """Clean rows at the base level, in a batch of their own beside the reweighted one.
+
+    While λ learns, the base level has one part of the clean set and the meta level the other, so
+    that no example is in both; then λ stays, and the base level has all of it.
+
+    share: of the base loss. until: the fraction of the run in which λ learns. settle: called once
+    at its end with the averaged model.
+    """
+
+    share: float
+    until: float
+    settle: Callable[[nn.Module], None]
+
+    def last_step(self, total_steps: int) -> int:
+        """The last base step (from 1) of the part in which λ learns."""
+        return int(self.until * total_steps)
+
+
 class MetaLevel:
     """Weights a batch at every base step and learns how to every `unroll` of them.
 
     Args:
         config: the recipe's `meta` section.
-        features: what the reweighter sees.
-        correction: whether it corrects labels too.
-        classes: number of classes.
+        reweighter: what learns, on the training device.
         batches: endless clean batches, on the training device.
         history: where each example's weights and targets are gathered.
-        device: where the reweighter lives.
+        facts: what is known of each training row besides the model's view.
+        clean: set where clean rows share the base level's batches.
         parallel: set where this process is one of several replicas.
     """
 
     def __init__(
         self,
         config: Meta,
-        features: Sequence[Feature],
+        reweighter: Reweighter,
         *,
-        correction: bool,
-        classes: int,
         batches: Iterator[Batch],
         history: ExampleHistory,
-        device: torch.device,
+        facts: Facts | None = None,
+        clean: CleanRows | None = None,
         parallel: DataParallel | None = None,
     ) -> None:
         self.config = config
         self.batches = batches
         self.history = history
-        self.needs_averaged_logits = correction or needs_averaged_model(features)
-        self.reweighter = Reweighter(
-            features,
-            classes,
-            hidden=config.hidden,
-            correction=correction,
-            standardize=config.standardize,
-        ).to(device)
+        self.facts = facts or Facts()
+        self.clean = clean
+        self.reweighter = reweighter
+        correction = reweighter.corrector is not None
+        self.needs_averaged_logits = correction or needs_averaged_model(reweighter.features)
         # The two levels chase each other: a class that loses its weight is missed by the clean set
         # some steps later. Little momentum and a rate that falls to 0 with the base level's keep
         # the weights from swinging.
@@ -82,27 +98,39 @@ class MetaLevel:
         self._finish: Callable[[float], Average] | None = None
 
     def objective(self, reweighter: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
-        """Σ_i w_i(λ) ℓ(o_i, target_i(λ)) / n over the examples with a given label.
+        """Σ_i w_i(λ) ℓ(o_i, target_i(λ)) / n over the examples that are reweighted.
 
         The features are detached: a weight is a fact about an example, not a way for the base model
-        to lower its loss.
+        to lower its loss. Where clean rows have a share of the base loss, this is the rest of it.
         """
-        labelled = batch["labels"] >= 0
-        if not labelled.any():
+        rows = self.reweighted(batch)
+        if not rows.any():
             return logits.sum() * 0.0
-        logits = logits[labelled]
-        evidence = self._evidence(logits, batch, labelled)
-        weights, targets = reweighter(evidence)
-        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-        return (weights * losses).mean()
+        weights, targets = reweighter(self._evidence(logits, batch, rows))
+        losses = torch.nn.functional.cross_entropy(logits[rows], targets, reduction="none")
+        return (1 - self.clean_share) * (weights * losses).mean()
+
+    @property
+    def clean_share(self) -> float:
+        """The part of the base loss that belongs to clean rows."""
+        return 0.0 if self.clean is None else self.clean.share
+
+    def reweighted(self, batch: Batch) -> Tensor:
+        """Which rows of a batch are weighted (n,): those with a given label.
+
+        With corrected labels also those without one, whose target is what is believed of them.
+        """
+        told = batch["labels"] >= 0
+        return torch.ones_like(told) if self.reweighter.corrector is not None else told
 
     def due(self, step: int, total_steps: int) -> bool:
         """Whether the reweighter learns after base step `step` (counted from 1).
 
         Not after the last: there is no later step to share passes with, or to profit.
         """
-        first = step > self.config.warmup * total_steps
-        return first and step % self.config.unroll == 0 and step < total_steps
+        last = 1.0 if self.clean is None else self.clean.until
+        learning = self.config.warmup * total_steps * last < step <= last * total_steps
+        return learning and step % self.config.unroll == 0 and step < total_steps
 
     def look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
         """The first half of a meta step, after a base step: v. Uses up `p.grad`.
@@ -179,19 +207,35 @@ class MetaLevel:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
+    def settle(self, step: int, total_steps: int, averaged: nn.Module) -> None:
+        """At the end of learning, where clean rows share the base level: what then changes.
+
+        averaged: the moving average of the model, which has not yet seen the meta rows.
+        """
+        if self.clean is not None and step == self.clean.last_step(total_steps):
+            self.clean.settle(averaged)
+
     @torch.no_grad()
     def record(self, logits: Tensor, batch: Batch) -> None:
         """Remember the weights and targets that this batch was trained with."""
-        labelled = batch["labels"] >= 0
-        if labelled.any():
-            weights, targets = self.reweighter(self._evidence(logits[labelled], batch, labelled))
-            self.history.add(batch["index"][labelled], weights, targets)
+        rows = self.reweighted(batch)
+        if rows.any():
+            weights, targets = self.reweighter(self._evidence(logits, batch, rows))
+            self.history.add(batch["index"][rows], weights, targets)
 
-    @staticmethod
-    def _evidence(logits: Tensor, batch: Batch, labelled: Tensor) -> Evidence:
+    def _evidence(self, logits: Tensor, batch: Batch, rows: Tensor) -> Evidence:
         averaged = batch.get("averaged_logits")
-        return Evidence(
-            logits.detach(),
-            batch["labels"][labelled],
-            None if averaged is None else averaged[labelled],
+        return self.facts.evidence(
+            batch["index"][rows],
+            logits[rows],
+            batch["labels"][rows],
+            None if averaged is None else averaged[rows],
         )
+
+    @torch.no_grad()
+    def remember_losses(self, logits: Tensor, batch: Batch) -> None:
+        """Add a base step to the rows' loss history, where that is kept."""
+        rows = self.reweighted(batch) & (batch["labels"] >= 0)
+        if self.facts.losses is not None and rows.any():
+            losses = self._evidence(logits, batch, rows).losses
+            self.facts.losses.add(batch["index"][rows], losses)

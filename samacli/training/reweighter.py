@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from samacli.meta import LabelCorrector, MetaWeightNet
+from samacli.meta.label_corrector import entropy
 from samacli.recipe.schema import Feature
 from samacli.training.evidence import Evidence, feature_count, feature_matrix
+
+# An even soft label weighs (almost) nothing; a power of its confidence, learnt from this start.
+_CONFIDENCE_POWER = 2.0
 
 
 class Reweighter(nn.Module):
     """Meta-weight-net over the chosen features, and optionally a label corrector.
 
+    With a corrector an example's weight is also a power of its soft label's confidence,
+    (1 − H(q)/log c)^κ with κ learnt: where given label and beliefs leave it open what the example
+    is, its cross-entropy only makes the model undecided.
+
     Args:
         features: names of the features, see `samacli.training.evidence`.
         classes: number of classes.
         hidden: width of the meta-weight-net.
-        correction: whether targets are corrected too.
+        widths: columns of the features whose number the data decide, see `Facts.widths`.
+        corrector: corrects labels; None: they stay as given.
         standardize: bring each feature to mean 0 and deviation 1 over the examples at hand.
     """
 
@@ -29,40 +38,44 @@ class Reweighter(nn.Module):
         classes: int,
         *,
         hidden: int,
-        correction: bool,
+        widths: Mapping[str, int] | None = None,
+        corrector: LabelCorrector | None = None,
         standardize: bool = False,
     ) -> None:
         super().__init__()
         self.features = tuple(features)
         self.classes = classes
         self.standardize = standardize
+        # An example without a given label has an embedding of its own, the last.
         self.weight_net = MetaWeightNet(
-            feature_count(features, classes),
-            num_classes=classes if "label" in features else None,
+            feature_count(features, classes, widths or {}),
+            num_classes=classes + 1 if "label" in features else None,
             hidden=hidden,
             normalize=False,
         )
-        self.corrector = LabelCorrector(classes) if correction else None
+        self.corrector = corrector
+        self.log_power = None if corrector is None else nn.Parameter(torch.zeros(()))
 
-    def weights(self, evidence: Evidence) -> Tensor:
-        """Positive, un-normalised weights (n,)."""
-        labels = evidence.labels if "label" in self.features else None
+    def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """(weights with mean 1 over the batch (n,), targets)."""
+        weights, targets = self.raw(evidence)
+        return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny), targets
+
+    def raw(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Positive, un-normalised weights (n,), and targets.
+
+        Targets are class labels (n,) as given, or corrected distributions (n, classes).
+        """
+        labels = evidence.labels
+        takes_label = "label" in self.features
+        label = torch.where(labels < 0, self.classes, labels) if takes_label else None
         features = feature_matrix(evidence, self.features)
         if self.standardize:
             deviation = features.std(dim=0, correction=0).clamp_min(1e-6)
             features = (features - features.mean(dim=0)) / deviation
-        return self.weight_net(features, labels)
-
-    def targets(self, evidence: Evidence) -> Tensor:
-        """Class labels (n,) as given, or corrected distributions (n, classes)."""
-        if self.corrector is None:
-            return evidence.labels
-        belief = evidence.logits if evidence.averaged_logits is None else evidence.averaged_logits
-        return self.corrector(evidence.labels, belief.softmax(-1))
-
-    def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
-        """(weights with mean 1 over the batch (n,), targets)."""
-        weights = self.weights(evidence)
-        return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny), self.targets(
-            evidence
-        )
+        weights = self.weight_net(features, label)
+        if self.corrector is None or self.log_power is None:
+            return weights, labels
+        targets = self.corrector(labels, evidence.belief, evidence.prior)
+        sure = (1 - entropy(targets)).clamp_min(1e-4)
+        return weights * sure ** (_CONFIDENCE_POWER * self.log_power.exp()), targets

@@ -30,17 +30,13 @@ from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
 from samacli.errors import SamaError
 from samacli.export.model import image_processor
-from samacli.meta import DataParallel
 from samacli.models import load_model, load_processor
 from samacli.models.frozen_layers import frozen_depth, keep_lower, take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
-from samacli.recipe.schema import Feature
 from samacli.training.augment import make_augment
 from samacli.training.best_state import Validate
 from samacli.training.embed import pooled_embedding
-from samacli.training.evidence import Evidence
-from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit, fit
 from samacli.training.lower_layers import bytes_of_states, hidden_states
 from samacli.training.meta_level import MetaLevel
@@ -48,24 +44,6 @@ from samacli.training.metrics import Evaluation, evaluate
 from samacli.training.objective import Batch, Objective, weighted_cross_entropy
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What one SAMA run learnt of each row of the training split (n).
-
-    weight: mean 1 over the rows with a given label, 0 for the others.
-    loss: cross-entropy with the given label, nats (nan without one).
-    uncertainty: KL(averaged model ‖ model), nats.
-    probabilities: (n, classes), the model's.
-    targets: (n, classes), corrected labels, where they are learnt.
-    """
-
-    weight: np.ndarray
-    loss: np.ndarray
-    uncertainty: np.ndarray
-    probabilities: np.ndarray
-    targets: np.ndarray | None
 
 
 @dataclass
@@ -213,10 +191,10 @@ class Experiment:
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
-        batches: Iterator[Batch] = self._endless(data, self.recipe.training.batch_size, seed)
+        batches: Iterator[Batch] = self.endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
             batches = _with_weights(batches, weights)
-        return self._fit(
+        return self.run_loop(
             model,
             batches,
             None,
@@ -225,80 +203,6 @@ class Experiment:
             objective=objective,
             held_out=held_out,
             steps=steps,
-        )
-
-    def fit_sama(
-        self,
-        seed: int,
-        description: str,
-        *,
-        features: Sequence[Feature],
-        correction: bool = False,
-        method: str | None = None,
-    ) -> tuple[Fit, MetaLevel]:
-        """Bilevel training on the training split; without a meta split it is its own meta data."""
-        config = self.recipe.meta
-        if method is not None:
-            config = config.model_copy(update={"method": method})
-        model = self.new_model(seed)
-        classes = len(self.splits.classes)
-        clean: Any = self.train if self.meta is None else self.meta
-        # Another order than the base level's, where both draw from the same rows; and one for each
-        # process: a clean set may be smaller than their batches together.
-        order = seed + 1_000_003 * (1 + self.accelerator.process_index)
-        meta_batches = self._endless(
-            clean, config.batch_size, order, shared=False, class_balanced=config.class_balanced
-        )
-        device = self.accelerator.device
-        several = self.accelerator.num_processes > 1
-        level = MetaLevel(
-            config,
-            features,
-            correction=correction,
-            classes=classes,
-            batches=_on_device(meta_batches, device),
-            history=ExampleHistory(len(self.train), classes, targets=correction),
-            device=device,
-            parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
-        )
-        batches = self._endless(self.train, self.recipe.training.batch_size, seed)
-        run = self._fit(model, batches, level, seed, description)
-        level.history.sum_over(self.accelerator)
-        return run, level
-
-    def score(self, run: Fit, level: MetaLevel) -> Scored:
-        """Each training row's mean weight over the later steps, and the final models' view."""
-        logits = self.predict(run.model, self.train, "scoring the training set")
-        averaged = logits
-        if run.averaged is not None:
-            averaged = self.predict(run.averaged, self.train, "scoring with the averaged model")
-        given = self.splits.train.labels
-        labelled = given >= 0
-        device = self.accelerator.device
-        evidence = Evidence(
-            torch.from_numpy(logits).to(device),
-            torch.from_numpy(np.where(labelled, given, 0)).to(device),
-            torch.from_numpy(averaged).to(device),
-        )
-        with torch.no_grad():
-            weights = level.reweighter.weights(evidence).double().cpu().numpy()
-            targets = level.reweighter.targets(evidence).cpu().numpy()
-        # Weights of the training steps have mean 1 in their batch; those of rows that no later step
-        # visited are brought to the same scale.
-        mean = level.history.mean_weights(otherwise=weights / weights[labelled].mean())
-        mean[~labelled] = 0.0
-        mean /= mean[labelled].mean()
-        loss = evidence.losses.cpu().numpy()
-        loss[~labelled] = np.nan
-        corrected = None
-        if level.history.targets is not None:
-            corrected = level.history.mean_targets(otherwise=targets)
-        return Scored(
-            weight=mean,
-            loss=loss,
-            uncertainty=evidence.uncertainty.cpu().numpy(),
-            probabilities=evidence.logits.softmax(-1).cpu().numpy(),
-            targets=corrected,
         )
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
@@ -329,17 +233,32 @@ class Experiment:
         )
         return logits if rows is None else logits[rows]
 
-    def embed(self, model: nn.Module, encoded: Encoded, description: str) -> np.ndarray:
+    def embed(
+        self, model: nn.Module, encoded: Encoded, description: str, *, layer: int = -1
+    ) -> np.ndarray:
         """What `model` makes of each row before its head: (n, features) float32."""
         return predict(
             model,
             self._in_order(encoded),
             len(encoded),
             self.accelerator,
-            output=pooled_embedding,
+            output=functools.partial(pooled_embedding, layer=layer),
             progress=self.progress,
             description=description,
         )
+
+    @functools.cached_property
+    def representations(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pretrained model's mean states of the last layer but one, of training and clean rows.
+
+        (n, features) and (m, features) float32, m = 0 without a clean set. The last layer is the
+        one most bent to what the model was pretrained for.
+        """
+        model = self.new_model(self.recipe.seed)
+        train = self.embed(model, self.train, "embedding the training rows", layer=-2)
+        if self.meta is None:
+            return train, train[:0]
+        return train, self.embed(model, self.meta, "embedding the clean rows", layer=-2)
 
     def _in_order(self, data: Any) -> Iterable[Batch]:
         return make_loader(data, self.recipe.training.eval_batch_size, shuffle=False, seed=0)
@@ -396,7 +315,7 @@ class Experiment:
             return {"image_column": columns.image}
         return {"text_columns": [c for c in (columns.text, columns.text_pair) if c is not None]}
 
-    def _fit(
+    def run_loop(
         self,
         model: PreTrainedModel,
         batches: Iterator[Batch],
@@ -408,6 +327,10 @@ class Experiment:
         held_out: Encoded | None = None,
         steps: int | None = None,
     ) -> Fit:
+        """The training loop with all that the recipe says of it; with a meta level or without.
+
+        batches: as `fit` takes them, on any device. The rest: see `fit_plainly`.
+        """
         if held_out is None and self.recipe.training.early_stopping:
             held_out = self.validation
             assert held_out is not None  # the recipe asks for it
@@ -430,7 +353,7 @@ class Experiment:
             description=description,
         )
 
-    def _endless(
+    def endless(
         self,
         data: Any,
         batch_size: int,
@@ -501,8 +424,3 @@ def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Bat
     values = torch.from_numpy(weights.astype(np.float32))
     for batch in batches:
         yield {**batch, "sample_weight": values[batch["index"]]}
-
-
-def _on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    for batch in batches:
-        yield {name: value.to(device) for name, value in batch.items()}

@@ -27,7 +27,8 @@ from samacli.pruning.selection import (
 )
 from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
-from samacli.workflows.experiment import Experiment, Scored
+from samacli.workflows.bilevel import Scored, fit_sama
+from samacli.workflows.experiment import Experiment
 from samacli.workflows.outputs import write_outputs
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
@@ -92,12 +93,12 @@ def prune(
     scored: list[Scored] = []
     scoring = Method()
     for seed in recipe.seeds:
-        run, level = experiment.fit_sama(
-            seed, f"sama scores, seed {seed}", features=recipe.prune.features
+        run, scores = fit_sama(
+            experiment, seed, f"sama scores, seed {seed}", features=recipe.prune.features
         )
-        scored.append(experiment.score(run, level))
+        scored.append(scores)
         scoring.add(run, None)
-        del run, level
+        del run
     summary = summarize(scored, experiment.splits.train)
     labels = experiment.splits.train.labels
     kept = {

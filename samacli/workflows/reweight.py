@@ -27,7 +27,8 @@ from samacli.export.scores import class_names
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
-from samacli.workflows.experiment import Experiment, Scored
+from samacli.workflows.bilevel import Scored
+from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods import check_methods, run_method
 from samacli.workflows.outputs import write_outputs
 from samacli.workflows.results import Method, environment
@@ -145,7 +146,7 @@ def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:
 
 def _score_columns(experiment: Experiment, summary: Summary) -> dict[str, Any]:
     train, classes = experiment.splits.train, experiment.splits.classes
-    return {
+    columns = {
         "index": train.index,
         "given_label": class_names(train.labels, classes),
         "prediction": class_names(summary.prediction, classes),
@@ -153,6 +154,9 @@ def _score_columns(experiment: Experiment, summary: Summary) -> dict[str, Any]:
         "uncertainty": summary.uncertainty.astype(np.float32),
         "weight": summary.weight.astype(np.float32),
     }
+    if summary.mislabelled is not None:
+        columns["mislabelled"] = summary.mislabelled.astype(np.float32)
+    return columns
 
 
 def _card(experiment: Experiment, summary: Summary) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from samacli.data import Split
 from samacli.export.suspects import Suspects
 from samacli.training.metrics import noise_detection
-from samacli.workflows.experiment import Scored
+from samacli.workflows.bilevel import Scored
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Summary:
 
     weight: mean 1. loss, uncertainty: nats. prediction: class ids from the mean probabilities.
     corrected: class ids from the mean corrected targets, where they are learnt.
-    noise: how well low weight finds wrong labels, where the truth is known.
+    mislabelled: probability that the given label is wrong, where a clean set tells.
+    noise: how well that probability, or else low weight, finds wrong labels, where the truth is
+        known.
     """
 
     weight: np.ndarray
@@ -27,18 +29,21 @@ class Summary:
     uncertainty: np.ndarray
     prediction: np.ndarray
     corrected: np.ndarray | None
+    mislabelled: np.ndarray | None
     noise: dict[str, float] | None
     train: Split
 
     @property
     def suspects(self) -> Suspects:
-        """What `suspects.csv` is made from; the model's own prediction is the suggested label."""
+        """What `suspects.csv` is made from; the suggested label is the corrected one, or
+        else the model's own prediction."""
         return Suspects(
             index=self.train.index,
             given=self.train.labels,
-            suggested=self.prediction,
+            suggested=self.prediction if self.corrected is None else self.corrected,
             weight=self.weight,
             loss=self.loss,
+            probability=self.mislabelled,
         )
 
 
@@ -49,15 +54,18 @@ def summarize(scored: Sequence[Scored], train: Split) -> Summary:
         return np.mean([getattr(one, name) for one in scored], axis=0)
 
     weight = mean("weight")
+    mislabelled = None if scored[0].mislabelled is None else mean("mislabelled")
     noise = None
     if train.true_labels is not None:
-        noise = noise_detection(train.labels, train.true_labels, weight)
+        goodness = weight if mislabelled is None else 1 - mislabelled
+        noise = noise_detection(train.labels, train.true_labels, goodness)
     return Summary(
         weight=weight,
         loss=mean("loss"),
         uncertainty=mean("uncertainty"),
         prediction=mean("probabilities").argmax(-1),
         corrected=None if scored[0].targets is None else mean("targets").argmax(-1),
+        mislabelled=mislabelled,
         noise=noise,
         train=train,
     )

@@ -88,8 +88,9 @@ def weigh(meta: nn.Module, outputs: Tensor, data: Any) -> Tensor:
 
 
 def weigh_and_correct(meta: nn.Module, outputs: Tensor, data: Any) -> Tensor:
-    """mean_i w_i ℓ(o_i, q_i) with soft labels q."""
-    soft = meta.correct(data[1], outputs.softmax(-1).detach())
+    """mean_i w_i ℓ(o_i, q_i) with soft labels q, from the outputs and a fixed belief."""
+    fixed = torch.linspace(-1, 1, CLASSES).to(outputs).log_softmax(-1).expand_as(outputs)
+    soft = meta.correct(data[1], outputs.log_softmax(-1), fixed)
     losses = -(soft * outputs.log_softmax(-1)).sum(-1)
     features = torch.stack([losses, outputs.logsumexp(-1)], dim=-1).detach()
     return (meta.weight(features, data[1]) * losses).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from samacli.meta import LabelCorrector, MetaWeightNet
+from samacli.meta import MetaWeightNet
 from samacli.meta.weight_net import normalized
 
 
@@ -64,27 +64,3 @@ def test_label_is_given_exactly_if_asked_for() -> None:
         MetaWeightNet(1, 3)(torch.zeros(2, 1))
     with pytest.raises(ValueError, match="layers"):
         MetaWeightNet(1, layers=3)
-
-
-def test_corrector_starts_at_the_given_label_unless_the_belief_is_sure_of_another() -> None:
-    corrector = LabelCorrector(6)
-    label = torch.tensor([0, 0, 0])
-    undecided, agreeing = torch.full((6,), 1 / 6), torch.tensor([0.95] + [0.01] * 5)
-    belief = torch.stack([undecided, agreeing, agreeing.roll(2)]).requires_grad_()
-    soft = corrector(label, belief)
-    assert torch.allclose(soft.sum(-1), torch.ones(3))
-    assert soft[:2, 0].min() > 0.85
-    assert soft[2, 2] > 0.5
-    (soft * torch.randn(3, 6)).sum().backward()
-    assert belief.grad is None
-    for name, p in corrector.named_parameters():
-        assert p.grad is not None
-        assert p.grad.abs().max() > 1e-5, name
-
-
-def test_corrector_takes_certain_beliefs() -> None:
-    corrector = LabelCorrector(3)
-    soft = corrector(torch.tensor([0, 1]), torch.eye(3)[:2])
-    soft.sum().backward()
-    assert soft.isfinite().all()
-    assert all(p.grad.isfinite().all() for p in corrector.parameters())

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from samacli.errors import SamaError
+from samacli.meta import LabelCorrector
 from samacli.recipe import Meta, Optimizer, Training
 from samacli.training.evidence import Evidence
 from samacli.training.history import ExampleHistory
 from samacli.training.loop import _freeze_unused, fit
 from samacli.training.meta_level import MetaLevel
 from samacli.training.metrics import noise_detection
+from samacli.training.reweighter import Reweighter
 from samacli.training.runtime import make_accelerator
 
 
@@ -154,18 +156,25 @@ def bilevel(
     wrong = torch.randperm(400)[:120]
     given[wrong] = (given[wrong] + 1) % 3
     clean_x, clean_y = problem(60, seed=2)
-    level = MetaLevel(
-        Meta.model_validate({"learning_rate": 0.02, **meta}),
+    config = Meta.model_validate({"learning_rate": 0.02, **meta})
+    reweighter = Reweighter(
         features,  # type: ignore[arg-type]
-        correction=correction,
-        classes=3,
+        3,
+        hidden=config.hidden,
+        corrector=LabelCorrector(3) if correction else None,
+        standardize=config.standardize,
+    )
+    level = MetaLevel(
+        config,
+        reweighter,
         batches=endless(clean_x, clean_y, 30, seed=5),
         history=ExampleHistory(400, 3, targets=correction),
-        device=torch.device("cpu"),
     )
     model = Classifier(dropout=0.1)
-    config = settings(optimizer={"name": "adamw", "learning_rate": 0.01}, accumulation=accumulation)
-    run = fit(model, endless(x, given, 50), steps, config, accelerator, meta_level=level)
+    training = settings(
+        optimizer={"name": "adamw", "learning_rate": 0.01}, accumulation=accumulation
+    )
+    run = fit(model, endless(x, given, 50), steps, training, accelerator, meta_level=level)
     return level, given, true, run
 
 
@@ -265,7 +274,7 @@ def test_standardised_features_part_the_weights_of_losses_that_are_alike(
     assert found is not None
     assert found["average_precision"] > 0.9, "chance is 0.3"
     one = Evidence(torch.randn(1, 3), torch.tensor([0]))
-    assert torch.isfinite(level.reweighter.weights(one)).all(), "a batch of one has no deviation"
+    assert torch.isfinite(level.reweighter(one)[0]).all(), "a batch of one has no deviation"
 
 
 def test_what_the_logits_do_not_depend_on_is_frozen_and_nothing_else() -> None:

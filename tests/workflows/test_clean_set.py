@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from samacli.errors import SamaError
-from samacli.recipe import load_recipe
+from samacli.recipe import Recipe, load_recipe
 from samacli.training.meta_level import MetaLevel
-from samacli.workflows import experiment as module
+from samacli.workflows import bilevel as module
+from samacli.workflows.bilevel import fit_sama
 from samacli.workflows.experiment import Experiment
-from tests.conftest import WORDS, write_csv
+from tests.conftest import WORDS, text_recipe, write_csv
 
 
 @pytest.mark.parametrize("balanced", [True, False])
@@ -47,7 +50,7 @@ def test_meta_batches_have_as_many_of_each_class_if_asked(
             super().__init__(*arguments, batches=watched(), **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "MetaLevel", Watched)
-    experiment.fit_sama(0, "sama", features=["loss"])
+    fit_sama(experiment, 0, "sama", features=["loss"])
     assert len(seen) > 1
     assert all((counts == 4).all() for counts in seen) == balanced
 
@@ -55,3 +58,124 @@ def test_meta_batches_have_as_many_of_each_class_if_asked(
 def test_an_unknown_key_of_the_meta_level_is_still_refused() -> None:
     with pytest.raises(SamaError, match=r"did you mean 'meta\.class_balanced'"):
         load_recipe(None, ["meta.classbalanced=true"])
+
+
+def watched_run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], list[Any]]:
+    """Which clean rows each batch of the base level and of the meta level had."""
+    experiment = Experiment.prepare(recipe, device="cpu")
+    base: list[set[int]] = []
+    meta: list[set[int]] = []
+    run_loop = Experiment.run_loop
+
+    def watched_loop(self: Experiment, model: Any, batches: Any, *rest: Any, **options: Any) -> Any:
+        def watch() -> Any:
+            for batch in batches:
+                assert len(batch["index"]) == 16
+                base.append(set(batch["clean"]["index"].tolist()) if "clean" in batch else set())
+                yield batch
+
+        return run_loop(self, model, watch(), *rest, **options)
+
+    class Watched(MetaLevel):
+        def __init__(self, *arguments: Any, batches: Any, **options: Any) -> None:
+            def watch() -> Any:
+                for batch in batches:
+                    meta.append(set(batch["index"].tolist()))
+                    yield batch
+
+            super().__init__(*arguments, batches=watch(), **options)
+
+    monkeypatch.setattr(Experiment, "run_loop", watched_loop)
+    monkeypatch.setattr(module, "MetaLevel", Watched)
+    fit_sama(experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight)
+    return base, meta
+
+
+def test_no_clean_row_is_in_both_levels_while_the_reweighter_learns(
+    texts: dict[str, Path], tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = text_recipe(
+        texts, tiny_bert, "training.steps=20", "meta.warmup=0", "reweight.correction=true"
+    )
+    base, meta = watched_run(recipe, monkeypatch)
+    learning = set().union(*base[:10])
+    held_out = set().union(*meta)
+    assert learning
+    assert held_out
+    assert not learning & held_out
+    assert set().union(*base[10:]) == learning | held_out, "in the end the base level has all"
+
+
+def test_with_a_share_of_zero_the_base_level_has_no_clean_row(
+    texts: dict[str, Path], tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = text_recipe(
+        texts, tiny_bert, "training.steps=4", "meta.warmup=0", "reweight.clean_share=0"
+    )
+    base, meta = watched_run(recipe, monkeypatch)
+    assert base == [set()] * 4
+    assert len(set().union(*meta)) > 20
+
+
+def test_examples_without_a_label_take_part_through_correction_alone(
+    texts: dict[str, Path], tiny_bert: Path
+) -> None:
+    rows = list(csv.reader(texts["noisy"].open(newline="")))
+    column = rows[0].index("label")
+    for row in rows[1:40]:
+        row[column] = ""
+    with texts["noisy"].open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    scored = {}
+    for correction in (True, False):
+        recipe = text_recipe(
+            texts,
+            tiny_bert,
+            "training.steps=30",
+            "data.abstain=keep",
+            f"reweight.correction={correction}",
+        )
+        experiment = Experiment.prepare(recipe, device="cpu")
+        _, scored[correction] = fit_sama(
+            experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight
+        )
+    assert (scored[True].weight[:39] > 0).all()
+    assert scored[True].targets is not None
+    np.testing.assert_allclose(scored[True].targets.sum(-1), 1, atol=1e-4)
+    assert (scored[False].weight[:39] == 0).all()
+    for one in scored.values():
+        assert one.mislabelled is not None
+        assert np.isnan(one.mislabelled[:39]).all()
+        assert ((one.mislabelled[39:] >= 0) & (one.mislabelled[39:] <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [("votes", "only data in WRENCH's format"), ("prior", "a pretrained text model")],
+)
+def test_a_feature_that_the_data_cannot_give_is_refused_in_a_sentence(
+    texts: dict[str, Path], tiny_bert: Path, feature: str, message: str
+) -> None:
+    recipe = text_recipe(texts, tiny_bert, f"reweight.features=[{feature}]", "reweight.prior=none")
+    experiment = Experiment.prepare(recipe, device="cpu")
+    with pytest.raises(SamaError, match=message):
+        fit_sama(experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight)
+
+
+def test_history_prior_and_representation_can_all_be_features(
+    texts: dict[str, Path], tiny_bert: Path
+) -> None:
+    recipe = text_recipe(
+        texts,
+        tiny_bert,
+        "training.steps=12",
+        "meta.warmup=0",
+        "reweight.features=[loss, history, prior, representation]",
+        "reweight.prior=linear",
+    )
+    experiment = Experiment.prepare(recipe, device="cpu")
+    _, scored = fit_sama(
+        experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight
+    )
+    assert np.isfinite(scored.weight).all()
+    assert scored.weight.std() > 0

@@ -69,7 +69,8 @@ def test_wrong_labels_are_found_and_the_figures_are_scikit_learns(
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
     wrong = np.array(rows["label"]) != np.array(rows["truth"])
     assert wrong.mean() == 0.25
-    suspicion = -np.array(rows["sama_weight"])
+    scores = pq.read_table(output / "scores.parquet").to_pydict()
+    suspicion = np.array(scores["mislabelled"])
     noise = json.loads((output / "metrics.json").read_text())["noise_detection"]
     assert noise["average_precision"] == pytest.approx(
         average_precision_score(wrong, suspicion), abs=1e-3
@@ -100,6 +101,7 @@ def test_scores_have_a_row_for_each_input_row(finished: tuple[Path, Any]) -> Non
         "loss",
         "uncertainty",
         "weight",
+        "mislabelled",
     ]
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
     assert scores["index"] == list(range(400))
@@ -114,8 +116,9 @@ def test_suspects_are_mostly_wrong_and_get_their_true_label(finished: tuple[Path
     with (output / "suspects.csv").open(newline="") as file:
         suspects = list(csv.DictReader(file))
     assert len(suspects) == result.suspects > 0
-    weights = [float(suspect["weight"]) for suspect in suspects]
-    assert weights == sorted(weights)
+    probabilities = [float(suspect["probability"]) for suspect in suspects]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert min(probabilities) > 0.5
     for suspect in suspects:
         row = rows[int(suspect["index"])]
         assert suspect["text"] == row["text"]

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from samacli.training.loop import Fit
 from samacli.training.metrics import Evaluation
-from samacli.workflows.experiment import Scored
+from samacli.workflows.bilevel import Scored
 
 
 @dataclass(frozen=True)

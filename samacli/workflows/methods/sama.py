@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from samacli.workflows.bilevel import fit_sama
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods.run import MethodRun, measured
 from samacli.workflows.summary import summarize
@@ -20,14 +21,14 @@ def sama_na(experiment: Experiment, name: str, seed: int) -> MethodRun:
 def _bilevel(experiment: Experiment, name: str, seed: int, method: str | None) -> MethodRun:
     """method: None for the recipe's own estimator."""
     config = experiment.recipe.reweight
-    run, level = experiment.fit_sama(
+    run, scored = fit_sama(
+        experiment,
         seed,
         f"{name}, seed {seed}",
         features=config.features,
-        correction=config.correction,
+        reweight=config,
         method=method,
     )
     evaluation = experiment.evaluate(run.model)
-    scored = experiment.score(run, level)
     noise = summarize([scored], experiment.splits.train).noise
     return measured(name, seed, [run], evaluation, noise=noise, scored=scored)
