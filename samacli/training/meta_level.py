@@ -47,7 +47,7 @@ class CleanRows:
 
     def last_step(self, total_steps: int) -> int:
         """The last base step (from 1) of the part in which λ learns."""
-        return int(self.until * total_steps)
+        return max(1, int(self.until * total_steps))
 
 
 class MetaLevel:

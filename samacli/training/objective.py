@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Batch = dict[str, Any]
 
 # Columns of a batch that are not inputs of the model.
-NOT_INPUTS = frozenset({"labels", "index", "sample_weight", "averaged_logits"})
+NOT_INPUTS = frozenset({"labels", "index", "sample_weight", "averaged_logits", "clean"})
 
 
 class Objective(Protocol):

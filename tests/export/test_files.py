@@ -93,6 +93,27 @@ def test_suspects_are_the_light_rows_that_the_model_disputes(
     assert lines[1] == "103,0.1000,yes,no,3.0000,t3"
 
 
+def test_known_probabilities_decide_who_is_suspect_and_in_which_order(
+    tmp_path: Path, rows: datasets.Dataset
+) -> None:
+    suspects = Suspects(
+        index=np.arange(10) + 100,
+        given=np.array([0, 1, 0, 1, 0, 1, 0, 1, -1, 0]),
+        suggested=np.array([1, 1, 1, 0, 0, 0, 1, 1, 0, 1]),
+        weight=np.array([0.2, 0.1, 1.9, 0.1, 0.1, 1.5, 0.3, 0.1, 0.0, 0.2]),
+        loss=np.array([1.0, 9.0, 2.0, 3.0, 9.0, 9.0, 1.0, 9.0, np.nan, 0.5]),
+        probability=np.array([0.9, 0.99, 0.95, 0.9, 0.8, 0.51, 0.5, 0.1, np.nan, 0.2]),
+    )
+    count = write_suspects(
+        tmp_path / "suspects.csv", suspects, rows, ["no", "yes"], text_columns=["text"]
+    )
+    lines = (tmp_path / "suspects.csv").read_text().splitlines()
+    assert count == 4
+    assert lines[0] == "index,probability,weight,given_label,suggested_label,loss,text"
+    assert [line.split(",")[0] for line in lines[1:]] == ["102", "103", "100", "105"]
+    assert lines[1] == "102,0.9500,1.9000,no,yes,2.0000,t2"
+
+
 def test_metrics_are_strict_json(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.json", {"a": [float("nan"), 1.0], "b": {"c": float("inf")}})
     text = (tmp_path / "metrics.json").read_text()

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from samacli.data.clean_batches import halves
 from samacli.errors import SamaError
+from samacli.meta.label_corrector import label_likelihood
 from samacli.recipe import Recipe, load_recipe
 from samacli.training.meta_level import MetaLevel
+from samacli.training.mislabelled import Calibration, calibrate
 from samacli.workflows import bilevel as module
 from samacli.workflows.bilevel import fit_sama
 from samacli.workflows.experiment import Experiment
@@ -179,3 +183,70 @@ def test_history_prior_and_representation_can_all_be_features(
     )
     assert np.isfinite(scored.weight).all()
     assert scored.weight.std() > 0
+
+
+def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_worth(
+    texts: dict[str, Path], tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = list(WORDS)
+    with texts["clean"].open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    given = [(text, names[i % 3] if i % 5 else "", truth) for i, (text, truth) in enumerate(rows)]
+    write_csv(texts["clean"], given, ("text", "label", "truth"))
+    recipe = text_recipe(
+        texts, tiny_bert, "training.steps=10", "meta.warmup=0", "reweight.correction=true"
+    )
+    experiment = Experiment.prepare(recipe, device="cpu")
+    tables: list[torch.Tensor] = []
+
+    class Watched(MetaLevel):
+        def settle(self, step: int, total_steps: int, averaged: Any) -> None:
+            assert self.reweighter.corrector is not None
+            super().settle(step, total_steps, averaged)
+            tables.append(self.reweighter.corrector.start.clone())
+
+    seen: list[int] = []
+
+    def watched_calibrate(raw: np.ndarray, wrong: np.ndarray) -> Calibration:
+        seen.append(len(raw))
+        return calibrate(raw, wrong)
+
+    monkeypatch.setattr(module, "MetaLevel", Watched)
+    monkeypatch.setattr(module, "calibrate", watched_calibrate)
+    _, scored = fit_sama(
+        experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight
+    )
+    split = experiment.splits.meta
+    assert split is not None
+    assert split.given_labels is not None
+    assert (split.given_labels == -1).any()
+    base, held_out = halves(split.labels, 0, at_most=recipe.reweight.held_out_per_class)
+    noisy = experiment.splits.train.labels
+    marginal = torch.from_numpy(np.bincount(noisy, minlength=3) / len(noisy))
+
+    def counted(chosen: np.ndarray) -> torch.Tensor:
+        assert split.given_labels is not None
+        return label_likelihood(
+            torch.from_numpy(split.given_labels[chosen]),
+            torch.from_numpy(split.labels[chosen]),
+            marginal,
+        )
+
+    for table in tables[:4]:
+        torch.testing.assert_close(table, counted(base))
+    for table in tables[4:]:
+        torch.testing.assert_close(table, counted(np.arange(len(split))))
+    assert seen == [(split.given_labels[held_out] >= 0).sum()], "only what it was not trained on"
+    assert scored.mislabelled is not None
+    assert np.isfinite(scored.mislabelled).all()
+
+
+def test_without_a_clean_set_no_one_knows_how_probably_a_label_is_wrong(
+    texts: dict[str, Path], tiny_bert: Path
+) -> None:
+    recipe = text_recipe(texts, tiny_bert, "training.steps=3")
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"meta": None})})
+    experiment = Experiment.prepare(recipe, device="cpu")
+    _, scored = fit_sama(experiment, 0, "sama", features=["loss"], reweight=recipe.reweight)
+    assert scored.mislabelled is None
+    assert scored.weight.mean() == pytest.approx(1.0)
