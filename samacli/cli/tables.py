@@ -68,7 +68,7 @@ def classes_table(evaluation: Evaluation) -> Table:
 def noise_sentence(noise: Mapping[str, float]) -> str:
     """What the detection of wrong labels is worth, beside chance."""
     return (
-        f"wrong labels found by low weight: average precision {noise['average_precision']:.3f} "
+        f"wrong labels found: average precision {noise['average_precision']:.3f} "
         f"(chance {noise['noise_rate']:.3f}), AUROC {noise['auroc']:.3f}"
     )
 

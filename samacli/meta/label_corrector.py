@@ -29,7 +29,7 @@ class LabelCorrector(nn.Module):
     Args:
         num_classes: number of classes.
         log_likelihood: U to start from (given, true); default: `label_likelihood` without counts.
-        gate: g to start from, where there is a fixed belief.
+        gate, temperature: g (where there is a fixed belief) and τ to start from.
     """
 
     start: Tensor
@@ -37,7 +37,12 @@ class LabelCorrector(nn.Module):
     start_log_temperature: Tensor
 
     def __init__(
-        self, num_classes: int, log_likelihood: Tensor | None = None, *, gate: float = 1 / 3
+        self,
+        num_classes: int,
+        log_likelihood: Tensor | None = None,
+        *,
+        gate: float = 1 / 3,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -49,7 +54,7 @@ class LabelCorrector(nn.Module):
             )
         self.register_buffer("start", log_likelihood.float().clone())
         self.register_buffer("start_gate", torch.tensor(math.log(gate / (1 - gate))))
-        self.register_buffer("start_log_temperature", torch.zeros(()))
+        self.register_buffer("start_log_temperature", torch.tensor(math.log(temperature)))
         self.transition = nn.Parameter(torch.zeros(num_classes, num_classes))
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.gate = nn.Linear(3, 1)
@@ -84,7 +89,7 @@ def entropy(probabilities: Tensor) -> Tensor:
     """Entropy of each row (n, classes) -> (n,), 1 for an even one."""
     tiny = torch.finfo(probabilities.dtype).tiny
     nats = -(probabilities * probabilities.clamp_min(tiny).log()).sum(-1)
-    return nats / math.log(probabilities.shape[-1])
+    return nats / math.log(max(probabilities.shape[-1], 2))
 
 
 def label_likelihood(

@@ -137,7 +137,8 @@ class Data(Section):
     columns: Columns = Columns()
     abstain: Literal["drop", "keep"] = Field(
         "drop",
-        description="rows without a given label (abstentions): drop them, or keep them at weight 0",
+        description="rows without a given label (abstentions): drop them, or keep them, at weight "
+        "0 unless labels are corrected",
     )
     noise: Noise = Noise()
     max_length: int = Field(128, ge=4, le=8192, description="text: tokens an example, at most")

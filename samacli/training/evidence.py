@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samacli.meta.label_corrector import entropy
 from samacli.recipe.schema import Feature
 
 
@@ -93,8 +94,7 @@ def _feature(evidence: Evidence, name: Feature) -> Tensor:
     if name == "uncertainty":
         return evidence.uncertainty.sqrt()  # a divergence grows as a distance squared
     if name == "entropy":
-        log_p = logits.log_softmax(-1)
-        return -(log_p.exp() * log_p).sum(-1) / log_classes
+        return entropy(logits.softmax(-1))
     if name == "margin":
         p = logits.softmax(-1)
         known = labels.clamp_min(0)[:, None]

@@ -28,6 +28,7 @@ from samacli.training.objective import (
     clean_loss,
     model_inputs,
     model_logits,
+    to_device,
     weighted_cross_entropy,
 )
 from samacli.training.optim import make_optimizer, make_schedule
@@ -99,7 +100,7 @@ def fit(
     if accelerator.num_processes > 1:
         first = next(batches)
         batches = itertools.chain([first], batches)
-        _freeze_unused(model, _to_device(first, device))
+        _freeze_unused(model, to_device(first, device))
     optimizer = make_optimizer(model, config.optimizer)
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
@@ -117,7 +118,7 @@ def fit(
             for part in range(config.accumulation):
                 batch = next(batches)
                 clean = batch.pop("clean", None)
-                batch = _to_device(batch, device)
+                batch = to_device(batch, device)
                 if augment is not None:
                     batch = augment(batch)
                 if averaged is not None and meta_level and meta_level.needs_averaged_logits:
@@ -139,7 +140,7 @@ def fit(
                     meta_level.remember_losses(logits, batch)
                 if meta_level is not None and clean is not None:
                     # A pass of its own: padded to its own length, and none of λ's business.
-                    clean = _to_device(clean, device)
+                    clean = to_device(clean, device)
                     if augment is not None:
                         clean = augment(clean)
                     with _synchronized(last, wrapped_model, accelerator):
@@ -259,10 +260,3 @@ def _averaged_logits(
     logits = some.new_zeros(len(rows), some.shape[-1])
     logits[rows] = some
     return logits
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for name, value in batch.items()
-    }

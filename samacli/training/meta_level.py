@@ -235,7 +235,9 @@ class MetaLevel:
     @torch.no_grad()
     def remember_losses(self, logits: Tensor, batch: Batch) -> None:
         """Add a base step to the rows' loss history, where that is kept."""
-        rows = self.reweighted(batch) & (batch["labels"] >= 0)
-        if self.facts.losses is not None and rows.any():
+        if self.facts.losses is None:
+            return
+        rows = batch["labels"] >= 0
+        if rows.any():
             losses = self._evidence(logits, batch, rows).losses
             self.facts.losses.add(batch["index"][rows], losses)

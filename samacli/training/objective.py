@@ -19,6 +19,14 @@ class Objective(Protocol):
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor: ...
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`."""
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
 def model_inputs(batch: Batch) -> Batch:
     """What of a batch the model takes."""
     return {name: value for name, value in batch.items() if name not in NOT_INPUTS}

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from samacli.progress import Progress, Silent
-from samacli.training.objective import Batch, model_logits
+from samacli.training.objective import Batch, model_logits, to_device
 
 ROWS_A_MESSAGE = 1 << 16
 
@@ -41,7 +41,7 @@ def predict(
             own = number % accelerator.num_processes == accelerator.process_index
             if number > 0 and not own:
                 continue
-            moved = {name: value.to(device) for name, value in batch.items()}
+            moved = to_device(batch, device)
             with accelerator.autocast():
                 found = output(model, moved).cpu().numpy()
             if logits is None:

@@ -25,7 +25,7 @@ from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit
 from samacli.training.meta_level import CleanRows, MetaLevel
 from samacli.training.mislabelled import Calibration, calibrate
-from samacli.training.objective import Batch
+from samacli.training.objective import Batch, to_device
 from samacli.training.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.training.reweighter import Reweighter
 from samacli.workflows.experiment import Experiment, Subset
@@ -112,9 +112,12 @@ class _Bilevel:
         facts = self._facts()
         corrector = None
         if self.correction:
-            corrector = LabelCorrector(self.classes, self._likelihood(self.base_rows))
-            if self.prior is not None:
-                corrector.start_from(corrector.start, _START.gate, _START.temperature)
+            corrector = LabelCorrector(
+                self.classes,
+                self._likelihood(self.base_rows),
+                gate=_START.gate,
+                temperature=1.0 if self.prior is None else _START.temperature,
+            )
         reweighter = Reweighter(
             self.features,
             self.classes,
@@ -204,7 +207,7 @@ class _Bilevel:
             class_balanced=config.class_balanced,
         )
         for batch in batches:
-            yield {name: value.to(self.device) for name, value in batch.items()}
+            yield to_device(batch, self.device)
 
     @property
     def _other_seed(self) -> int:
@@ -300,16 +303,21 @@ class _Bilevel:
         From then on both may see all.
         """
         held_out = self.halves[1]
-        model = getattr(averaged, "module", averaged)
+        logits = self._predict_clean(getattr(averaged, "module", averaged), held_out)
         corrector = self.level.reweighter.corrector
-        mixture = replace(_START, temperature=1.0)
-        if corrector is not None:
-            if self.prior is not None:
-                # It is measured in the middle of the run: from here on the model sees more clean
-                # rows and its rate falls, while the fixed belief stays what it is.
-                mixture = self._mixture(model, held_out, self.prior).trusting_the_model()
+        mixture = Mixture(_START.gate, temperature=1.0)
+        if corrector is not None and self.prior is not None:
+            # It is measured in the middle of the run: from here on the model sees more clean rows
+            # and its rate falls, while the fixed belief stays what it is.
+            fitted = fit_mixture(
+                logits.log_softmax(-1),
+                self._prior_of_clean(held_out, self.prior),
+                self._true_clean[held_out],
+                _START,
+            )
+            mixture = fitted.trusting_the_model()
             corrector.start_from(corrector.start, mixture.gate, mixture.temperature)
-        self.calibration = self._calibrate(model, held_out)
+        self.calibration = self._calibrate(logits, held_out)
         if self.prior is not None:
             self.prior = self._fit_prior(self.all_clean)
             self.level.facts.prior = self._prior_of_train()
@@ -317,32 +325,31 @@ class _Bilevel:
             everything = self._likelihood(self.all_clean)
             corrector.start_from(everything, mixture.gate, mixture.temperature)
 
-    def _mixture(self, model: nn.Module, rows: np.ndarray, prior: LinearBelief) -> Mixture:
-        """Of both beliefs, by clean `rows` that neither was fitted on."""
-        assert self.experiment.meta is not None
-        logits = self.experiment.predict(model, self.experiment.meta, "weighing beliefs", rows=rows)
-        return fit_mixture(
-            torch.from_numpy(logits).log_softmax(-1),
-            prior(torch.from_numpy(self.experiment.representations[1][rows])),
-            self._true_clean[rows],
-            _START,
+    def _prior_of_clean(self, rows: np.ndarray, prior: LinearBelief) -> Tensor:
+        return prior(torch.from_numpy(self.experiment.representations[1][rows]))
+
+    def _predict_clean(self, model: nn.Module, rows: np.ndarray) -> Tensor:
+        """Logits (m, classes) of clean `rows`."""
+        experiment = self.experiment
+        assert experiment.meta is not None
+        return torch.from_numpy(
+            experiment.predict(model, experiment.meta, "judging by clean rows", rows=rows)
         )
 
     # what it says of each row
 
-    def _calibrate(self, model: nn.Module, rows: np.ndarray) -> Calibration:
-        """By clean `rows` that `model` was not trained on, where they carry given labels."""
-        given, true = self._given_clean[rows].numpy(), self._true_clean[rows].numpy()
-        rows, given, true = rows[given >= 0], given[given >= 0], true[given >= 0]
-        meta = self.experiment.meta
-        if meta is None or not len(rows):
-            return Calibration()
-        logits = self.experiment.predict(model, meta, "calibrating", rows=rows)
+    def _calibrate(self, logits: Tensor, rows: np.ndarray) -> Calibration:
+        """By clean `rows`, where they carry given labels.
+
+        logits: theirs (m, classes), of a model that was not trained on them.
+        """
+        given, true = self._given_clean[rows], self._true_clean[rows]
+        known = given >= 0
         prior = None
         if self.prior is not None:
-            prior = self.prior(torch.from_numpy(self.experiment.representations[1][rows]))
-        raw = self._wrong(torch.from_numpy(logits), torch.from_numpy(given), prior)
-        return calibrate(raw, given != true)
+            prior = self._prior_of_clean(rows[known.numpy()], self.prior)
+        raw = self._wrong(logits[known], given[known], prior)
+        return calibrate(raw, (given != true)[known].numpy())
 
     @torch.no_grad()
     def _wrong(self, averaged: Tensor, given: Tensor, prior: Tensor | None) -> np.ndarray:
@@ -403,7 +410,8 @@ class _Bilevel:
             return None
         if self.calibration is None:
             model = run.model if run.averaged is None else run.averaged
-            self.calibration = self._calibrate(model, self.all_clean)
+            rows = self.all_clean
+            self.calibration = self._calibrate(self._predict_clean(model, rows), rows)
         given = self.experiment.splits.train.labels
         raw = self._wrong(
             torch.from_numpy(averaged), torch.from_numpy(given), self.level.facts.prior

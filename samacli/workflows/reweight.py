@@ -40,7 +40,8 @@ class ReweightResult:
     """What `reweight` measured and wrote.
 
     methods: by name (`noisy`, `clean`, `mixed`, `sama` …), one accuracy a seed.
-    noise: average precision and AUROC of low weight against wrong labels, where truth is known.
+    noise: average precision and AUROC of the probability that a label is wrong against the truth,
+        where it is known.
     suspects: examples in `suspects.csv`.
     """
 

@@ -74,20 +74,31 @@ def test_scores_name_their_classes_and_leave_gaps_empty(tmp_path: Path) -> None:
     assert pa.types.is_dictionary(table["given_label"].type)
 
 
-def test_suspects_are_the_light_rows_that_the_model_disputes(
-    tmp_path: Path, rows: datasets.Dataset
-) -> None:
+def suspects_file(
+    folder: Path,
+    rows: datasets.Dataset,
+    *,
+    weight_of_the_third: float,
+    probability: np.ndarray | None = None,
+) -> tuple[int, list[str]]:
+    """How many suspects ten rows of two classes have, and the lines of the file."""
     suspects = Suspects(
         index=np.arange(10) + 100,
         given=np.array([0, 1, 0, 1, 0, 1, 0, 1, -1, 0]),
         suggested=np.array([1, 1, 1, 0, 0, 0, 1, 1, 0, 1]),
-        weight=np.array([0.2, 0.1, 0.2, 0.1, 0.1, 1.5, 0.3, 0.1, 0.0, 0.2]),
+        weight=np.array([0.2, 0.1, weight_of_the_third, 0.1, 0.1, 1.5, 0.3, 0.1, 0.0, 0.2]),
         loss=np.array([1.0, 9.0, 2.0, 3.0, 9.0, 9.0, 1.0, 9.0, np.nan, 0.5]),
+        probability=probability,
     )
-    count = write_suspects(
-        tmp_path / "suspects.csv", suspects, rows, ["no", "yes"], text_columns=["text"]
-    )
-    lines = (tmp_path / "suspects.csv").read_text().splitlines()
+    file = folder / "suspects.csv"
+    count = write_suspects(file, suspects, rows, ["no", "yes"], text_columns=["text"])
+    return count, file.read_text().splitlines()
+
+
+def test_suspects_are_the_light_rows_that_the_model_disputes(
+    tmp_path: Path, rows: datasets.Dataset
+) -> None:
+    count, lines = suspects_file(tmp_path, rows, weight_of_the_third=0.2)
     assert count == 5
     assert [line.split(",")[0] for line in lines[1:]] == ["103", "102", "100", "109", "106"]
     assert lines[1] == "103,0.1000,yes,no,3.0000,t3"
@@ -96,18 +107,8 @@ def test_suspects_are_the_light_rows_that_the_model_disputes(
 def test_known_probabilities_decide_who_is_suspect_and_in_which_order(
     tmp_path: Path, rows: datasets.Dataset
 ) -> None:
-    suspects = Suspects(
-        index=np.arange(10) + 100,
-        given=np.array([0, 1, 0, 1, 0, 1, 0, 1, -1, 0]),
-        suggested=np.array([1, 1, 1, 0, 0, 0, 1, 1, 0, 1]),
-        weight=np.array([0.2, 0.1, 1.9, 0.1, 0.1, 1.5, 0.3, 0.1, 0.0, 0.2]),
-        loss=np.array([1.0, 9.0, 2.0, 3.0, 9.0, 9.0, 1.0, 9.0, np.nan, 0.5]),
-        probability=np.array([0.9, 0.99, 0.95, 0.9, 0.8, 0.51, 0.5, 0.1, np.nan, 0.2]),
-    )
-    count = write_suspects(
-        tmp_path / "suspects.csv", suspects, rows, ["no", "yes"], text_columns=["text"]
-    )
-    lines = (tmp_path / "suspects.csv").read_text().splitlines()
+    probability = np.array([0.9, 0.99, 0.95, 0.9, 0.8, 0.51, 0.5, 0.1, np.nan, 0.2])
+    count, lines = suspects_file(tmp_path, rows, weight_of_the_third=1.9, probability=probability)
     assert count == 4
     assert lines[0] == "index,probability,weight,given_label,suggested_label,loss,text"
     assert [line.split(",")[0] for line in lines[1:]] == ["102", "103", "100", "105"]

@@ -17,7 +17,7 @@ from samacli.recipe import Recipe, load_recipe
 from samacli.training.meta_level import MetaLevel
 from samacli.training.mislabelled import Calibration, calibrate
 from samacli.workflows import bilevel as module
-from samacli.workflows.bilevel import fit_sama
+from samacli.workflows.bilevel import Scored, fit_sama
 from samacli.workflows.experiment import Experiment
 from tests.conftest import WORDS, text_recipe, write_csv
 
@@ -64,6 +64,12 @@ def test_an_unknown_key_of_the_meta_level_is_still_refused() -> None:
         load_recipe(None, ["meta.classbalanced=true"])
 
 
+def scored(experiment: Experiment) -> Scored:
+    """What a run of the recipe's own settings says of the training rows."""
+    config = experiment.recipe.reweight
+    return fit_sama(experiment, 0, "sama", features=config.features, reweight=config)[1]
+
+
 def watched_run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], list[Any]]:
     """Which clean rows each batch of the base level and of the meta level had."""
     experiment = Experiment.prepare(recipe, device="cpu")
@@ -91,7 +97,7 @@ def watched_run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[list[A
 
     monkeypatch.setattr(Experiment, "run_loop", watched_loop)
     monkeypatch.setattr(module, "MetaLevel", Watched)
-    fit_sama(experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight)
+    scored(experiment)
     return base, meta
 
 
@@ -130,7 +136,7 @@ def test_examples_without_a_label_take_part_through_correction_alone(
         row[column] = ""
     with texts["noisy"].open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    scored = {}
+    by_correction = {}
     for correction in (True, False):
         recipe = text_recipe(
             texts,
@@ -140,14 +146,12 @@ def test_examples_without_a_label_take_part_through_correction_alone(
             f"reweight.correction={correction}",
         )
         experiment = Experiment.prepare(recipe, device="cpu")
-        _, scored[correction] = fit_sama(
-            experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight
-        )
-    assert (scored[True].weight[:39] > 0).all()
-    assert scored[True].targets is not None
-    np.testing.assert_allclose(scored[True].targets.sum(-1), 1, atol=1e-4)
-    assert (scored[False].weight[:39] == 0).all()
-    for one in scored.values():
+        by_correction[correction] = scored(experiment)
+    assert (by_correction[True].weight[:39] > 0).all()
+    assert by_correction[True].targets is not None
+    np.testing.assert_allclose(by_correction[True].targets.sum(-1), 1, atol=1e-4)
+    assert (by_correction[False].weight[:39] == 0).all()
+    for one in by_correction.values():
         assert one.mislabelled is not None
         assert np.isnan(one.mislabelled[:39]).all()
         assert ((one.mislabelled[39:] >= 0) & (one.mislabelled[39:] <= 1)).all()
@@ -163,7 +167,7 @@ def test_a_feature_that_the_data_cannot_give_is_refused_in_a_sentence(
     recipe = text_recipe(texts, tiny_bert, f"reweight.features=[{feature}]", "reweight.prior=none")
     experiment = Experiment.prepare(recipe, device="cpu")
     with pytest.raises(SamaError, match=message):
-        fit_sama(experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight)
+        scored(experiment)
 
 
 def test_history_prior_and_representation_can_all_be_features(
@@ -178,11 +182,9 @@ def test_history_prior_and_representation_can_all_be_features(
         "reweight.prior=linear",
     )
     experiment = Experiment.prepare(recipe, device="cpu")
-    _, scored = fit_sama(
-        experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight
-    )
-    assert np.isfinite(scored.weight).all()
-    assert scored.weight.std() > 0
+    one = scored(experiment)
+    assert np.isfinite(one.weight).all()
+    assert one.weight.std() > 0
 
 
 def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_worth(
@@ -213,9 +215,7 @@ def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_w
 
     monkeypatch.setattr(module, "MetaLevel", Watched)
     monkeypatch.setattr(module, "calibrate", watched_calibrate)
-    _, scored = fit_sama(
-        experiment, 0, "sama", features=recipe.reweight.features, reweight=recipe.reweight
-    )
+    one = scored(experiment)
     split = experiment.splits.meta
     assert split is not None
     assert split.given_labels is not None
@@ -237,8 +237,8 @@ def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_w
     for table in tables[4:]:
         torch.testing.assert_close(table, counted(np.arange(len(split))))
     assert seen == [(split.given_labels[held_out] >= 0).sum()], "only what it was not trained on"
-    assert scored.mislabelled is not None
-    assert np.isfinite(scored.mislabelled).all()
+    assert one.mislabelled is not None
+    assert np.isfinite(one.mislabelled).all()
 
 
 def test_without_a_clean_set_no_one_knows_how_probably_a_label_is_wrong(
@@ -247,6 +247,6 @@ def test_without_a_clean_set_no_one_knows_how_probably_a_label_is_wrong(
     recipe = text_recipe(texts, tiny_bert, "training.steps=3")
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"meta": None})})
     experiment = Experiment.prepare(recipe, device="cpu")
-    _, scored = fit_sama(experiment, 0, "sama", features=["loss"], reweight=recipe.reweight)
-    assert scored.mislabelled is None
-    assert scored.weight.mean() == pytest.approx(1.0)
+    _, one = fit_sama(experiment, 0, "sama", features=["loss"], reweight=recipe.reweight)
+    assert one.mislabelled is None
+    assert one.weight.mean() == pytest.approx(1.0)

@@ -13,8 +13,8 @@ from samacli.workflows.table.task import Run
 class Row(Run):
     """A line of the results file.
 
-    noise: average precision and AUROC of low weight against wrong labels, and the noise rate; None
-        where a method doesn't judge examples or the truth is not known.
+    noise: average precision and AUROC of the method's own scores against wrong labels, and the
+        noise rate; None where a method doesn't judge examples or the truth is not known.
     recall: of each class. rows: of each split.
     seconds: of training; wall_seconds: with scoring and testing, without reading the data.
     jobs: runs at a time on this machine. commit: short, with a + where files were changed since.
