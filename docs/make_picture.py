@@ -9,6 +9,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,18 +19,25 @@ from samacli.cli.tables import methods_table, noise_sentence
 from samacli.workflows.results import Method
 
 
-def method(values: dict[str, list[float]]) -> Method:
-    return Method(**{name: values[name] for name in Method.__dataclass_fields__})
+def method(values: dict[str, Any]) -> Method:
+    """A method from its entry in metrics.json, where noise detection is a list for each figure."""
+    known = {name: values[name] for name in Method.__dataclass_fields__ if name in values}
+    noise = values.get("noise_detection", {})
+    known["noise"] = [
+        dict(zip(noise, seed, strict=True)) for seed in zip(*noise.values(), strict=True)
+    ]
+    return Method(**known)
 
 
 def suspects(path: Path, rows: int) -> Table:
     table = Table(title="suspects.csv, the worst first", title_justify="left")
-    for name in ("weight", "given", "suggested", "text"):
+    for name in ("probability", "weight", "given", "suggested", "text"):
         table.add_column(name)
     with path.open(newline="", encoding="utf-8") as file:
         for row, _ in zip(csv.DictReader(file), range(rows), strict=False):
-            text = Text(" ".join(row["text"].split())[:58] + "…")
-            table.add_row(row["weight"], row["given_label"], row["suggested_label"], text)
+            text = Text(" ".join(row["text"].split())[:44] + "…")
+            told = (row[name] for name in ("probability", "weight", "given_label"))
+            table.add_row(*told, row["suggested_label"], text)
     return table
 
 
