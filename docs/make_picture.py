@@ -9,7 +9,6 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,16 +16,6 @@ from rich.text import Text
 
 from samacli.cli.tables import methods_table, noise_sentence
 from samacli.workflows.results import Method
-
-
-def method(values: dict[str, Any]) -> Method:
-    """A method from its entry in metrics.json, where noise detection is a list for each figure."""
-    known = {name: values[name] for name in Method.__dataclass_fields__ if name in values}
-    noise = values.get("noise_detection", {})
-    known["noise"] = [
-        dict(zip(noise, seed, strict=True)) for seed in zip(*noise.values(), strict=True)
-    ]
-    return Method(**known)
 
 
 def suspects(path: Path, rows: int) -> Table:
@@ -44,10 +33,10 @@ def suspects(path: Path, rows: int) -> Table:
 def show_pruned(console: Console, image_run: Path) -> None:
     pruned = json.loads((image_run / "metrics.json").read_text())
     console.print("\n$ sama prune demo-vision", highlight=False)
-    rows = {"full": method(pruned["methods"]["full"])}
+    rows = {"full": Method.from_dict(pruned["methods"]["full"])}
     for name in ("random", "sama"):
         for keep, values in pruned["methods"][name]["by_keep"].items():
-            rows[f"{name} {keep}"] = method(values)
+            rows[f"{name} {keep}"] = Method.from_dict(values)
     console.print(
         methods_table(f"test results after retraining, {len(pruned['seeds'])} seed(s)", rows)
     )
@@ -58,7 +47,7 @@ def main(text_run: Path, image_run: Path, target: Path) -> None:
     console = Console(record=True, width=100, file=sys.stderr)
     reweighted = json.loads((text_run / "metrics.json").read_text())
     console.print("$ sama reweight demo-text", highlight=False)
-    methods = {name: method(values) for name, values in reweighted["methods"].items()}
+    methods = {name: Method.from_dict(values) for name, values in reweighted["methods"].items()}
     console.print(methods_table(f"test results over {len(reweighted['seeds'])} seed(s)", methods))
     console.print(noise_sentence(reweighted["noise_detection"]), highlight=False)
     console.print(suspects(text_run / "suspects.csv", 6))

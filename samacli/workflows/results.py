@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,6 +67,16 @@ class Method:
         """Of finding wrong labels by the method's own scores, one a seed."""
         return [noise["auroc"] for noise in self.noise]
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+        """What `as_dict` gave, as it stands in metrics.json."""
+        plain = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        by_seed = {
+            "noise": _by_seed(values.get("noise_detection", {})),
+            "recall": _by_seed(values.get("recall", {})),
+        }
+        return cls(**(plain | by_seed))
+
     def as_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {"noise_detection": _by_key(self.noise)} if self.noise else {}
         if self.recall:
@@ -83,6 +93,10 @@ class Method:
 
 def _by_key(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def _by_seed(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float | None]:
