@@ -312,6 +312,13 @@ class Reweight(Section):
         "pretrained representation (mean of the last but one layer), fitted on given and clean "
         "labels; auto: linear for pretrained text models",
     )
+    class_frequencies: Literal["auto", "clean", "training"] = Field(
+        "auto",
+        description="which frequencies of classes the model should expect: the clean set's, or the "
+        "training data's, estimated, when clean rows were drawn evenly from them; auto: training "
+        "with correction, a linear prior and a clean set that is too even for a random draw, else "
+        "clean",
+    )
     clean_share: float = Field(
         0.5,
         ge=0,

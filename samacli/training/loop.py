@@ -25,7 +25,6 @@ from samacli.training.meta_level import MetaLevel
 from samacli.training.objective import (
     Batch,
     Objective,
-    clean_loss,
     model_inputs,
     model_logits,
     to_device,
@@ -145,7 +144,8 @@ def fit(
                         clean = augment(clean)
                     with _synchronized(last, wrapped_model, accelerator):
                         with accelerator.autocast():
-                            loss = meta_level.clean_share * clean_loss(wrapped_model, clean)
+                            loss = meta_level.clean_loss(wrapped_model, clean)
+                            loss = meta_level.clean_share * loss
                         accelerator.backward(loss / config.accumulation)
                     loss_sum += float(loss.detach()) / config.accumulation
                     samples += len(clean["labels"]) * accelerator.num_processes

@@ -60,6 +60,7 @@ class MetaLevel:
         history: where each example's weights and targets are gathered.
         facts: what is known of each training row besides the model's view.
         clean: set where clean rows share the base level's batches.
+        offset: of clean rows' logits (classes,), on the training device; see `clean_loss`.
         parallel: set where this process is one of several replicas.
     """
 
@@ -72,6 +73,7 @@ class MetaLevel:
         history: ExampleHistory,
         facts: Facts | None = None,
         clean: CleanRows | None = None,
+        offset: Tensor | None = None,
         parallel: DataParallel | None = None,
     ) -> None:
         self.config = config
@@ -79,6 +81,7 @@ class MetaLevel:
         self.history = history
         self.facts = facts or Facts()
         self.clean = clean
+        self.offset = offset
         self.reweighter = reweighter
         correction = reweighter.corrector is not None
         self.needs_averaged_logits = correction or needs_averaged_model(reweighter.features)
@@ -109,6 +112,10 @@ class MetaLevel:
         weights, targets = reweighter(self._evidence(logits, batch, rows))
         losses = torch.nn.functional.cross_entropy(logits[rows], targets, reduction="none")
         return (1 - self.clean_share) * (weights * losses).mean()
+
+    def clean_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What both levels minimise on clean examples."""
+        return clean_loss(model, batch, self.offset)
 
     @property
     def clean_share(self) -> float:
@@ -144,7 +151,7 @@ class MetaLevel:
             meta=self.reweighter,
             outputs=model_logits,
             objective=self.objective,
-            meta_loss=clean_loss,
+            meta_loss=self.clean_loss,
             parallel=self._parallel,
         )
         self._ahead = direction(

@@ -34,6 +34,7 @@ def fit_linear_belief(
     clean_features: Tensor,
     clean_labels: Tensor,
     log_likelihood: Tensor,
+    offset: Tensor | None = None,
 ) -> LinearBelief:
     """Softmax regression from given labels, through what they stand for, and from clean ones.
 
@@ -43,7 +44,7 @@ def fit_linear_belief(
 
     features: (n, f) of the training examples; given: (n,) class numbers, −1 for none.
     clean_features: (m, f); clean_labels: (m,). log_likelihood: (given, true), as `label_likelihood`
-    gives it.
+    gives it. offset: of clean rows' logits (classes,), as in `clean_loss`.
     """
     mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
     told = given >= 0
@@ -58,7 +59,8 @@ def fit_linear_belief(
             noisy = -torch.logsumexp((inputs @ weight).log_softmax(-1) + rows, dim=-1)
             loss = _RIDGE * weight[:-1].square().sum()
             if len(clean):
-                certain = torch.nn.functional.cross_entropy(clean @ weight, clean_labels)
+                logits = clean @ weight if offset is None else clean @ weight + offset
+                certain = torch.nn.functional.cross_entropy(logits, clean_labels)
                 loss = loss + _CLEAN_PART * certain
             if len(noisy):
                 loss = loss + (1 - _CLEAN_PART) * noisy.mean()
@@ -87,11 +89,14 @@ class Mixture:
         return Mixture(gate=a / (a + b), temperature=1 / (a + b))
 
 
-def fit_mixture(belief: Tensor, fixed: Tensor, labels: Tensor, start: Mixture) -> Mixture:
+def fit_mixture(
+    belief: Tensor, fixed: Tensor, labels: Tensor, start: Mixture, offset: Tensor | None = None
+) -> Mixture:
     """The mixture that makes held-out clean labels likeliest (stacking, Wolpert 1992).
 
     belief, fixed: log-probabilities (m, classes); labels (m,). Two numbers are fitted, a = g/τ and
     b = (1−g)/τ, by penalised likelihood: the start counts as much as 10 examples or so.
+    offset: of the rows' logits (classes,), as in `clean_loss`.
     """
     start_logs = torch.tensor(
         [start.gate / start.temperature, (1 - start.gate) / start.temperature],
@@ -103,7 +108,10 @@ def fit_mixture(belief: Tensor, fixed: Tensor, labels: Tensor, start: Mixture) -
     def closure() -> Tensor:
         optimizer.zero_grad()
         a, b = logs.exp()
-        loss = torch.nn.functional.cross_entropy(a * belief + b * fixed, labels, reduction="sum")
+        logits = a * belief + b * fixed
+        if offset is not None:
+            logits = logits + offset
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         penalty = (loss + 5 * (logs - start_logs).square().sum()) / len(labels)
         penalty.backward()
         return penalty

@@ -21,6 +21,7 @@ from samacli.models import is_pretrained
 from samacli.recipe import Reweight
 from samacli.recipe.schema import Feature
 from samacli.training.facts import Facts, LossHistory
+from samacli.training.frequencies import class_frequencies, drawn_evenly
 from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit
 from samacli.training.meta_level import CleanRows, MetaLevel
@@ -85,6 +86,7 @@ class _Bilevel:
     reweight: Reweight | None
     method: str | None
     prior: LinearBelief | None = None
+    offset: Tensor | None = None
     calibration: Calibration | None = None
     level: MetaLevel = field(init=False)
 
@@ -107,6 +109,7 @@ class _Bilevel:
         started = time.perf_counter()
         model = experiment.new_model(self.seed)
         several = experiment.accelerator.num_processes > 1
+        self.offset = self._offset()
         if self.has_prior:
             self.prior = self._fit_prior(self.base_rows)
         facts = self._facts()
@@ -135,6 +138,7 @@ class _Bilevel:
             ),
             facts=facts,
             clean=self._clean(),
+            offset=None if self.offset is None else self.offset.to(self.device),
             parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
         )
         beforehand = time.perf_counter() - started
@@ -275,7 +279,39 @@ class _Bilevel:
         features, clean = (torch.from_numpy(x) for x in self.experiment.representations)
         given = torch.from_numpy(self.experiment.splits.train.labels)
         return fit_linear_belief(
-            features, given, clean[rows], self._true_clean[rows], self._likelihood(rows)
+            features,
+            given,
+            clean[rows],
+            self._true_clean[rows],
+            self._likelihood(rows),
+            self.offset,
+        )
+
+    def _offset(self) -> Tensor | None:
+        """log of each class's frequency among clean rows over that in the training data."""
+        if not self._expects_training_frequencies:
+            return None
+        features, clean = (torch.from_numpy(x) for x in self.experiment.representations)
+        given = torch.from_numpy(self.experiment.splits.train.labels)
+        # All clean rows: their frequencies over all tell nothing of any one of them.
+        likelihood = self._likelihood(self.all_clean)
+        found = class_frequencies(features, given, clean, self._true_clean, likelihood)
+        if found is None:
+            return None
+        drawn = torch.bincount(self._true_clean, minlength=self.classes)
+        return (drawn / drawn.sum()).log() - found.log()
+
+    @property
+    def _expects_training_frequencies(self) -> bool:
+        if self.reweight is None or not self.has_prior:
+            return False
+        if self.reweight.class_frequencies != "auto":
+            return self.reweight.class_frequencies == "training"
+        # A class-balanced meta level is asked for where all classes are to count alike.
+        return (
+            self.correction
+            and not self.experiment.recipe.meta.class_balanced
+            and drawn_evenly(self._true_clean, self.classes)
         )
 
     def _facts(self) -> Facts:
@@ -314,6 +350,7 @@ class _Bilevel:
                 self._prior_of_clean(held_out, self.prior),
                 self._true_clean[held_out],
                 _START,
+                self.offset,
             )
             mixture = fitted.trusting_the_model()
             corrector.start_from(corrector.start, mixture.gate, mixture.temperature)
