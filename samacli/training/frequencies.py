@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
+from samacli.training.prior import moments, standardised
+
 _UNLIKELY = 0.05
 _FOLDS = 5
 _RIDGE = 1e-3  # of the mean log loss
-_SCALE = 20.0  # divides standardised features, so that one ridge suits all widths of model
 # A given label and the text err together (a labelling rule is mostly a word of the text), so that
 # what the text says counts half; and every tenth row is taken to be as in the clean set.
 _DEPENDENCE, _PRIOR = 0.5, 0.1
@@ -57,8 +58,8 @@ def class_frequencies(
     told = given >= 0
     if fewest < 2 or not told.any():
         return None
-    mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
-    rows, clean = ((x - mean) / deviation / _SCALE for x in (features[told], clean_features))
+    scale = moments(features)
+    rows, clean = (standardised(x, *scale) for x in (features[told], clean_features))
     regression = LogisticRegression(
         C=1 / (2 * _RIDGE * len(clean)), class_weight="balanced", max_iter=1000
     )

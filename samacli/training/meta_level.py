@@ -60,7 +60,7 @@ class MetaLevel:
         history: where each example's weights and targets are gathered.
         facts: what is known of each training row besides the model's view.
         clean: set where clean rows share the base level's batches.
-        offset: of clean rows' logits (classes,), on the training device; see `clean_loss`.
+        offset: of clean rows' logits, on the training device; see `clean_loss`.
         parallel: set where this process is one of several replicas.
     """
 
@@ -73,7 +73,7 @@ class MetaLevel:
         history: ExampleHistory,
         facts: Facts | None = None,
         clean: CleanRows | None = None,
-        offset: Tensor | None = None,
+        offset: Tensor | float = 0.0,
         parallel: DataParallel | None = None,
     ) -> None:
         self.config = config

@@ -51,12 +51,11 @@ def weighted_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     return losses.sum() / labelled
 
 
-def clean_loss(model: nn.Module, batch: Batch, offset: Tensor | None = None) -> Tensor:
+def clean_loss(model: nn.Module, batch: Batch, offset: Tensor | float = 0.0) -> Tensor:
     """The meta loss: cross-entropy on clean examples.
 
     offset: (classes,), log of how frequent each class is among clean rows over how frequent it is
     where the model is to work; added to the logits, so that the model learns the latter from
     examples drawn by the former (logit adjustment, Menon et al. 2021).
     """
-    logits = model_logits(model, batch)
-    return weighted_cross_entropy(logits if offset is None else logits + offset, batch)
+    return weighted_cross_entropy(model_logits(model, batch) + offset, batch)

@@ -34,7 +34,7 @@ def fit_linear_belief(
     clean_features: Tensor,
     clean_labels: Tensor,
     log_likelihood: Tensor,
-    offset: Tensor | None = None,
+    offset: Tensor | float = 0.0,
 ) -> LinearBelief:
     """Softmax regression from given labels, through what they stand for, and from clean ones.
 
@@ -46,7 +46,7 @@ def fit_linear_belief(
     clean_features: (m, f); clean_labels: (m,). log_likelihood: (given, true), as `label_likelihood`
     gives it. offset: of clean rows' logits (classes,), as in `clean_loss`.
     """
-    mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
+    mean, deviation = moments(features)
     told = given >= 0
     inputs = _with_bias(features[told], mean, deviation)
     rows = log_likelihood[given[told]]
@@ -59,8 +59,7 @@ def fit_linear_belief(
             noisy = -torch.logsumexp((inputs @ weight).log_softmax(-1) + rows, dim=-1)
             loss = _RIDGE * weight[:-1].square().sum()
             if len(clean):
-                logits = clean @ weight if offset is None else clean @ weight + offset
-                certain = torch.nn.functional.cross_entropy(logits, clean_labels)
+                certain = torch.nn.functional.cross_entropy(clean @ weight + offset, clean_labels)
                 loss = loss + _CLEAN_PART * certain
             if len(noisy):
                 loss = loss + (1 - _CLEAN_PART) * noisy.mean()
@@ -70,8 +69,18 @@ def fit_linear_belief(
     return LinearBelief(mean, deviation, weight.detach())
 
 
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, (features,) both; the latter never 0."""
+    return features.mean(0), features.std(0).clamp_min(1e-6)
+
+
+def standardised(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Features on the scale that rates and ridges of linear models here are meant for."""
+    return (features - mean) / deviation / _SCALE
+
+
 def _with_bias(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    scaled = (features - mean) / deviation / _SCALE
+    scaled = standardised(features, mean, deviation)
     return torch.cat([scaled, scaled.new_ones(len(scaled), 1)], dim=1)
 
 
@@ -90,7 +99,7 @@ class Mixture:
 
 
 def fit_mixture(
-    belief: Tensor, fixed: Tensor, labels: Tensor, start: Mixture, offset: Tensor | None = None
+    belief: Tensor, fixed: Tensor, labels: Tensor, start: Mixture, offset: Tensor | float = 0.0
 ) -> Mixture:
     """The mixture that makes held-out clean labels likeliest (stacking, Wolpert 1992).
 
@@ -108,9 +117,7 @@ def fit_mixture(
     def closure() -> Tensor:
         optimizer.zero_grad()
         a, b = logs.exp()
-        logits = a * belief + b * fixed
-        if offset is not None:
-            logits = logits + offset
+        logits = a * belief + b * fixed + offset
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         penalty = (loss + 5 * (logs - start_logs).square().sum()) / len(labels)
         penalty.backward()

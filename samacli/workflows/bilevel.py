@@ -86,7 +86,7 @@ class _Bilevel:
     reweight: Reweight | None
     method: str | None
     prior: LinearBelief | None = None
-    offset: Tensor | None = None
+    offset: Tensor | float = 0.0
     calibration: Calibration | None = None
     level: MetaLevel = field(init=False)
 
@@ -100,6 +100,14 @@ class _Bilevel:
             raise SamaError(
                 "the feature 'prior' takes a belief fitted on a clean set and a pretrained text "
                 "model; take it out of the features, or give data.meta and reweight.prior=linear"
+            )
+
+        asked = self.reweight is not None and self.reweight.class_frequencies == "training"
+        if asked and not self.has_prior:
+            raise SamaError(
+                "reweight.class_frequencies=training takes a belief fitted on a clean set and a "
+                "pretrained text model; leave it at auto, or give data.meta, reweight.prior=linear "
+                "and reweight.correction=true"
             )
 
     def run(self, description: str) -> tuple[Fit, Scored]:
@@ -138,7 +146,7 @@ class _Bilevel:
             ),
             facts=facts,
             clean=self._clean(),
-            offset=None if self.offset is None else self.offset.to(self.device),
+            offset=torch.as_tensor(self.offset, device=self.device),
             parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
         )
         beforehand = time.perf_counter() - started
@@ -287,17 +295,17 @@ class _Bilevel:
             self.offset,
         )
 
-    def _offset(self) -> Tensor | None:
-        """log of each class's frequency among clean rows over that in the training data."""
+    def _offset(self) -> Tensor | float:
+        """log of each class's frequency among clean rows over the one to expect (classes,)."""
         if not self._expects_training_frequencies:
-            return None
+            return 0.0
         features, clean = (torch.from_numpy(x) for x in self.experiment.representations)
         given = torch.from_numpy(self.experiment.splits.train.labels)
         # All clean rows: their frequencies over all tell nothing of any one of them.
         likelihood = self._likelihood(self.all_clean)
         found = class_frequencies(features, given, clean, self._true_clean, likelihood)
         if found is None:
-            return None
+            return 0.0
         drawn = torch.bincount(self._true_clean, minlength=self.classes)
         return (drawn / drawn.sum()).log() - found.log()
 

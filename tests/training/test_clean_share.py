@@ -107,6 +107,15 @@ def test_clean_rows_have_their_share_of_the_loss(accumulation: int, accelerator:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_an_offset_enters_what_both_levels_minimise() -> None:
+    x, y = problem(30, seed=2)
+    level = meta_level()
+    level.offset = torch.tensor([0.5, 0.0, -2.0])
+    model = Classifier()
+    adjusted = nn.functional.cross_entropy(model.net(x) + level.offset, y)
+    torch.testing.assert_close(level.clean_loss(model, {"x": x, "labels": y}), adjusted)
+
+
 def test_only_given_rows_are_remembered(accelerator: Any) -> None:
     x, y = problem(64, seed=0)
     level = meta_level(average_from=0.5)

@@ -250,3 +250,52 @@ def test_without_a_clean_set_no_one_knows_how_probably_a_label_is_wrong(
     _, one = fit_sama(experiment, 0, "sama", features=["loss"], reweight=recipe.reweight)
     assert one.mislabelled is None
     assert one.weight.mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "adjusted"),
+    [
+        ("reweight.class_frequencies=auto", True),
+        ("reweight.class_frequencies=clean", False),
+        ("meta.class_balanced=true", False),
+        ("reweight.correction=false", False),
+    ],
+)
+def test_an_even_clean_set_does_not_teach_even_classes(
+    override: str,
+    adjusted: bool,
+    texts: dict[str, Path],
+    tiny_bert: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the training rows two thirds are of one class; the clean set has 20 of each."""
+    names = list(WORDS)
+    rows = [(WORDS[name][i % 6], name) for name in names for i in range(20)]
+    write_csv(texts["clean"], rows)
+    noisy = rows + [row for row in rows if row[1] == names[0]] * 3
+    write_csv(texts["noisy"], [(x, y, y) for x, y in noisy], ("text", "label", "truth"))
+    settings = ["reweight.correction=true", "reweight.prior=linear", override]
+    recipe = text_recipe(texts, tiny_bert, "training.steps=4", "meta.warmup=0.9", *settings)
+    offsets = []
+
+    class Watched(MetaLevel):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            offsets.append(self.offset)
+
+    monkeypatch.setattr(module, "MetaLevel", Watched)
+    experiment = Experiment.prepare(recipe, device="cpu")
+    scored(experiment)
+    offset = torch.as_tensor(offsets[0])
+    assert bool(offset.any()) == adjusted
+    if adjusted:
+        common = experiment.splits.classes.index(names[0])
+        assert int(offset.argmin()) == common
+
+
+def test_frequencies_that_cannot_be_estimated_are_said_to_be(
+    texts: dict[str, Path], tiny_bert: Path
+) -> None:
+    recipe = text_recipe(texts, tiny_bert, "reweight.class_frequencies=training")
+    with pytest.raises(SamaError, match=r"leave it at auto, or give .*reweight\.prior=linear"):
+        scored(Experiment.prepare(recipe, device="cpu"))
