@@ -4,7 +4,7 @@ One plain run of the digits recipe (demo-vision) with all scores beside one with
 seed, in alternation; then the feature pass of the prototypes. Processor seconds of this process:
 unlike wall-clock time they hardly depend on what else the machine does. One thread.
 
-Usage: score_cost.py [PAIRS]
+Usage: score_cost.py [PAIRS [STEPS]]
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from samacli.workflows.score_run import make_rivals, results
 
 def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 300
     torch.set_num_threads(1)
-    experiment = Experiment.prepare(load_recipe("demo-vision"), device="cpu")
+    experiment = Experiment.prepare(
+        load_recipe("demo-vision", [f"training.steps={steps}"]), device="cpu"
+    )
     train = experiment.train
     experiment.fit_plainly(train, 0, "warm up", steps=20)
     ratios, without, with_all, passes = [], [], [], []

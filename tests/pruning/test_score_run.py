@@ -20,7 +20,7 @@ def digits() -> Experiment:
     recipe = load_recipe(
         "demo-vision",
         [
-            "training.steps=60",
+            "training.steps=120",
             "model.config={hidden_sizes: [16, 32], depths: [1, 1], embedding_size: 16}",
             "data.max_train_rows=500",
         ],

@@ -51,8 +51,8 @@ def label_margin(visit: Visit) -> float:
 
 # score, its value at a visit, its part of the run, whether it takes labels
 MEANS: list[tuple[Any, Callable[[Visit], float], tuple[float, float], bool]] = [
-    (EL2N, error, (0.0, 0.1), True),
-    (GraNd, lambda v: error(v) * np.sqrt(v.features @ v.features + 1), (0.0, 0.1), True),
+    (EL2N, error, (0.05, 0.2), True),
+    (GraNd, lambda v: error(v) * np.sqrt(v.features @ v.features + 1), (0.05, 0.2), True),
     (AUM, label_margin, (0.0, 1.0), True),
     (CCS, label_margin, (0.0, 1.0), True),
     (Margin, two_largest, (0.9, 1.0), False),
