@@ -71,7 +71,8 @@ def mean_in_window(
 ) -> float:
     if not visits or (labels and visits[0].label < 0):
         return np.nan
-    away = [max(0.0, window[0] - v.progress, v.progress - window[1]) for v in visits]
+    # in float32, as the scores keep it: visits equally far before and after count alike
+    away = [np.float32(max(0.0, window[0] - v.progress, v.progress - window[1])) for v in visits]
     return float(np.mean([value(v) for v, d in zip(visits, away, strict=True) if d == min(away)]))
 
 
