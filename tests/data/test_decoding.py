@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import datasets
 import numpy as np
@@ -127,8 +128,9 @@ def damaged(write_images):
     return root
 
 
-def test_bad_images_are_left_out_and_counted_if_asked(damaged):
-    config = Data(train=str(damaged), test=str(damaged), bad_images="skip")
+def test_bad_images_are_left_out_and_counted_if_asked(damaged, tmp_path):
+    shutil.copytree(damaged, tmp_path / "test")
+    config = Data(train=str(damaged), test=str(tmp_path / "test"), bad_images="skip")
     splits = load_splits(config, IMAGE)
     for split in (splits.train, splits.test):
         assert split.index.tolist() == [0, 2, 3, 4, 7]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def test_an_image_folder_is_pruned_by_the_imagenet_recipe(tmp_path: Path) -> Non
         right.append(model.config.id2label[answer] == path.parent.name)
     accuracy = result.metrics["methods"]["sama"]["accuracy"][0]
     assert np.mean(right) == pytest.approx(accuracy)
-    again = evaluate(tmp_path / "out" / "model", str(root / "val"), device="cpu")
+    shutil.copytree(root / "val", tmp_path / "again" / "test")
+    again = evaluate(tmp_path / "out" / "model", str(tmp_path / "again"), device="cpu")
     assert again.accuracy == pytest.approx(accuracy)
 
 
