@@ -1,0 +1,88 @@
+"""Which trusted rows to keep first, tried out on training rows that are held out."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from samacli.progress import Silent
+from samacli.pruning.ranking import ORDERS, Order, rank
+from samacli.pruning.selection import keep_highest, keep_highest_by_class
+from samacli.training.loop import Fit
+from samacli.workflows.experiment import Experiment
+from samacli.workflows.scikit import few_members_are_fine
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one order gave: accuracy on held-out training rows, a figure a seed."""
+
+    order: Order
+    accuracy: list[float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.accuracy)
+
+
+def try_orders(
+    experiment: Experiment,
+    weight: np.ndarray,
+    right: np.ndarray,
+    keeps: Mapping[str, int],
+    seeds: Sequence[int],
+) -> tuple[dict[str, list[Tried]], list[Fit]]:
+    """Every order at every keep, the best first.
+
+    Which order is best depends on how much is kept and on how much data the model needs (Sorscher
+    et al. 2022); no score knows it. So a fold is held out (another one each seed), each order
+    chooses as large a fraction of the other folds as is to be kept, a model is trained on that for
+    as many steps as any other run, and asked about the held-out rows. A row counts there with the
+    probability that its given label is right; the test split is not looked at.
+
+    weight, right: as `rank` takes them. keeps: rows to keep of the training split, by text.
+    """
+    labels, folds = experiment.splits.train.labels, experiment.recipe.prune.folds
+    rows = np.flatnonzero(labels >= 0)
+    found: dict[str, dict[Order, list[float]]] = {
+        keep: {order: [] for order in ORDERS} for keep in keeps
+    }
+    fits: list[Fit] = []
+    for seed in seeds:
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        with few_members_are_fine():
+            seen, unseen = (rows[part] for part in next(iter(splitter.split(rows, labels[rows]))))
+        for keep, count in keeps.items():
+            as_many = max(1, round(count * len(seen) / len(labels)))
+            for order in ORDERS:
+                scores = rank(weight[seen], right[seen], labels[seen], order)
+                chosen = seen[select(experiment, scores, labels[seen], as_many)]
+                name = f"{order} weights first at {keep}, held out, seed {seed}"
+                run = experiment.fit_plainly(experiment.train, seed, name, rows=chosen)
+                logits = experiment.predict(
+                    run.model, experiment.train, name, rows=unseen, progress=Silent()
+                )
+                agrees = logits.argmax(-1) == labels[unseen]
+                found[keep][order].append(float(np.average(agrees, weights=right[unseen])))
+                fits.append(run)
+    tried = {
+        keep: sorted(
+            (Tried(order, accuracy) for order, accuracy in by_order.items()),
+            key=lambda one: -one.mean,
+        )
+        for keep, by_order in found.items()
+    }
+    return tried, fits
+
+
+def select(
+    experiment: Experiment, scores: np.ndarray, labels: np.ndarray, count: int
+) -> np.ndarray:
+    """The `count` rows of the highest `scores` (n,), by class if the recipe says so."""
+    if experiment.recipe.prune.class_balanced:
+        return keep_highest_by_class(scores, labels, count)
+    return keep_highest(scores, count)
