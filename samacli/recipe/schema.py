@@ -52,6 +52,19 @@ ReweightBaseline = Literal[
 ]
 Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
+PruneScore = Literal[
+    "sama",
+    "el2n",
+    "grand",
+    "forgetting",
+    "margin",
+    "entropy",
+    "least_confidence",
+    "aum",
+    "prototypes",
+    "ccs",
+    "dual",
+]
 Keep = Annotated[float, Field(gt=0)]
 
 
@@ -364,6 +377,12 @@ class Prune(Section):
     )
     features: list[Feature] = Field(
         ["loss", "uncertainty"], min_length=1, description="what the meta-weight-net sees"
+    )
+    scores: list[PruneScore] = Field(
+        ["sama"],
+        min_length=1,
+        description="what is written to scores.parquet and, with verify, measured by retraining; "
+        "sama is always made, and chooses what is exported",
     )
     trust: Literal["auto", "none"] = Field(
         "auto",

@@ -27,6 +27,7 @@ from samacli.training.loop import Fit
 from samacli.training.meta_level import CleanRows, MetaLevel
 from samacli.training.mislabelled import Calibration, calibrate
 from samacli.training.objective import Batch, to_device
+from samacli.training.observation import Observer
 from samacli.training.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.training.reweighter import Reweighter
 from samacli.workflows.experiment import Experiment, Subset
@@ -65,6 +66,7 @@ def fit_sama(
     reweight: Reweight | None = None,
     method: str | None = None,
     rows: np.ndarray | None = None,
+    observers: Sequence[Observer] = (),
 ) -> tuple[Fit, Scored]:
     """Bilevel training on the training split; without a meta split it is its own meta data.
 
@@ -72,11 +74,12 @@ def fit_sama(
     method: in place of the recipe's estimator.
     rows: of the training split, to train on and, without a meta split, to be the meta data; None:
         all. The others are scored by the final weights' network.
+    observers: look on at the base level (clean rows that share its loss are not shown), see `fit`.
 
     Raises:
         SamaError: a feature needs what the data or the model do not have.
     """
-    bilevel = _Bilevel(experiment, seed, features, reweight, method, rows)
+    bilevel = _Bilevel(experiment, seed, features, reweight, method, observers, rows)
     bilevel.check()
     return bilevel.run(description)
 
@@ -88,6 +91,7 @@ class _Bilevel:
     features: Sequence[Feature]
     reweight: Reweight | None
     method: str | None
+    observers: Sequence[Observer]
     rows: np.ndarray | None = None
     prior: LinearBelief | None = None
     offset: Tensor | float = 0.0
@@ -154,7 +158,14 @@ class _Bilevel:
             parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
         )
         beforehand = time.perf_counter() - started
-        run = experiment.run_loop(model, self._base_batches(), self.level, self.seed, description)
+        run = experiment.run_loop(
+            model,
+            self._base_batches(),
+            self.level,
+            self.seed,
+            description,
+            observers=self.observers,
+        )
         self.level.history.sum_over(experiment.accelerator)
         return replace(run, seconds=run.seconds + beforehand), self._score(run)
 

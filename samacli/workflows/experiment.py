@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from samacli.data import (
@@ -41,7 +41,8 @@ from samacli.training.loop import Fit, fit
 from samacli.training.lower_layers import bytes_of_states, hidden_states
 from samacli.training.meta_level import MetaLevel
 from samacli.training.metrics import Evaluation, evaluate
-from samacli.training.objective import Batch, Objective, weighted_cross_entropy
+from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
+from samacli.training.observation import Observer
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator
 
@@ -180,6 +181,7 @@ class Experiment:
         held_out: Encoded | None = None,
         model: PreTrainedModel | None = None,
         steps: int | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Fit:
         """Training without a meta level: on all rows of `encoded` or some.
 
@@ -188,6 +190,7 @@ class Experiment:
         held_out: clean rows to keep the best state by, in place of the recipe's own, if any.
         model: one to train on, in place; None: the untrained one of this seed.
         steps: optimiser steps; None: `self.steps`.
+        observers: look on, see `fit`.
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
@@ -203,6 +206,7 @@ class Experiment:
             objective=objective,
             held_out=held_out,
             steps=steps,
+            observers=observers,
         )
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
@@ -219,15 +223,20 @@ class Experiment:
         description: str,
         *,
         rows: np.ndarray | None = None,
+        output: Callable[[nn.Module, Batch], Tensor] = model_logits,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Logits (n, classes) float32 of every row of `encoded`, or of the n `rows`."""
+        """Logits (n, classes) float32 of every row of `encoded`, or of the n `rows`.
+
+        `output` may give something else than logits, see `predict`.
+        """
         data: Any = encoded if rows is None else Subset(encoded, rows)
         logits = predict(
             model,
             self._in_order(data),
             len(encoded),
             self.accelerator,
+            output=output,
             progress=progress or self.progress,
             description=description,
         )
@@ -326,6 +335,7 @@ class Experiment:
         objective: Objective = weighted_cross_entropy,
         held_out: Encoded | None = None,
         steps: int | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Fit:
         """The training loop with all that the recipe says of it; with a meta level or without.
 
@@ -349,6 +359,7 @@ class Experiment:
             objective=objective,
             validate=None if held_out is None else self._validator(held_out),
             augment=augment,
+            observers=observers,
             progress=self.progress,
             description=description,
         )

@@ -17,6 +17,7 @@ from samacli.workflows.experiment import Experiment
 from samacli.workflows.prune.order import try_orders
 from samacli.workflows.prune.trust import label_noise
 from samacli.workflows.results import Method
+from samacli.workflows.score_run import score_training_set
 from samacli.workflows.summary import Summary, summarize
 
 
@@ -95,14 +96,18 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     if recipe.prune.order != "auto":
         order = dict.fromkeys(counts, recipe.prune.order)
 
+    rankings = {
+        "sama": {
+            keep: rank(summary.weight, right, train.labels, one) for keep, one in order.items()
+        }
+    }
+    rivals = _rivals(experiment)
+    rankings |= {name: dict.fromkeys(counts, values) for name, values in rivals.items()}
+
     learnt_from = np.ones(len(train), dtype=bool) if noise is None else noise.trusted
     return Scores(
         summary=summary,
-        rankings={
-            "sama": {
-                keep: rank(summary.weight, right, train.labels, one) for keep, one in order.items()
-            }
-        },
+        rankings=rankings,
         right=None if noise is None else noise.right,
         order=order,
         tried=tried,
@@ -117,6 +122,19 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         samples_per_second=scoring.samples_per_second,
         peak_memory_bytes=max(scoring.peak_memory_bytes),
     )
+
+
+def _rivals(experiment: Experiment) -> dict[str, np.ndarray]:
+    """The other scores that the recipe asks for (n,), means over the runs; rows unseen come last.
+
+    One plain run a seed serves all of them.
+    """
+    names = [name for name in experiment.recipe.prune.scores if name != "sama"]
+    if not names:
+        return {}
+    runs = [score_training_set(experiment, seed, names) for seed in experiment.recipe.score_seeds]
+    means = {name: np.mean([run[name] for run in runs], axis=0) for name in names}
+    return {name: np.where(np.isnan(values), -np.inf, values) for name, values in means.items()}
 
 
 def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:
