@@ -52,6 +52,19 @@ ReweightBaseline = Literal[
 ]
 Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
+PruneScore = Literal[
+    "sama",
+    "el2n",
+    "grand",
+    "forgetting",
+    "margin",
+    "entropy",
+    "least_confidence",
+    "aum",
+    "prototypes",
+    "ccs",
+    "dual",
+]
 Keep = Annotated[float, Field(gt=0)]
 
 
@@ -422,6 +435,38 @@ class Prune(Section):
     features: list[Feature] = Field(
         ["loss", "uncertainty"], min_length=1, description="what the meta-weight-net sees"
     )
+    scores: list[PruneScore] = Field(
+        ["sama"],
+        min_length=1,
+        description="what is written to scores.parquet and, with verify, measured by retraining; "
+        "sama is always made, and chooses what is exported",
+    )
+    trust: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: cross-validation says which labels are wrong; they are pruned first and "
+        "the weights are learnt from the others; none: the paper's way, from all rows alike",
+    )
+    folds: int = Field(
+        3, ge=2, le=20, description="of that cross-validation, each a training run of its own"
+    )
+    order: Literal["auto", "highest", "even", "lowest"] = Field(
+        "auto",
+        description="which trusted rows are kept first: those of the highest weight, an even "
+        "choice over all weights, or those of the lowest; auto: what trains best on held-out "
+        "training rows, for each keep",
+    )
+    score_runs: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="runs that the scores are averaged over, with seeds seed, seed+1, …; default: "
+        "repeats",
+    )
+    verify: bool = Field(
+        False,
+        description="also retrain for the same number of epochs, and recommend the smallest subset "
+        "that loses no accuracy; every score is measured, not the first alone",
+    )
     baselines: list[PruneBaseline] = ["full", "random"]
 
     @model_validator(mode="after")
@@ -475,3 +520,8 @@ class Recipe(Section):
     @property
     def seeds(self) -> list[int]:
         return list(range(self.seed, self.seed + self.repeats))
+
+    @property
+    def score_seeds(self) -> list[int]:
+        """Of the runs that pruning's scores are averaged over."""
+        return list(range(self.seed, self.seed + (self.prune.score_runs or self.repeats)))
