@@ -15,7 +15,6 @@ from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.scikit import few_members_are_fine
 
-
 # Standard errors: what one model gets right varies from run to run beyond the rows it is asked.
 _CLEAR = 2.0
 
