@@ -59,8 +59,9 @@ class DUAL:
     def result(self) -> np.ndarray:
         scores = (self._sum / self._windows).double()
         for visits in range(2, self._length):
-            few = self._visits == visits
-            scores[few] = _product(self._last[few, :visits]).double()
+            few = (self._visits == visits).nonzero()[:, 0]
+            if len(few):
+                scores[few] = _product(self._last[few, :visits]).double()
         return scores.cpu().numpy()
 
 
