@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.errors import SamaError
 from samacli.export.curve import write_curve
 from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
 from samacli.export.directory import check_output, staged
@@ -43,6 +44,7 @@ class PruneResult:
     methods: by name, at the same number of steps; but for `full` one `Method` for each keep, under
     its text ("0.7"). by_epochs: the same at the same number of epochs, with `prune.verify`.
     kept: rows of the exported dataset. recommended: a sentence a budget, with `prune.verify`.
+    examples: what shows the highest- and lowest-ranked examples.
     """
 
     output: Path
@@ -52,6 +54,7 @@ class PruneResult:
     kept: int
     suspects: int
     recommended: list[str]
+    examples: str
     metrics: dict[str, Any]
 
 
@@ -75,6 +78,11 @@ def prune(
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
     recipe = resolve_paths(recipe)
+    if recipe.prune.verify and recipe.data.test is None:
+        raise SamaError(
+            "--verify measures on a test split, and data.test names none; give --test FILE, or "
+            "data.test=train data.test_fraction=0.2 to hold some training rows out"
+        )
     started = time.perf_counter()
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
     rows = len(experiment.train)
@@ -104,7 +112,7 @@ def prune(
     done = retrain(experiment, selections, counts)
     curve: list[Point] = []
     recommended: dict[str, Recommendation] = {}
-    if recipe.prune.verify and experiment.test is not None:
+    if recipe.prune.verify:
         curve = points(experiment, done, counts)
         recommended = {
             "steps": recommend(curve, "sama", "steps"),
@@ -162,6 +170,7 @@ def prune(
         len(ours[exported]),
         suspects,
         sentences,
+        "pictures/" if recipe.task == "image-classification" else "examples.md",
         metrics,
     )
 

@@ -36,7 +36,7 @@ class Scores:
     rankings: dict[str, dict[str, np.ndarray]]
     right: np.ndarray | None
     order: dict[str, Order]
-    tried: dict[str, dict[str, list[float]]]
+    tried: dict[str, dict[Order, list[float]]]
     diagnosis: Diagnosis
     meta_data: str
     costs: dict[str, dict[str, float]]
@@ -80,18 +80,15 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     summary = summarize(scored, train)
 
     order: dict[str, Order] = dict.fromkeys(counts, "highest")
-    tried: dict[str, dict[str, list[float]]] = {}
+    tried: dict[str, dict[Order, list[float]]] = {}
     right = np.where(train.labels >= 0, 1.0, np.nan)
     if noise is not None:
         right = noise.right
         summary = _with_noise(summary, noise)
         if recipe.prune.order == "auto":
             found, fits = try_orders(experiment, summary.weight, right, counts, seeds)
-            order = {keep: by_keep[0].order for keep, by_keep in found.items()}
-            tried = {
-                keep: {one.order: one.accuracy for one in by_keep}
-                for keep, by_keep in found.items()
-            }
+            order = {keep: one.chosen for keep, one in found.items()}
+            tried = {keep: dict(one.accuracy) for keep, one in found.items()}
             costs["order"] = _cost(fits)
     if recipe.prune.order != "auto":
         order = dict.fromkeys(counts, recipe.prune.order)
