@@ -21,6 +21,7 @@ from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.training.best_state import BestState, Validate
+from samacli.training.compiled import Compiled
 from samacli.training.meta_level import MetaLevel
 from samacli.training.objective import (
     Batch,
@@ -107,6 +108,7 @@ def fit(
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
     bare_model = accelerator.unwrap_model(wrapped_model)
+    compiled = Compiled(wrapped_model) if config.compile else wrapped_model
     trained = [bare_model] if averaged is None else [bare_model, averaged]
     audience = Audience(observers, bare_model, accelerator)
     best = None if validate is None else BestState(validate, steps)
@@ -130,8 +132,14 @@ def fit(
                 # replicas average their gradients once a step, with the last batch of it
                 last = part == config.accumulation - 1
                 with _synchronized(last and clean is None, wrapped_model, accelerator):
+                    hooked = meta_level is not None and meta_level.step_under_way
                     logits, loss = _forward(
-                        wrapped_model, batch, meta_level, objective, accelerator, audience
+                        wrapped_model if hooked else compiled,
+                        batch,
+                        meta_level,
+                        objective,
+                        accelerator,
+                        audience,
                     )
                     accelerator.backward(loss / config.accumulation)
                 loss_sum += float(loss.detach()) / config.accumulation
@@ -149,7 +157,7 @@ def fit(
                         clean = augment(clean)
                     with _synchronized(last, wrapped_model, accelerator):
                         with accelerator.autocast():
-                            loss = meta_level.clean_loss(wrapped_model, clean)
+                            loss = meta_level.clean_loss(compiled, clean)
                             loss = meta_level.clean_share * loss
                         accelerator.backward(loss / config.accumulation)
                     loss_sum += float(loss.detach()) / config.accumulation

@@ -237,6 +237,7 @@ class _Bilevel:
             self._other_seed,
             shared=False,
             class_balanced=config.class_balanced,
+            crop=False,  # the clean rows as they will be asked about
         )
         for batch in batches:
             yield to_device(batch, self.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +23,14 @@ from samacli.data import (
     Split,
     Splits,
     cycle,
+    decoding_workers,
     encode,
     load_splits,
     make_loader,
 )
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
+from samacli.data.pixels import processor_layout
 from samacli.errors import SamaError
 from samacli.export.model import image_processor
 from samacli.models import load_model, load_processor
@@ -44,7 +47,7 @@ from samacli.training.metrics import Evaluation, evaluate
 from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
 from samacli.training.observation import Observer
 from samacli.training.predict import predict
-from samacli.training.runtime import DeviceName, make_accelerator
+from samacli.training.runtime import DeviceName, fits_on, make_accelerator, memory_format
 
 
 @dataclass
@@ -84,15 +87,16 @@ class Experiment:
             progress.note(note)
         for warning in splits.warnings:
             progress.warn(warning)
-        encoder = Encoder(recipe, splits, processor, progress)
+        encoder = Encoder(recipe, splits, processor, progress, accelerator.device)
         train = encoder(splits.train)
         if train.truncated:
             progress.note(
                 f"{train.truncated:,} of {len(train):,} training texts are longer than "
                 f"data.max_length={recipe.data.max_length} tokens and were cut there"
             )
-        own = recipe.model.from_config or recipe.data.image_size or recipe.data.normalize == "train"
-        if isinstance(train, EncodedImages) and (processor is None or own):
+        if isinstance(train, EncodedImages) and (
+            processor is None or train.statistics != processor_layout(processor, None)
+        ):
             processor = image_processor(train.statistics)
         experiment = cls(
             recipe=recipe,
@@ -167,7 +171,11 @@ class Experiment:
         model = load_model(self.recipe.model, self.recipe.task, self.splits.classes, **images)
         if self.cached_layers:
             take_off(model, self.cached_layers)
-        return model.to(self.accelerator.device)
+        device = self.accelerator.device
+        if self.recipe.task == "image-classification":
+            wanted = memory_format(self.recipe.training.memory_format, device)
+            return model.to(device, memory_format=wanted)
+        return model.to(device)
 
     def fit_plainly(
         self,
@@ -270,7 +278,24 @@ class Experiment:
         return train, self.embed(model, self.meta, "embedding the clean rows", layer=-2)
 
     def _in_order(self, data: Any) -> Iterable[Batch]:
-        return make_loader(data, self.recipe.training.eval_batch_size, shuffle=False, seed=0)
+        return make_loader(
+            data,
+            self.recipe.training.eval_batch_size,
+            shuffle=False,
+            seed=0,
+            **self._loading(data),
+        )
+
+    def _loading(self, data: Any) -> dict[str, Any]:
+        """Where batches of `data` are made ready, and by how many workers."""
+        device = self.accelerator.device
+        whole = data.encoded if isinstance(data, Subset) else data
+        if not isinstance(whole, EncodedImages) or whole.in_memory:
+            return {"device": device}
+        here = self.accelerator.num_processes
+        if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun: the processes on this machine
+            here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return {"device": device, "num_workers": decoding_workers(self.recipe.data.workers, here)}
 
     def _validator(self, held_out: Encoded) -> Validate:
         """(accuracy, −cross-entropy in nats) on clean rows: few rows give many equal accuracies."""
@@ -298,9 +323,10 @@ class Experiment:
         if isinstance(self.train, EncodedHidden) and isinstance(self.meta, EncodedHidden):
             return self.train.followed_by(self.meta)
         joined = join(self.splits.train, self.splits.meta, self.splits.columns, self.recipe.task)
-        return Encoder(self.recipe, self.splits, self.processor, self.progress)(
-            joined, like=self.train
+        encoder = Encoder(
+            self.recipe, self.splits, self.processor, self.progress, self.accelerator.device
         )
+        return encoder(joined, like=self.train)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -348,7 +374,7 @@ class Experiment:
             set_seed(seed, device_specific=True)  # dropout masks of its own from here on
         augment = None
         if isinstance(self.train, EncodedImages):
-            augment = make_augment(self.recipe.training.augment, self.train.statistics.size)
+            augment = make_augment(self.recipe.training.augment)
         return fit(
             model,
             batches,
@@ -372,8 +398,14 @@ class Experiment:
         *,
         shared: bool = True,
         class_balanced: bool = False,
+        crop: bool = True,
     ) -> Iterator[Batch]:
-        """Batches without end; processes share out one epoch among them, if `shared`."""
+        """Batches without end; processes share out one epoch among them, if `shared`.
+
+        crop: random-resized crops, if the recipe augments by them; else images as at evaluation.
+        """
+        if crop and "resized-crop" in self.recipe.training.augment:
+            data = data.randomly_cropped(seed)
         replicas = self.accelerator.num_processes if shared else 1
         return iter(
             cycle(
@@ -386,32 +418,50 @@ class Experiment:
                     class_balanced=class_balanced,
                     replica=self.accelerator.process_index if shared else 0,
                     replicas=replicas,
+                    **self._loading(data),
                 )
             )
         )
 
 
 class Encoder:
-    """Encodes splits alike: the first image split's statistics serve the others."""
+    """Encodes splits alike: the first image split's statistics serve the others.
 
-    def __init__(self, recipe: Recipe, splits: Splits, processor: Any, progress: Progress) -> None:
+    Held images are put on `device` as the recipe says.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        processor: Any,
+        progress: Progress,
+        device: torch.device,
+    ) -> None:
         self.recipe, self.splits, self.processor = recipe, splits, processor
-        self.progress = progress
+        self.progress, self.device = progress, device
         self.first: Encoded | None = None
 
     def __call__(self, split: Split, like: Encoded | None = None) -> Encoded:
         like = like or self.first
         is_text = self.recipe.task == "text-classification"
+        # A model from scratch has no pixels of its own to conform to, unless the recipe says so.
+        conform = not self.recipe.model.from_config or self.recipe.data.normalize == "model"
         encoded = encode(
             split,
             self.splits.columns,
             self.recipe.task,
-            # A model from scratch has no pixels of its own to conform to.
-            processor=self.processor if is_text or not self.recipe.model.from_config else None,
+            processor=self.processor if is_text or conform else None,
             config=self.recipe.data,
             statistics=like.statistics if isinstance(like, EncodedImages) else None,
+            # Random-resized crops are taken from the whole image file.
+            hold="resized-crop" not in self.recipe.training.augment,
             progress=self.progress,
         )
+        if isinstance(encoded, EncodedImages) and fits_on(
+            self.device, encoded.held_bytes, self.recipe.data.pixels
+        ):
+            encoded.keep_on(self.device)
         self.first = self.first or encoded
         return encoded
 
@@ -423,12 +473,19 @@ class Subset(torch.utils.data.Dataset):
         self.encoded, self.rows = encoded, rows
         self.lengths = None if encoded.lengths is None else encoded.lengths[rows]
         self.labels = encoded.labels[rows]
+        if isinstance(encoded, EncodedImages):
+            self.finish, self.set_epoch = encoded.finish, encoded.set_epoch
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         return self.encoded.__getitems__(self.rows[np.asarray(rows)].tolist())
+
+    def randomly_cropped(self, seed: int) -> Subset:
+        """The same rows of an image split, cropped at random; see EncodedImages."""
+        assert isinstance(self.encoded, EncodedImages)
+        return Subset(self.encoded.randomly_cropped(seed), self.rows)
 
 
 def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Batch]:
