@@ -153,4 +153,9 @@ def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
 
 
 def _cost(fits: list[Fit]) -> dict[str, float]:
-    return {"runs": len(fits), "seconds": sum(fit.seconds for fit in fits)}
+    return {
+        "runs": len(fits),
+        "seconds": sum(fit.seconds for fit in fits),
+        "steps": sum(len(fit.curve) for fit in fits),
+        "peak_memory_bytes": max(fit.peak_memory_bytes for fit in fits),
+    }

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-from samacli.workflows.methods import METHODS
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block, Line, Mean, value
 from samacli.workflows.table.row import Row
@@ -184,8 +183,13 @@ def _setting(table: Table, block: Block) -> list[str]:
 
 
 def _methods(blocks: Sequence[Block]) -> list[str]:
-    algorithms = dict.fromkeys(line.entry.method for block in blocks for line in block.lines)
-    return ["## Methods", "", *(f"- `{n}`: {METHODS[n].description}" for n in algorithms), ""]
+    found = {line.entry.method: line.method for block in blocks for line in block.lines}
+    return [
+        "## Methods",
+        "",
+        *(f"- `{n}`: {method.description}" for n, method in found.items()),
+        "",
+    ]
 
 
 def _budget(blocks: Sequence[Block]) -> list[str]:
