@@ -20,7 +20,7 @@ from samacli.recipe import Recipe, load_recipe
 from samacli.workflows.prune import prune
 from samacli.workflows.prune.order import choose_order
 
-SELECTIONS = ("random", "sama", "el2n")
+SELECTIONS = ("random", "sama", "ccs")
 
 
 class Heard:
@@ -202,7 +202,7 @@ def test_verified_subsets_are_trained_by_steps_and_by_epochs(tmp_path: Path) -> 
         "data.meta=null",
         "training.steps=20",
         "prune.keep=[0.5, 0.25]",
-        "prune.scores=[el2n]",
+        "prune.scores=[ccs]",
         "prune.score_runs=1",
         "prune.order=auto",
         "prune.verify=true",
