@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import spearmanr
 
 from samacli.data import load_splits
 from samacli.errors import SamaError
@@ -19,7 +20,7 @@ from samacli.recipe import Recipe, load_recipe
 from samacli.workflows.prune import prune
 from samacli.workflows.prune.order import choose_order
 
-SELECTIONS = ("random", "sama", "el2n")
+SELECTIONS = ("random", "sama", "ccs")
 
 
 class Heard:
@@ -178,12 +179,17 @@ def test_the_resolved_recipe_repeats_the_selection(
     assert one.equals(two)
 
 
-def test_the_papers_way_warns_that_wrong_labels_stay(tmp_path: Path) -> None:
+def test_the_papers_way_warns_where_its_weights_rise_with_the_loss(tmp_path: Path) -> None:
     heard = Heard()
     recipe = digits("data.meta=null", "prune.baselines=[]", "prune.trust=none")
     result = prune(recipe, tmp_path / "out", device="cpu", progress=heard)
-    assert result.metrics["diagnosis"]["case"] == "keeps hard"
-    assert any("the score keeps what is hard to learn" in warning for warning in heard.warnings)
+    scores = pq.read_table(tmp_path / "out" / "scores.parquet").to_pandas()
+    expected = spearmanr(scores["weight"], scores["loss"]).statistic
+    diagnosis = result.metrics["diagnosis"]
+    assert diagnosis["correlation"] == pytest.approx(expected, abs=1e-3)
+    assert diagnosis["noise_rate"] is None
+    warned = any("the score keeps what is hard to learn" in warning for warning in heard.warnings)
+    assert warned == (diagnosis["case"] == "keeps hard") == (expected > 0.1)
     assert result.metrics["meta_data"] == "training set"
     assert set(result.methods) == {"sama"}
     assert "right" not in pq.read_schema(tmp_path / "out" / "scores.parquet").names
@@ -196,7 +202,7 @@ def test_verified_subsets_are_trained_by_steps_and_by_epochs(tmp_path: Path) -> 
         "data.meta=null",
         "training.steps=20",
         "prune.keep=[0.5, 0.25]",
-        "prune.scores=[el2n]",
+        "prune.scores=[ccs]",
         "prune.score_runs=1",
         "prune.order=auto",
         "prune.verify=true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from samacli.progress import Silent
 from samacli.pruning.ranking import ORDERS, Order, rank
-from samacli.pruning.selection import keep_highest, keep_highest_by_class
+from samacli.pruning.selection import Select, keep_by_class, keep_covering, keep_highest
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.scikit import few_members_are_fine
@@ -104,9 +105,15 @@ def choose_order(
 
 
 def select(
-    experiment: Experiment, scores: np.ndarray, labels: np.ndarray, count: int
+    experiment: Experiment, scores: np.ndarray, labels: np.ndarray, count: int, name: str = "sama"
 ) -> np.ndarray:
-    """The `count` rows of the highest `scores` (n,), by class if the recipe says so."""
+    """The `count` rows of the highest `scores` (n,), by class if the recipe says so.
+
+    name: the score's; CCS is more than a score, and its rows are drawn as its paper draws them.
+    """
+    choose: Select = keep_highest
+    if name == "ccs":
+        choose = functools.partial(keep_covering, seed=experiment.recipe.seed)
     if experiment.recipe.prune.class_balanced:
-        return keep_highest_by_class(scores, labels, count)
-    return keep_highest(scores, count)
+        return keep_by_class(scores, labels, count, choose)
+    return choose(scores, count)

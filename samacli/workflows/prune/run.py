@@ -93,7 +93,8 @@ def prune(
     labels = experiment.splits.train.labels
     selections = {
         name: {
-            keep: select(experiment, by_keep[keep], labels, count) for keep, count in counts.items()
+            keep: select(experiment, by_keep[keep], labels, count, name)
+            for keep, count in counts.items()
         }
         for name, by_keep in scores.rankings.items()
     }
