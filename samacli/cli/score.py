@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,12 @@ import typer
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
 from samacli.cli.launch import in_processes
+
+
+class PrecisionChoice(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
 
 
 def score(
@@ -49,6 +56,13 @@ def score(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,
+    precision: Annotated[
+        PrecisionChoice | None,
+        typer.Option(
+            "--precision",
+            help="Of the model's arithmetic; by default the run's. bf16 leaves three digits.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that decode images.")
     ] = 0,
@@ -88,6 +102,7 @@ def score(
         names=None if scores is None else [name.strip() for name in scores.split(",")],
         batch_size=batch_size,
         workers=workers,
+        precision=None if precision is None else precision.value,
         rows_a_shard=shard_rows,
         overwrite=overwrite,
         device=settings.device.value,
