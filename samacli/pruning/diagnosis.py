@@ -42,9 +42,8 @@ class Diagnosis:
         said += f" (rank correlation {self.correlation:+.2f})"
         if self.noise_rate is None:
             return said
-        return (
-            f"{said}; about {self.noise_rate:.1%} ± {self.noise_error:.1%} of the labels are wrong"
-        )
+        rate = f"{self.noise_rate:.1%} ± {self.noise_error:.1%}"
+        return f"{said}; at most about {rate} of the labels are wrong"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

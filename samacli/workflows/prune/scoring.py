@@ -26,7 +26,7 @@ class Scores:
     """What the scoring runs found; n rows of the training split.
 
     rankings: scores (n,), higher is kept first, by name and keep; "sama" is the first.
-    right: probability that the given label is right (n,); None with prune.trust=none.
+    right: probability that the given label is right (n,); None where all are trusted alike.
     order: of the trusted rows, by keep. tried: what each order gave on held-out training rows.
     meta_data: what the weights were learnt from. costs: runs and seconds of each part.
     samples_per_second, peak_memory_bytes: of the SAMA runs.
@@ -57,10 +57,14 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     recipe, train = experiment.recipe, experiment.splits.train
     seeds = recipe.score_seeds
     noise: LabelNoise | None = None
+    estimate: tuple[float, float] | None = None
     costs: dict[str, dict[str, float]] = {}
     if recipe.prune.trust == "auto":
         noise, fits = label_noise(experiment, seeds)
         costs["trust"] = _cost(fits)
+        estimate = noise.rate, noise.error
+        if noise.trusted.sum() < len(experiment.splits.classes):
+            noise = None  # models that have learnt nothing say nothing of labels; it is warned of
 
     scored: list[Scored] = []
     scoring = Method()
@@ -111,7 +115,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         diagnosis=diagnose(
             summary.weight[learnt_from],
             summary.loss[learnt_from],
-            noise=None if noise is None else (noise.rate, noise.error),
+            noise=estimate,
             guarded=noise is not None,
         ),
         meta_data=_meta_data(experiment, noise),
@@ -122,7 +126,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
 
 
 def _rivals(experiment: Experiment) -> dict[str, np.ndarray]:
-    """The other scores that the recipe asks for (n,), means over the runs; rows unseen come last.
+    """The other scores that the recipe asks for (n,), means over the runs; nan for rows unseen.
 
     One plain run a seed serves all of them.
     """
@@ -130,8 +134,7 @@ def _rivals(experiment: Experiment) -> dict[str, np.ndarray]:
     if not names:
         return {}
     runs = [score_training_set(experiment, seed, names) for seed in experiment.recipe.score_seeds]
-    means = {name: np.mean([run[name] for run in runs], axis=0) for name in names}
-    return {name: np.where(np.isnan(values), -np.inf, values) for name, values in means.items()}
+    return {name: np.mean([run[name] for run in runs], axis=0) for name in names}
 
 
 def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:

@@ -26,7 +26,7 @@ def label_noise(experiment: Experiment, seeds: Sequence[int]) -> tuple[LabelNois
     """
     train, folds = experiment.splits.train, experiment.recipe.prune.folds
     rows = np.flatnonzero(train.labels >= 0)
-    largest = int(np.bincount(train.labels[rows]).max())
+    largest = int(np.bincount(train.labels[rows], minlength=1).max())
     if largest < folds:
         raise SamaError(
             f"prune.trust=auto cross-validates in {folds} folds (prune.folds), but the largest "
