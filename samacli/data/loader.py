@@ -214,12 +214,18 @@ def make_loader(
     )
 
 
-def decoding_workers(asked: int | None, processes: int) -> int:
-    """Worker processes for each of `processes` on this machine; see `data.workers`."""
+def decoding_workers(encoded: Encoded, asked: int | None) -> int:
+    """Worker processes for a split, in each training process; see `data.workers`.
+
+    None for a split that is held, or text. Processes of one launch share this machine's cores.
+    """
+    if getattr(encoded, "in_memory", True):
+        return 0
     if asked is not None:
         return asked
-    usable = getattr(os, "sched_getaffinity", None)
+    usable = getattr(os, "sched_getaffinity", None)  # Linux
     cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
     return min(max(cores // processes - 1, 1), 8)
 
 

@@ -228,7 +228,7 @@ def _crop(
 ) -> Image.Image:
     height, width = layout.size
     box = random_box(image.width, image.height, generator)
-    return image.resize((width, height), Image.Resampling(layout.resample), box=box)
+    return image.crop(box).resize((width, height), Image.Resampling(layout.resample))
 
 
 def _resize(image: Image.Image, layout: ImageStatistics) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import datasets
 import numpy as np
@@ -46,6 +46,7 @@ class Pool:
     where there is none to measure with. content: uint64, equal for equal texts or images.
     columns: as configured, with the source's own true-label column. given: of a clean pool, whose
     `labels` are the truth, int64 (rows of the table,), the given labels, −1 for none, or None.
+    entered: `positions` before any were taken.
     """
 
     table: Table
@@ -56,6 +57,10 @@ class Pool:
     columns: Columns
     classes: Classes
     given: np.ndarray | None = None
+    entered: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.entered = self.positions
 
     @property
     def trusted(self) -> np.ndarray:

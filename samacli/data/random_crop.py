@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -288,14 +287,9 @@ class Experiment:
 
     def _loading(self, data: Any) -> dict[str, Any]:
         """Where batches of `data` are made ready, and by how many workers."""
-        device = self.accelerator.device
         whole = data.encoded if isinstance(data, Subset) else data
-        if not isinstance(whole, EncodedImages) or whole.in_memory:
-            return {"device": device}
-        here = self.accelerator.num_processes
-        if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun: the processes on this machine
-            here = int(os.environ["LOCAL_WORLD_SIZE"])
-        return {"device": device, "num_workers": decoding_workers(self.recipe.data.workers, here)}
+        workers = decoding_workers(whole, self.recipe.data.workers)
+        return {"device": self.accelerator.device, "num_workers": workers}
 
     def _validator(self, held_out: Encoded) -> Validate:
         """(accuracy, −cross-entropy in nats) on clean rows: few rows give many equal accuracies."""
