@@ -132,7 +132,9 @@ def fit(
                 # replicas average their gradients once a step, with the last batch of it
                 last = part == config.accumulation - 1
                 with _synchronized(last and clean is None, wrapped_model, accelerator):
-                    hooked = meta_level is not None and meta_level.step_under_way
+                    hooked = audience.needs_features or (
+                        meta_level is not None and meta_level.step_under_way
+                    )
                     logits, loss = _forward(
                         wrapped_model if hooked else compiled,
                         batch,

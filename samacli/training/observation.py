@@ -65,6 +65,11 @@ class Audience:
         if any(observer.needs_features for observer in observers):
             self._layer = last_linear(model)
 
+    @property
+    def needs_features(self) -> bool:
+        """Whether it sets a hook on the last layer: then no compiled pass will do."""
+        return self._layer is not None
+
     def listening(self) -> contextlib.AbstractContextManager[None]:
         """Around the base level's own forward pass, and no other (a perturbed one, say)."""
         if self._layer is None:

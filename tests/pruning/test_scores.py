@@ -51,8 +51,8 @@ def label_margin(visit: Visit) -> float:
 
 # score, its value at a visit, its part of the run, whether it takes labels
 MEANS: list[tuple[Any, Callable[[Visit], float], tuple[float, float], bool]] = [
-    (EL2N, error, (0.0, 0.1), True),
-    (GraNd, lambda v: error(v) * np.sqrt(v.features @ v.features + 1), (0.0, 0.1), True),
+    (EL2N, error, (0.05, 0.2), True),
+    (GraNd, lambda v: error(v) * np.sqrt(v.features @ v.features + 1), (0.05, 0.2), True),
     (AUM, label_margin, (0.0, 1.0), True),
     (CCS, label_margin, (0.0, 1.0), True),
     (Margin, two_largest, (0.9, 1.0), False),
@@ -71,7 +71,8 @@ def mean_in_window(
 ) -> float:
     if not visits or (labels and visits[0].label < 0):
         return np.nan
-    away = [max(0.0, window[0] - v.progress, v.progress - window[1]) for v in visits]
+    # in float32, as the scores keep it: visits equally far before and after count alike
+    away = [np.float32(max(0.0, window[0] - v.progress, v.progress - window[1])) for v in visits]
     return float(np.mean([value(v) for v, d in zip(visits, away, strict=True) if d == min(away)]))
 
 

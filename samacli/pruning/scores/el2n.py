@@ -11,16 +11,18 @@ from torch import Tensor
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean, where_labelled
 
-# Epoch 20 of 200 (Paul et al. 2021, section 3; also in the code of later comparisons).
-EARLY = (0.0, 0.1)
+# Paul et al. 2021 take epoch 20 of 200, DeepCore epoch 10: 5 % to 10 %; up to 20 %, so that short
+# runs have visits there too. Not the start: an untrained model's errors tell nothing of the data
+# (Kirsch 2023 on GraNd at initialisation).
+EARLY = (0.05, 0.2)
 
 
 class EL2N:
     """‖p(x) − onehot(y)‖₂, the mean over early visits; the largest (hardest) are kept.
 
     Paul, Ganguli, Dziugaite: "Deep learning on a data diet: finding important examples early in
-    training" (NeurIPS 2021), equation 5 and section 3. The paper takes the error once, after the
-    first tenth of training, as the mean over ten models; here it is the mean over the visits up to
+    training" (NeurIPS 2021), definition 2.2. The paper takes the error once, about a tenth of the
+    way through training, as the mean over ten models; here it is the mean over the visits around
     then, with the predictions of the training steps themselves: average `result` over runs for
     more models. Wrong labels are among the hardest.
 
