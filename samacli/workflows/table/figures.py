@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from samacli.workflows.table.description import Entry, Setting, Table
@@ -118,7 +118,7 @@ def blocks(table: Table, cells: Sequence[Cell], ledger: Ledger) -> list[Block]:
             Line(
                 entry=first[name].entry,
                 rows=rows[name],
-                lead=None if name == ours else _lead(rows.get(ours, {}), rows[name]),
+                lead=None if name == ours else lead_over(rows.get(ours, {}), rows[name]),
                 time=_time(rows[name], rows.get(table.plain, {})),
                 method=first[name].method,
             )
@@ -129,7 +129,8 @@ def blocks(table: Table, cells: Sequence[Cell], ledger: Ledger) -> list[Block]:
     return made
 
 
-def _lead(ours: dict[int, Row], other: dict[int, Row]) -> Mean | None:
+def lead_over(ours: Mapping[int, Row], other: Mapping[int, Row]) -> Mean | None:
+    """Accuracy of ours minus the other's, over the seeds that both have."""
     return Mean.of(
         [
             a - b
