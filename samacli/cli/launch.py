@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from samacli.errors import SamaError
+from samacli.errors import Interrupted, SamaError
 
 USER_ERROR = 2  # the exit code of what the user can mend
 FAILURES = "SAMA_FAILURES"  # the folder for the files
@@ -85,11 +85,19 @@ def in_processes(arguments: Sequence[str], processes: int) -> bool:
             elastic_launch(config, sys.executable)("-u", "-m", "samacli", *arguments)
         except ChildFailedError as error:
             raise _explained(error, processes, Path(folder)) from None
-        except SignalException:
-            raise KeyboardInterrupt from None
+        except SignalException as end:
+            raise _interrupted(end.sigval, Path(folder)) from None
         finally:
             del os.environ[FAILURES]
     return True
+
+
+def _interrupted(number: int, folder: Path) -> BaseException:
+    """What the first process said of the end that a signal put to all."""
+    said = folder / "0.json"
+    if not said.is_file():
+        return KeyboardInterrupt()
+    return Interrupted(json.loads(said.read_text())["message"], 128 + number)
 
 
 def _explained(error: object, processes: int, folder: Path) -> Exception:

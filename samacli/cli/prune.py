@@ -39,6 +39,7 @@ def prune(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
 ) -> None:
     """Keep the part of the training data that training needs.
 
@@ -82,6 +83,7 @@ def prune(
         load_recipe(name, overrides, values),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )

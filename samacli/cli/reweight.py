@@ -56,6 +56,7 @@ def reweight(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
 ) -> None:
     """Learn how much each training example should count, from a small clean set.
 
@@ -103,6 +104,7 @@ def reweight(
         load_recipe(name, overrides, values),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )

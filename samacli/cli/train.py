@@ -33,6 +33,7 @@ def train(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/train"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
 ) -> None:
     """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
 
@@ -65,6 +66,7 @@ def train(
         values=values,
         use_weights=not ignore_weights,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )

@@ -189,16 +189,29 @@ class Cycle:
         if self.batch >= len(self.loader):
             self.epoch, self.batch, self._batches = self.epoch + 1, 0, None
         if self._batches is None:
-            sampler: Any = self.loader.batch_sampler
-            sampler.set_epoch(self.epoch, self.batch)
-            self._batches = iter(self.loader)
+            self._batches = self._open()
         batch = next(self._batches)
         self.batch += 1
         return batch
 
+    def _open(self) -> Iterator[dict[str, Tensor]]:
+        sampler: Any = self.loader.batch_sampler
+        sampler.set_epoch(self.epoch, self.batch)
+        return iter(self.loader)
+
     def state(self) -> dict[str, int]:
         """`{"epoch": …, "batch": …}`, the arguments that make `cycle` go on from here."""
         return {"epoch": self.epoch, "batch": self.batch}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go to a position that `state` gave.
+
+        In the middle of an epoch its iterator is made at once: that draws a number from the global
+        random state, which the caller sets back afterwards.
+        """
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        inside = 0 < self.batch < len(self.loader)
+        self._batches = self._open() if inside else None
 
 
 def cycle(loader: DataLoader[dict[str, Tensor]], *, epoch: int = 0, batch: int = 0) -> Cycle:

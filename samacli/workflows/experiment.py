@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from samacli.data import (
+    Batches,
     Encoded,
     EncodedImages,
     EncodedText,
@@ -26,6 +27,7 @@ from samacli.data import (
     load_splits,
     make_loader,
 )
+from samacli.data.batches import Mapped
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
 from samacli.errors import SamaError
@@ -44,6 +46,7 @@ from samacli.training.metrics import Evaluation, evaluate
 from samacli.training.objective import Batch, Objective, weighted_cross_entropy
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator
+from samacli.workflows.recovery import Recovery
 
 
 @dataclass
@@ -65,6 +68,10 @@ class Experiment:
     test: Encoded | None
     # Layers from below whose states the splits hold in place of tokens (`model.cache_frozen`).
     cached_layers: int = 0
+    # Of the whole model, before layers were taken off.
+    model_bytes: int = 0
+    # Where runs are saved on their way, and known again.
+    recovery: Recovery | None = None
 
     @classmethod
     def prepare(
@@ -105,6 +112,7 @@ class Experiment:
             test=None if splits.test is None else encoder(splits.test),
         )
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         if recipe.model.cache_frozen:
             experiment._pass_frozen_layers(model)
         return experiment
@@ -191,7 +199,7 @@ class Experiment:
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
-        batches: Iterator[Batch] = self.endless(data, self.recipe.training.batch_size, seed)
+        batches = self.endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
             batches = _with_weights(batches, weights)
         return self.run_loop(
@@ -318,7 +326,7 @@ class Experiment:
     def run_loop(
         self,
         model: PreTrainedModel,
-        batches: Iterator[Batch],
+        batches: Batches,
         level: MetaLevel | None,
         seed: int,
         description: str,
@@ -349,6 +357,7 @@ class Experiment:
             objective=objective,
             validate=None if held_out is None else self._validator(held_out),
             augment=augment,
+            checkpoints=None if self.recovery is None else self.recovery.checkpoints(description),
             progress=self.progress,
             description=description,
         )
@@ -361,21 +370,19 @@ class Experiment:
         *,
         shared: bool = True,
         class_balanced: bool = False,
-    ) -> Iterator[Batch]:
+    ) -> Batches:
         """Batches without end; processes share out one epoch among them, if `shared`."""
         replicas = self.accelerator.num_processes if shared else 1
-        return iter(
-            cycle(
-                make_loader(
-                    data,
-                    max(1, min(batch_size, len(data) // replicas)),
-                    shuffle=True,
-                    seed=seed,
-                    drop_last=True,
-                    class_balanced=class_balanced,
-                    replica=self.accelerator.process_index if shared else 0,
-                    replicas=replicas,
-                )
+        return cycle(
+            make_loader(
+                data,
+                max(1, min(batch_size, len(data) // replicas)),
+                shuffle=True,
+                seed=seed,
+                drop_last=True,
+                class_balanced=class_balanced,
+                replica=self.accelerator.process_index if shared else 0,
+                replicas=replicas,
             )
         )
 
@@ -420,7 +427,6 @@ class Subset(torch.utils.data.Dataset):
         return self.encoded.__getitems__(self.rows[np.asarray(rows)].tolist())
 
 
-def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Batch]:
+def _with_weights(batches: Batches, weights: np.ndarray) -> Batches:
     values = torch.from_numpy(weights.astype(np.float32))
-    for batch in batches:
-        yield {**batch, "sample_weight": values[batch["index"]]}
+    return Mapped(batches, lambda batch: {**batch, "sample_weight": values[batch["index"]]})

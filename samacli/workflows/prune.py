@@ -5,7 +5,7 @@ sources → SAMA scores → selection → retraining beside the baselines → ke
 
 from __future__ import annotations
 
-import time
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.fingerprint import fingerprints
 from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
 from samacli.export.directory import check_output, staged
 from samacli.export.scores import class_names
@@ -29,7 +30,9 @@ from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.bilevel import Scored, fit_sama
 from samacli.workflows.experiment import Experiment
+from samacli.workflows.methods.run import MethodRun, measured
 from samacli.workflows.outputs import write_outputs
+from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
 
@@ -65,6 +68,7 @@ def prune(
     output: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> PruneResult:
@@ -77,12 +81,27 @@ def prune(
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
     recipe = resolve_paths(recipe)
-    started = time.perf_counter()
+    with Recovery(
+        "prune", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, overwrite, device, progress)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+) -> PruneResult:
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    recovery.begin(experiment)
     rows = len(experiment.train)
     counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
     if experiment.meta is None:
@@ -93,10 +112,12 @@ def prune(
     scored: list[Scored] = []
     scoring = Method()
     for seed in recipe.seeds:
-        run, scores = fit_sama(
-            experiment, seed, f"sama scores, seed {seed}", features=recipe.prune.features
+        name = f"sama scores, seed {seed}"
+        run = recovery.once(
+            name, MethodRun, functools.partial(_scoring_run, experiment, name, seed)
         )
-        scored.append(scores)
+        assert run.scored is not None
+        scored.append(run.scored)
         scoring.add(run, None)
         del run
     summary = summarize(scored, experiment.splits.train)
@@ -114,7 +135,7 @@ def prune(
         names = ", ".join(experiment.splits.classes[i] for i in lost)
         progress.warn(f"at keep {exported_keep} no example is left of: {names}; keep more")
 
-    methods, model = _retrain(experiment, counts, kept, exported_keep)
+    methods, model = _retrain(experiment, recovery, counts, kept, exported_keep)
     metrics = {
         "workflow": "prune",
         "seeds": recipe.seeds,
@@ -124,10 +145,11 @@ def prune(
         "keep": counts,
         "methods": {name: _as_dict(by_keep) for name, by_keep in methods.items()},
         "noise_detection": summary.noise,
-        "seconds": time.perf_counter() - started,
+        "seconds": recovery.seconds,
         "samples_per_second": scoring.samples_per_second,
         "peak_memory_bytes": max(scoring.peak_memory_bytes),
         "processes": experiment.accelerator.num_processes,
+        "fingerprints": fingerprints(experiment.splits),
         "environment": environment(experiment.accelerator.device),
     }
     suspects = 0
@@ -144,11 +166,21 @@ def prune(
                 model=model,
                 metrics=metrics,
             )
+    recovery.finish()
     return PruneResult(output, methods, summary.noise, len(chosen), suspects, metrics)
 
 
+def _scoring_run(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    run, scored = fit_sama(experiment, seed, name, features=experiment.recipe.prune.features)
+    return measured(name, seed, [run], None, scored=scored)
+
+
 def _retrain(
-    experiment: Experiment, counts: dict[str, int], kept: dict[str, np.ndarray], exported: str
+    experiment: Experiment,
+    recovery: Recovery,
+    counts: dict[str, int],
+    kept: dict[str, np.ndarray],
+    exported: str,
 ) -> tuple[dict[str, dict[str, Method]], Any]:
     """Every method at every keep, once a seed; and the model trained on the exported rows."""
     recipe = experiment.recipe
@@ -164,9 +196,15 @@ def _retrain(
 
     def retrain(name: str, keep: str, seed: int, rows: np.ndarray | None) -> Any:
         description = f"{name} at {keep}, seed {seed}" if keep else f"{name}, seed {seed}"
-        run = experiment.fit_plainly(experiment.train, seed, description, rows=rows)
+
+        def train() -> MethodRun:
+            run = experiment.fit_plainly(experiment.train, seed, description, rows=rows)
+            return measured(name, seed, [run], experiment.evaluate(run.model))
+
+        chosen = name == "sama" and keep == exported and model is None
+        run = recovery.once(description, MethodRun, train, keep_model=chosen)
         by_keep = methods.setdefault(name, {})
-        by_keep.setdefault(keep, Method()).add(run, experiment.evaluate(run.model))
+        by_keep.setdefault(keep, Method()).add(run, run.evaluation)
         return run.model
 
     for seed in recipe.seeds:
