@@ -13,7 +13,8 @@ from samacli.training.objective import Batch
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocation failed, on the device or (which torch tells by its words) the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    words = ("can't allocate memory", "not enough memory")  # Linux, Windows
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def free_memory(device: torch.device) -> None:
