@@ -80,7 +80,8 @@ def test_a_directory_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
             (stage / "a").write_text("new")
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, fail)
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert (folder / "a").read_text() == "old"
     with appearing(folder) as stage:
         (stage / "b").write_text("new")
