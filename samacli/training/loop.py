@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
@@ -21,25 +21,24 @@ from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.training.best_state import BestState, Validate
+from samacli.training.compiled import Compiled
 from samacli.training.meta_level import MetaLevel
 from samacli.training.objective import (
-    NOT_INPUTS,
     Batch,
     Objective,
-    model_inputs,
     model_logits,
     to_device,
     weighted_cross_entropy,
 )
+from samacli.training.observation import Audience, Observer
 from samacli.training.optim import make_optimizer, make_schedule
+from samacli.training.passes import Augment, Passes, read
 from samacli.training.recovery.checkpoints import Checkpoints
 from samacli.training.recovery.fit_state import FitState
 from samacli.training.recovery.interruption import Request, interruptible
-from samacli.training.recovery.memory import free_memory, in_parts, is_out_of_memory
+from samacli.training.recovery.memory import free_memory, is_out_of_memory
 from samacli.training.recovery.step_start import StepStart
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
-
-Augment = Callable[[Batch], Batch]
 
 
 @dataclass
@@ -77,6 +76,7 @@ def fit(
     validate: Validate | None = None,
     augment: Augment | None = None,
     checkpoints: Checkpoints | None = None,
+    observers: Sequence[Observer] = (),
     progress: Progress | None = None,
     description: str = "training",
 ) -> Fit:
@@ -94,6 +94,8 @@ def fit(
         validate: scores the model on held-out data at even points; the best state is kept
             (`BestState`).
         augment: applied to every batch on the device.
+        observers: each is shown every base batch with its logits (`Observation`), but those of
+            steps that are skipped.
         checkpoints: where the run is saved along the way, and goes on from what was saved there.
             `batches` must then be `Batches`. Ctrl-C and SIGTERM end it after a step.
 
@@ -130,15 +132,24 @@ def fit(
         level=meta_level,
         best=None if validate is None else BestState(validate, steps),
         batches=source,
-        onlookers=[objective],
+        onlookers=[objective, *observers],
         steps=steps,
         device=device,
     )
     if checkpoints is not None:
         checkpoints.restore(state)
         batches = source if state.step else batches
-    passes = _Passes(
-        wrapped_model, averaged, meta_level, objective, augment, accelerator, config.accumulation
+    audience = Audience(observers, bare_model, accelerator)
+    passes = Passes(
+        wrapped_model,
+        Compiled(wrapped_model) if config.compile else wrapped_model,
+        averaged,
+        meta_level,
+        objective,
+        augment,
+        audience,
+        accelerator,
+        config.accumulation,
     )
     start = StepStart(bare_model, device)
     progress = progress or Silent()
@@ -155,7 +166,9 @@ def fit(
             while True:
                 wrapped_optimizer.zero_grad()
                 try:
-                    done = passes(_read(batches, held, config.accumulation), state.parts, state)
+                    done = passes(
+                        read(batches, held, config.accumulation), state.parts, (step - 1) / steps
+                    )
                     break
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
@@ -183,6 +196,8 @@ def fit(
                     raise SamaError(_lost(description, state, done.loss, checkpoints))
             else:
                 state.in_a_row = 0
+                for observation in done.shown:
+                    audience.show(observation)
                 if meta_level is not None:
                     for logits, batch in done.seen:
                         if step > meta_level.config.average_from * steps:
@@ -217,87 +232,6 @@ def fit(
         skipped_steps=state.skipped,
         curve=state.curve,
     )
-
-
-@dataclass
-class _Passed:
-    """loss: of the step, mean over its batches. samples: base-level examples, of all processes.
-
-    seen: logits and what is known of their examples, of each forward pass, detached.
-    """
-
-    loss: float = 0.0
-    samples: int = 0
-    seen: list[tuple[Tensor, Batch]] = field(default_factory=list)
-
-
-@dataclass
-class _Passes:
-    """The forward and backward passes of an optimiser step."""
-
-    model: nn.Module
-    averaged: AveragedModel | None
-    level: MetaLevel | None
-    objective: Objective
-    augment: Augment | None
-    accelerator: Accelerator
-    accumulation: int
-
-    def __call__(self, batches: Iterator[Batch], parts: int, state: FitState) -> _Passed:
-        """Gradients of the mean loss over `accumulation` batches, each taken in so many parts."""
-        self.model.train()
-        done = _Passed()
-        for number, batch in enumerate(batches):
-            # replicas average their gradients once a step, with the last batch of it
-            last = number == self.accumulation - 1
-            batch = dict(batch)
-            clean = batch.pop("clean", None)
-            batch = self._ready(batch)
-            counted = batch["labels"] >= 0 if self.level is None else self.level.reweighted(batch)
-            for part, share in in_parts(batch, parts, counted):
-                if self.averaged is not None and self.level and self.level.needs_averaged_logits:
-                    rows = self.level.reweighted(part)
-                    part["averaged_logits"] = _averaged_logits(
-                        self.averaged, part, rows, self.accelerator
-                    )
-                with _synchronized(last and clean is None, self.model, self.accelerator):
-                    logits, loss = _forward(
-                        self.model, part, self.level, self.objective, self.accelerator
-                    )
-                    self._backward(loss, share, done)
-                if self.level is not None:
-                    progress = state.step / state.steps
-                    self.level.learn(share / self.accumulation, progress=progress)
-                    known = {name: part[name] for name in NOT_INPUTS if name in part}
-                    done.seen.append((logits.detach(), known))
-            done.samples += len(batch["labels"]) * self.accelerator.num_processes
-            if self.level is not None and clean is not None:
-                # A pass of its own: padded to its own length, and none of λ's business.
-                clean = self._ready(clean)
-                for part, share in in_parts(clean, parts, clean["labels"] >= 0):
-                    with _synchronized(last, self.model, self.accelerator):
-                        with self.accelerator.autocast():
-                            loss = self.level.clean_loss(self.model, part)
-                            loss = self.level.clean_share * loss
-                        self._backward(loss, share, done)
-                done.samples += len(clean["labels"]) * self.accelerator.num_processes
-        return done
-
-    def _ready(self, batch: Batch) -> Batch:
-        batch = to_device(batch, self.accelerator.device)
-        return batch if self.augment is None else self.augment(batch)
-
-    def _backward(self, loss: Tensor, share: float, done: _Passed) -> None:
-        self.accelerator.backward(loss * share / self.accumulation)
-        done.loss += float(loss.detach()) * share / self.accumulation
-
-
-def _read(batches: Iterator[Batch], held: list[Batch], count: int) -> Iterator[Batch]:
-    """A step's batches: those in `held` from an earlier try, and new ones, which come to them."""
-    yield from list(held)
-    while len(held) < count:
-        held.append(next(batches))
-        yield held[-1]
 
 
 def _take_more_parts(
@@ -371,28 +305,6 @@ def _lost(description: str, state: FitState, loss: float, checkpoints: Checkpoin
     )
 
 
-def _synchronized(
-    now: bool, model: nn.Module, accelerator: Accelerator
-) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if now else accelerator.no_sync(model)
-
-
-def _forward(
-    model: nn.Module,
-    batch: Batch,
-    meta_level: MetaLevel | None,
-    objective: Objective,
-    accelerator: Accelerator,
-) -> tuple[Tensor, Tensor]:
-    """Logits (n, classes) and the loss to go back from."""
-    with accelerator.autocast():
-        if meta_level is None:
-            logits = model_logits(model, batch)
-            return logits, objective(logits, batch)
-        logits = meta_level.base_pass(batch, lambda: model_logits(model, batch))
-        return logits, meta_level.objective(meta_level.reweighter, logits, batch)
-
-
 def _freeze_unused(model: nn.Module, batch: Batch) -> None:
     """Freeze what the logits don't depend on (a pooler, say), and what would not be trained anyway.
 
@@ -427,22 +339,3 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, number)
 
     return average
-
-
-@torch.no_grad()
-def _averaged_logits(
-    averaged: nn.Module, batch: Batch, rows: Tensor, accelerator: Accelerator
-) -> Tensor:
-    """The averaged model's logits (n, classes) of the `rows` of a batch (n,); 0 for the others."""
-    averaged.eval()
-    if not rows.any():
-        rows = torch.ones_like(rows)  # no model takes an empty batch
-    part = {
-        name: value[rows] if isinstance(value, Tensor) and len(value) == len(rows) else value
-        for name, value in model_inputs(batch).items()
-    }
-    with accelerator.autocast():
-        some = model_logits(averaged, part)
-    logits = some.new_zeros(len(rows), some.shape[-1])
-    logits[rows] = some
-    return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from samacli.data import encode, load_split, make_loader
+from samacli.data import decoding_workers, encode, load_split, make_loader
 from samacli.errors import SamaError
 from samacli.export.directory import RECIPE_FILE
 from samacli.models import load_model, load_processor
@@ -50,7 +50,14 @@ def evaluate(
     encoded = encode(
         split, config.columns, task, processor=processor, config=config, progress=progress
     )
-    loader = make_loader(encoded, batch_size, shuffle=False, seed=0)
+    loader = make_loader(
+        encoded,
+        batch_size,
+        shuffle=False,
+        seed=0,
+        num_workers=decoding_workers(encoded, config.workers),
+        device=accelerator.device,
+    )
     logits = predict(network, loader, len(encoded), accelerator, progress=progress)
     return compare(split.labels, logits.argmax(-1), classes)
 
@@ -89,5 +96,8 @@ def _data(
         columns=columns,
         max_length=recipe.data.max_length,
         image_size=recipe.data.image_size,
+        memory_limit_mb=recipe.data.memory_limit_mb,
+        workers=recipe.data.workers,
+        bad_images=recipe.data.bad_images,
         seed=recipe.data.seed,
     )

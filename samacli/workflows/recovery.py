@@ -158,7 +158,7 @@ class Recovery:
     ) -> Result:
         """`compute()`, or what it gave when it was finished before the run was cut off.
 
-        name: of this part of the run, a single one. kind: a dataclass that `pack` can take.
+        Parts may have parts. name: of this part, a single one. kind: a dataclass for `pack`.
         keep_model: whether its field `model` is needed afterwards, the only one that holds one.
         """
         experiment = self._experiment
@@ -176,9 +176,9 @@ class Recovery:
                 result = replace(result, model=model)
             self.progress.note(f"{name}: finished before")
             return result
-        self._part = part
+        outer, self._part = self._part, part
         result = compute()
-        self._part = ""
+        self._part = outer
         if experiment.accelerator.is_main_process:
             self._open()
             kept = getattr(result, "model", None) if keep_model else None

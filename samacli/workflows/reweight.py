@@ -111,7 +111,7 @@ def _run(
     recovery.begin(experiment)
     for seed in recipe.seeds:
         for name in [*baselines, "sama"]:
-            run = recovery.once(
+            run = experiment.once(
                 f"{name}, seed {seed}",
                 MethodRun,
                 functools.partial(run_method, experiment, name, seed),
