@@ -10,7 +10,6 @@ import typer
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
 from samacli.cli.launch import in_processes
-from samacli.errors import SamaError
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import PruneBaseline, PruneScore
 
@@ -90,7 +89,7 @@ def prune(
     if settings.seed is not None:
         values["seed"] = settings.seed
     if keep is not None:
-        values["prune.keep"] = _keeps(keep)
+        values["prune.keep"] = options.keeps(keep)
     if scores is not None:
         values["prune.scores"] = options.baseline_names(scores, list(get_args(PruneScore)))
     if verify:
@@ -136,20 +135,3 @@ def prune(
         soft_wrap=True,
         markup=False,
     )
-
-
-def _keeps(text: str) -> list[float]:
-    try:
-        keeps = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SamaError(
-            f"--keep '{text}' is not a fraction such as 0.7, a count such as 5000, "
-            "or several of them with commas"
-        ) from None
-    for keep in keeps:
-        if not keep > 0 or (keep > 1 and keep != int(keep)):
-            raise SamaError(
-                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
-                "count of rows"
-            )
-    return keeps

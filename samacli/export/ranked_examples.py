@@ -20,12 +20,14 @@ def write_pictures(
     scores: np.ndarray,
     labels: np.ndarray,
     rows: datasets.Dataset,
+    index: np.ndarray,
     classes: Sequence[str],
     column: str,
 ) -> None:
     """One PNG grid a class in `folder`, its highest-ranked images above its lowest-ranked.
 
-    scores: (n,), higher is kept first. labels: (n,) class ids. The files are named by the class's
+    scores: (n,), higher is kept first. labels: (n,) class ids. index: (n,) positions in the input,
+    by which the examples are called. The files are named by the class's
     number and, as far as file systems allow, its name.
     """
     import matplotlib
@@ -53,7 +55,7 @@ def write_pictures(
                 for axis, row in zip(half.flat, part.tolist(), strict=False):
                     image = rows[row][column]
                     axis.imshow(image, cmap="gray" if image.mode in ("L", "1", "I;16") else None)
-                    axis.set_title(f"{row}: {scores[row]:.2f}", fontsize=6, pad=2)
+                    axis.set_title(f"{index[row]}: {scores[row]:.2f}", fontsize=6, pad=2)
             figure.suptitle(
                 f"{classes[label]}: highest-ranked above, lowest-ranked below (row: score)",
                 fontsize=9,
@@ -68,6 +70,7 @@ def write_texts(
     scores: np.ndarray,
     labels: np.ndarray,
     rows: datasets.Dataset,
+    index: np.ndarray,
     classes: Sequence[str],
     columns: Sequence[str],
 ) -> None:
@@ -80,7 +83,7 @@ def write_texts(
                 example = rows[row]
                 text = " | ".join(" ".join(str(example[name]).split()) for name in columns)
                 cut = text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
-                lines.append(f"- {row}, {scores[row]:.2f}: {_escaped(cut)}")
+                lines.append(f"- {index[row]}, {scores[row]:.2f}: {_escaped(cut)}")
             lines.append("")
     file.write_text("\n".join(lines), encoding="utf-8")
 

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from samacli.pruning.label_noise import TRUSTED
+
 Order = Literal["highest", "even", "lowest"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
@@ -13,33 +15,33 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 def rank(weight: np.ndarray, right: np.ndarray, labels: np.ndarray, order: Order) -> np.ndarray:
     """Scores (n,) in [0, 2): higher is kept first.
 
-    Rows whose label is more probably right than wrong come first, from 1 up, by their place in
-    `order`; the others follow by that probability. Among the trusted
+    Rows whose label is trusted come first, from 1 up, by their place in `order`; the others follow
+    by the probability that it is right. Among the trusted
 
-    - highest: by w·P(right), the weight to be expected of a row that may be worth nothing. Weights
-      learnt from the training data themselves rise with the loss: the hardest first (the paper's).
-    - lowest: by P(right)/w, the easiest first. It is what little data can still be learnt from
+    - highest: by weight. Learnt from the training data themselves weights rise with the loss, so
+      these are the hardest (the paper's way). They differ by a few per cent where the reweighter
+      learns gently, so only their ranks are used; multiplied by P(right) they would say nothing.
+    - lowest: the other way round: the easiest, which is what little data can still be learnt from
       (Sorscher et al. 2022).
-    - even: in each class at even distances over w·P(right), so that any number of them has hard and
-      easy ones in their proportions (coverage: Zheng et al. 2023).
+    - even: in each class at even distances over the weights, so that any number of rows has hard
+      and easy ones in their proportions (coverage: Zheng et al. 2023).
 
-    weight: (n,), above 0. right: probability that the given label is right (n,); nan: no label.
+    Of equal weights the surer label comes first.
+
+    weight: (n,). right: probability that the given label is right (n,); nan: no label.
     labels: (n,) given.
     """
     right = np.nan_to_num(right, nan=0.0)
-    trusted = np.flatnonzero(right > 0.5)
-    scores = np.minimum(right, 0.5)
-    key = weight[trusted] * right[trusted]
-    if order == "lowest":
-        key = right[trusted] / np.maximum(weight[trusted], np.finfo(float).tiny)
-    elif order == "even":
-        key = np.zeros(len(trusted))
+    trusted = np.flatnonzero(right > TRUSTED)
+    scores = np.minimum(right, TRUSTED)
+    key = -weight[trusted] if order == "lowest" else weight[trusted]
+    places = np.empty(len(trusted))
+    places[np.lexsort((right[trusted], key))] = np.arange(len(trusted))
+    if order == "even":
         for label in np.unique(labels[trusted]):
             own = np.flatnonzero(labels[trusted] == label)
-            by_usefulness = own[np.argsort(-(weight * right)[trusted][own], kind="stable")]
-            key[by_usefulness] = 1 - _van_der_corput(len(own))
-    places = np.empty(len(trusted))
-    places[np.argsort(key, kind="stable")] = np.arange(len(trusted))
+            places[own[np.argsort(-places[own])]] = 1 - _van_der_corput(len(own))
+        places[np.argsort(places, kind="stable")] = np.arange(len(trusted))
     scores[trusted] = 1 + places / max(len(trusted), 1)
     return scores
 

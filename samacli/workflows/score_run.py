@@ -25,14 +25,15 @@ PROTOTYPE_SAMPLE = 20_000
 def score_training_set(
     experiment: Experiment, seed: int, names: Sequence[str], *, in_sama_run: bool = False
 ) -> dict[str, np.ndarray]:
-    """Each named score of every row of the training split, (n,) float64; the higher, the sooner
-    kept. `SCORES` has the names, and "sama" is the weight learnt by `fit_sama`.
+    """Each named score of every row of the training split (n,), float64; highest are kept first.
+
+    `SCORES` has the names; "sama" is the weight learnt by `fit_sama`.
 
     However many scores are asked for, they all look on at one run. That is a plain one, as their
     papers assume, beside SAMA's own; with `in_sama_run` they look on at SAMA's, which saves the
     plain run, but its losses are weighted: what it learns not to fit stays wrong, so the scores are
-    not those of the papers. To look on at another run, take `make_scores`, the run's `observers`,
-    and `results`.
+    not those of the papers. To look on at another run, give it `make_rivals` as its `observers` and
+    ask for `results` after it.
 
     Raises:
         SamaError: no score has such a name, or a score needs what the model does not have.

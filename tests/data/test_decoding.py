@@ -11,7 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from samacli.data import EncodedImages, cycle, encode, load_splits, make_loader
+from samacli.data import (
+    EncodedImages,
+    cycle,
+    decoding_workers,
+    encode,
+    load_splits,
+    make_loader,
+)
 from samacli.data import images as images_module
 from samacli.data.carve import subset, subset_of
 from samacli.data.random_crop import random_box
@@ -101,6 +108,19 @@ def test_statistics_of_many_lazy_images_are_those_of_some(write_images, monkeypa
     pixels = found.uint8_batch([0, 4, 8]).numpy() / 255
     assert np.allclose(found.statistics.mean, pixels.mean(axis=(0, 2, 3)))
     assert np.allclose(found.statistics.std, pixels.std(axis=(0, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "expected"), [(1, 1, 1), (4, 1, 3), (16, 2, 7), (64, 4, 8), (8, 8, 1)]
+)
+def test_workers_share_the_cores(write_images, monkeypatch, cores, processes, expected):
+    splits = load_splits(Data(train=str(write_images("set", {"a": 2, "b": 2}))), IMAGE)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert decoding_workers(lazily(splits), None) == expected
+    assert decoding_workers(lazily(splits), 3) == 3
+    held = encode(splits.train, splits.columns, IMAGE, config=Data())
+    assert decoding_workers(held, 3) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samacli.errors import SamaError
 from samacli.pruning.scores.forgetting import Forgetting
-from samacli.training.last_layer import last_linear
+from samacli.training.last_layer import classifier_features, last_linear
 from samacli.training.loop import fit
 from samacli.training.observation import Observation, of_all_processes
 from samacli.training.runtime import make_accelerator
@@ -178,6 +178,10 @@ def test_a_model_without_one_vector_an_example_is_refused() -> None:
             EveryToken(), endless(x, y, 8), 2, settings(), make_accelerator("cpu", "fp32"),
             observers=[Witness()],
         )  # fmt: skip
+    unused = Classifier()
+    unused.other = nn.Linear(2, 3)
+    with pytest.raises(SamaError, match="takes no part in its forward pass"):
+        classifier_features(unused, {"x": x})
     with pytest.raises(SamaError, match="ends in no linear layer"):
         last_linear(nn.Conv2d(3, 3, 1))
 

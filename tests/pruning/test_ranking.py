@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from samacli.pruning.label_noise import TRUSTED
 from samacli.pruning.ranking import ORDERS, rank
 
 generator = np.random.default_rng(0)
 WEIGHT = generator.uniform(0.5, 2.0, 300)
-RIGHT = np.where(np.arange(300) % 5 == 0, generator.uniform(0, 0.5, 300), 0.99)
+RIGHT = np.where(np.arange(300) % 5 == 0, generator.uniform(0, 0.8, 300), 0.99)
 LABELS = generator.integers(0, 3, 300)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_rows_whose_label_is_doubted_come_last_the_most_doubted_at_the_end(order: str) -> None:
     scores = rank(WEIGHT, RIGHT, LABELS, order)  # type: ignore[arg-type]
-    doubted = RIGHT <= 0.5
+    doubted = RIGHT <= TRUSTED
     assert scores[~doubted].min() >= 1 > scores[doubted].max()
     np.testing.assert_array_equal(scores[doubted], RIGHT[doubted])
     assert len(np.unique(scores[~doubted])) == (~doubted).sum(), "no ties"
@@ -33,7 +34,7 @@ def test_highest_and_lowest_are_by_weight() -> None:
 
 
 def test_of_equal_weights_the_surer_label_comes_first() -> None:
-    right = np.array([0.6, 0.99, 0.8])
+    right = np.array([0.85, 0.99, 0.9])
     for order in ("highest", "lowest"):
         scores = rank(np.ones(3), right, np.zeros(3, int), order)  # type: ignore[arg-type]
         assert scores.argsort().tolist() == [0, 2, 1]

@@ -10,7 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from samacli.pruning.scores import SCORES
 from samacli.recipe import load_recipe
+from samacli.training.last_layer import classifier_features
 from samacli.training.loop import Fit
+from samacli.workflows import score_run
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.score_run import score_training_set
 
@@ -53,6 +55,20 @@ def test_wrong_labels_are_hard_for_the_scores_that_take_labels(
         assert found[name] > 0.6, (name, found[name])
     assert found["forgetting"] > 0.6
     assert 0.35 < found["random"] < 0.65
+
+
+def test_prototypes_of_a_sample_measure_all_rows(
+    digits: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_run, "PROTOTYPE_SAMPLE", 100)
+    model = digits.new_model(0)
+    scores = score_run.make_rivals(digits, 0, ["prototypes"])
+    found = score_run.results(digits, scores, model)["prototypes"]
+    features = digits.predict(model, digits.train, "features", output=classifier_features)
+    centroids = scores["prototypes"]._centroids.numpy()  # type: ignore[attr-defined]
+    assert len(centroids) == 10
+    expected = np.linalg.norm(features[:, None] - centroids[None], axis=-1).min(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sama_is_one_of_them_and_its_run_can_be_shared(

@@ -26,6 +26,7 @@ class MethodRun:
     model: the trained model; None for a method that has none to export.
     scored: what was learnt of each training row, by the methods that weigh them.
     skipped_steps: those without an update, because loss or gradient was not finite.
+    parts: seconds by name, of a run that has several parts.
     """
 
     name: str
@@ -39,6 +40,7 @@ class MethodRun:
     model: PreTrainedModel | None
     scored: Scored | None
     skipped_steps: int = 0
+    parts: dict[str, float] | None = None
 
 
 def measured(

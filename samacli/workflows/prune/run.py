@@ -114,7 +114,8 @@ def _run(
     labels = experiment.splits.train.labels
     selections = {
         name: {
-            keep: select(experiment, by_keep[keep], labels, count) for keep, count in counts.items()
+            keep: select(experiment, by_keep[keep], labels, count, name)
+            for keep, count in counts.items()
         }
         for name, by_keep in scores.rankings.items()
     }
@@ -267,20 +268,12 @@ def _score_columns(
 
 def _write_examples(stage: Path, experiment: Experiment, ranking: np.ndarray) -> None:
     train, classes = experiment.splits.train, experiment.splits.classes
+    ranked = (ranking, train.labels, train.rows, train.index, classes)
     columns = experiment.example_columns
     if "image_column" in columns:
-        write_pictures(
-            stage / "pictures", ranking, train.labels, train.rows, classes, columns["image_column"]
-        )
+        write_pictures(stage / "pictures", *ranked, columns["image_column"])
     else:
-        write_texts(
-            stage / "examples.md",
-            ranking,
-            train.labels,
-            train.rows,
-            classes,
-            columns["text_columns"],
-        )
+        write_texts(stage / "examples.md", *ranked, columns["text_columns"])
 
 
 def _card(experiment: Experiment, scores: Scores, kept: int) -> str:

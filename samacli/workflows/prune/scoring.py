@@ -62,7 +62,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     costs: dict[str, dict[str, float]] = {}
     if recipe.prune.trust == "auto":
         noise, fits = label_noise(experiment, seeds)
-        costs["trust"] = _cost(fits)
+        costs["trust"] = _cost(fits, sum(len(fit.curve) for fit in fits))
         estimate = noise.rate, noise.error
         if noise.trusted.sum() < len(experiment.splits.classes):
             noise = None  # models that have learnt nothing say nothing of labels; it is warned of
@@ -80,7 +80,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         scored.append(run.scored)
         scoring.add(run, None)
         runs.append(run)
-    costs["sama"] = _cost(runs)
+    costs["sama"] = _cost(runs, sum(run.steps for run in runs))
     summary = summarize(scored, train)
 
     order: dict[str, Order] = dict.fromkeys(counts, "highest")
@@ -93,7 +93,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
             found, fits = try_orders(experiment, summary.weight, right, counts, seeds)
             order = {keep: one.chosen for keep, one in found.items()}
             tried = {keep: dict(one.accuracy) for keep, one in found.items()}
-            costs["order"] = _cost(fits)
+            costs["order"] = _cost(fits, sum(len(fit.curve) for fit in fits))
     if recipe.prune.order != "auto":
         order = dict.fromkeys(counts, recipe.prune.order)
 
@@ -173,5 +173,10 @@ def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
     return replace(summary, mislabelled=1 - noise.right, noise=found)
 
 
-def _cost(fits: Sequence[Cost]) -> dict[str, float]:
-    return {"runs": len(fits), "seconds": sum(fit.seconds for fit in fits)}
+def _cost(runs: Sequence[Cost], steps: int) -> dict[str, float]:
+    return {
+        "runs": len(runs),
+        "seconds": sum(run.seconds for run in runs),
+        "steps": steps,
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
+    }
