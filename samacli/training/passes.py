@@ -77,7 +77,7 @@ class Passes:
             for part, share in in_parts(batch, parts, counted):
                 if self.averaged is not None and self.level and self.level.needs_averaged_logits:
                     rows = self.level.reweighted(part)
-                    part["averaged_logits"] = _averaged_logits(
+                    part["averaged_logits"] = averaged_logits(
                         self.averaged, part, rows, self.accelerator
                     )
                 with _synchronized(last and clean is None, self.model, self.accelerator):
@@ -101,7 +101,7 @@ class Passes:
                 done.samples += len(clean["labels"]) * self.accelerator.num_processes
         return done
 
-    def ready(self, batch: Batch) -> Batch:
+    def _ready(self, batch: Batch) -> Batch:
         batch = to_device(batch, self.accelerator.device)
         return batch if self.augment is None else self.augment(batch)
 
@@ -142,7 +142,7 @@ def _synchronized(
 
 
 @torch.no_grad()
-def _averaged_logits(
+def averaged_logits(
     averaged: nn.Module, batch: Batch, rows: Tensor, accelerator: Accelerator
 ) -> Tensor:
     """The averaged model's logits (n, classes) of the `rows` of a batch (n,); 0 for the others."""
