@@ -74,7 +74,7 @@ def prune(
     from samacli.workflows.prune import prune as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(

@@ -77,7 +77,7 @@ def reweight(
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(

@@ -48,7 +48,7 @@ def train(
     from samacli.workflows.train import train as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     values = options.data_values(
         test=test,

@@ -76,7 +76,7 @@ class Recovery:
         overwrite: bool,
         progress: Progress,
     ) -> None:
-        self.folder = output.with_name(f"{output.name}.partial")
+        self._output, self.folder = output, unfinished(output)
         self.recipe, self.progress = recipe, progress
         self._asked: dict[str, Any] = {
             "command": command,
@@ -201,12 +201,7 @@ class Recovery:
 
     def advice(self) -> str:
         """How to go on, as the end of a sentence."""
-        if not (self.folder / "run.json").is_file():
-            return "nothing was written"
-        return (
-            f"what was done is kept in '{self.folder}', and the same command with --resume goes "
-            "on from there"
-        )
+        return advice(self._output)
 
     def __enter__(self) -> Self:
         self._before: Any = None
@@ -284,6 +279,22 @@ class Recovery:
                 f"--resume: the data have changed since the unfinished run '{self.folder}' was "
                 f"begun: {' and '.join(other)}; bring them back, or start anew with --overwrite"
             )
+
+
+def unfinished(output: Path) -> Path:
+    """Where what is kept of an unfinished run lies."""
+    return output.with_name(f"{output.name}.partial")
+
+
+def advice(output: Path) -> str:
+    """How to go on with a run that ended before its output was there, as the end of a sentence."""
+    folder = unfinished(output)
+    if not (folder / "run.json").is_file():
+        return "nothing was written"
+    return (
+        f"what was done is kept in '{folder}', and the same command with --resume goes on from "
+        "there"
+    )
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

@@ -19,6 +19,11 @@ from samacli.data.batches import Beside
 from samacli.errors import Interrupted, SamaError
 from samacli.meta import LabelCorrector
 from samacli.progress import Silent
+from samacli.pruning.scores.aum import AUM
+from samacli.pruning.scores.dual import DUAL
+from samacli.pruning.scores.entropy import Entropy
+from samacli.pruning.scores.forgetting import Forgetting
+from samacli.pruning.scores.grand import GraNd
 from samacli.recipe import Meta
 from samacli.recipe.schema import Checkpoint
 from samacli.training.facts import Facts, LossHistory
@@ -121,8 +126,11 @@ def train(
     clean_x, clean_y = problem(30, seed=2)
     batches: Any = stream(x, labels, 16, seed=3)
     level, objective = None, {}
+    observers: list[Any] = []
     if kind == "elr":
         objective = {"objective": EarlyLearning(64, 3)}
+    elif kind == "scores":
+        observers = [AUM(64), DUAL(64, visits=2), Forgetting(64), GraNd(64), Entropy(64)]
     elif kind != "plain":
         level = level_of(kind)
         first, then = (stream(clean_x, clean_y, 8, seed=s) for s in (5, 6))
@@ -144,9 +152,10 @@ def train(
     )
     run = fit(
         model, batches, steps, training, accelerator, meta_level=level, checkpoints=checkpoints,
-        validate=validate if kind == "correction" else None, progress=progress, **objective,
+        validate=validate if kind == "correction" else None, progress=progress,
+        observers=observers, **objective,
     )  # fmt: skip
-    return run, level, objective.get("objective")
+    return run, level, objective.get("objective", observers)
 
 
 def everything(result: tuple[Fit, MetaLevel | None, Any]) -> list[Any]:
@@ -161,11 +170,15 @@ def everything(result: tuple[Fit, MetaLevel | None, Any]) -> list[Any]:
         history = level.history
         found += [history.visits.tolist(), history.weights.tolist()]
         found.append(None if history.targets is None else history.targets.tolist())
-    return [*found, None if objective is None else objective.targets.tolist()]
+    if isinstance(objective, EarlyLearning):
+        return [*found, objective.targets.tolist()]
+    return [*found, *(score.result().tolist() for score in objective)]
 
 
 @pytest.mark.parametrize("cuts", [[1], [6, 7], [3, 11], [12]], ids=str)
-@pytest.mark.parametrize("kind", ["plain", "elr", "weights", "unroll", "history", "correction"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "elr", "scores", "weights", "unroll", "history", "correction"]
+)
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     kind: str, cuts: list[int], tmp_path: Path
 ) -> None:
