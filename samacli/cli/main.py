@@ -28,7 +28,7 @@ from samacli.cli import (
 from samacli.cli.console import stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
-from samacli.errors import SamaError
+from samacli.errors import Interrupted, SamaError
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
@@ -87,7 +87,10 @@ def _silence_libraries() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `sama`; exits with 0, 2 (the user can mend it), 1 (a bug) or 130 (interrupted)."""
+    """Run `sama`.
+
+    Exits with 0, 2 (the user can mend it), 1 (a bug), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     arguments = _global_options_first(arguments)
     debug = "--debug" in arguments
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="sama", standalone_mode=True, obj=Globals(arguments))
     except SamaError as error:
         _fail(USER_ERROR, f"error: {error}", debug)
-    except launch.ProcessError as error:
+    except (launch.ProcessError, Interrupted) as error:
         _fail(error.code, str(error), debug=False)
     except KeyboardInterrupt:
         if not launch.leave_failure(INTERRUPTED, "interrupted; nothing was written"):

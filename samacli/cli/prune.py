@@ -53,6 +53,7 @@ def prune(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
 ) -> None:
     """Keep the part of the training data that training needs.
 
@@ -73,7 +74,7 @@ def prune(
     from samacli.workflows.prune import prune as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
@@ -102,6 +103,7 @@ def prune(
         load_recipe(name, overrides, values),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )

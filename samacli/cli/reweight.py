@@ -56,6 +56,7 @@ def reweight(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
 ) -> None:
     """Learn how much each training example should count, from a small clean set.
 
@@ -76,7 +77,7 @@ def reweight(
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
@@ -103,6 +104,7 @@ def reweight(
         load_recipe(name, overrides, values),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )

@@ -33,6 +33,7 @@ def train(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/train"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
 ) -> None:
     """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
 
@@ -47,7 +48,7 @@ def train(
     from samacli.workflows.train import train as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     values = options.data_values(
         test=test,
@@ -65,6 +66,7 @@ def train(
         values=values,
         use_weights=not ignore_weights,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )

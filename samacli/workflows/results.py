@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +26,15 @@ class Cost(Protocol):
     @property
     def peak_memory_bytes(self) -> int: ...
 
+    @property
+    def skipped_steps(self) -> int: ...
+
 
 @dataclass
 class Method:
     """One way of training, measured once a seed.
 
+    skipped_steps: of training, those whose loss or gradient was not finite.
     recall: of each class by name, a dict a seed.
     noise: how well the method's own scores find wrong labels, a dict a seed (`noise_detection`);
     empty for a method without scores, or where the truth is not known.
@@ -40,6 +45,7 @@ class Method:
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
     peak_memory_bytes: list[int] = field(default_factory=list)
+    skipped_steps: list[int] = field(default_factory=list)
     noise: list[dict[str, float]] = field(default_factory=list)
     recall: list[dict[str, float]] = field(default_factory=list)
 
@@ -54,6 +60,7 @@ class Method:
         self.seconds.append(run.seconds)
         self.samples_per_second.append(run.samples_per_second)
         self.peak_memory_bytes.append(run.peak_memory_bytes)
+        self.skipped_steps.append(run.skipped_steps)
         if noise is not None:
             self.noise.append(noise)
 
@@ -87,6 +94,7 @@ class Method:
             "seconds": self.seconds,
             "samples_per_second": self.samples_per_second,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "skipped_steps": self.skipped_steps,
             **found,
         }
 
@@ -108,7 +116,9 @@ def mean_and_spread(values: list[float]) -> tuple[float, float | None]:
 
 def environment(device: torch.device) -> dict[str, str]:
     """The versions and the device that a result was made with."""
+    import accelerate
     import datasets
+    import numpy
     import transformers
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -117,5 +127,9 @@ def environment(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "datasets": datasets.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
         "device": name,
+        "threads": str(torch.get_num_threads()),
     }

@@ -25,6 +25,7 @@ class MethodRun:
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
     model: the trained model; None for a method that has none to export.
     scored: what was learnt of each training row, by the methods that weigh them.
+    skipped_steps: those without an update, because loss or gradient was not finite.
     parts: seconds by name, of a run that has several parts.
     """
 
@@ -38,6 +39,7 @@ class MethodRun:
     peak_memory_bytes: int
     model: PreTrainedModel | None
     scored: Scored | None
+    skipped_steps: int = 0
     parts: dict[str, float] | None = None
 
 
@@ -64,4 +66,5 @@ def measured(
         peak_memory_bytes=max(fit.peak_memory_bytes for fit in fits),
         model=fits[-1].model,
         scored=scored,
+        skipped_steps=sum(fit.skipped_steps for fit in fits),
     )

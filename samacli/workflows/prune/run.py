@@ -6,7 +6,6 @@ baselines → kept dataset, scores, curve, metrics
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.fingerprint import fingerprints
 from samacli.errors import SamaError
 from samacli.export.curve import write_curve
 from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
@@ -34,6 +34,7 @@ from samacli.workflows.outputs import write_outputs
 from samacli.workflows.prune.order import select
 from samacli.workflows.prune.retrain import points, retrain
 from samacli.workflows.prune.scoring import Scores, score
+from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 
 
@@ -63,17 +64,23 @@ def prune(
     output: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> PruneResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
+    Until it is finished, what was done is kept beside `output` (`Recovery`).
+
     Every keep of the recipe is measured by retraining from scratch, for the same number of steps,
     once a seed (with `prune.verify`: for the same number of epochs too); the first is exported. Of
     several processes the first writes.
 
+    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
+
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
@@ -83,8 +90,22 @@ def prune(
             "--verify measures on a test split, and data.test names none; give --test FILE, or "
             "data.test=train data.test_fraction=0.2 to hold some training rows out"
         )
-    started = time.perf_counter()
+    with Recovery(
+        "prune", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, overwrite, device, progress)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+) -> PruneResult:
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    recovery.begin(experiment)
     rows = len(experiment.train)
     counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
 
@@ -137,11 +158,12 @@ def prune(
             for budget, one in recommended.items()
         },
         "noise_detection": scores.summary.noise,
-        "seconds": time.perf_counter() - started,
+        "seconds": recovery.seconds,
         "scoring": scores.costs,
         "samples_per_second": scores.samples_per_second,
         "peak_memory_bytes": scores.peak_memory_bytes,
         "processes": experiment.accelerator.num_processes,
+        "fingerprints": fingerprints(experiment.splits),
         "environment": environment(experiment.accelerator.device),
     }
     suspects = 0
@@ -163,6 +185,7 @@ def prune(
             _write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)
+    recovery.finish()
     return PruneResult(
         output,
         done.methods,
