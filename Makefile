@@ -5,7 +5,7 @@ SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test lint picture benchmarks table-text clean
+.PHONY: help demo test lint picture benchmarks table-text large-selection clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -49,6 +49,9 @@ benchmarks: $(INSTALLED) ## measure the engine beside its rivals (an hour), into
 DATA ?= $(if $(wildcard data/trec),data,../shared/data)
 table-text: $(INSTALLED) ## every method on weakly labelled text (hours; goes on where it was cut off)
 	$(SAMA) table text --data $(DATA) $(ARGS)
+
+large-selection: $(INSTALLED) ## select from 100 million scores, into docs/results (some minutes)
+	$(VENV)/bin/python docs/benchmarks/large_selection.py --report docs/results/large-selection.md
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)
