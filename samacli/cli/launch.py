@@ -50,8 +50,12 @@ def leave_failure(code: int, message: str) -> bool:
     return True
 
 
-def in_processes(arguments: Sequence[str], processes: int) -> bool:
+def in_processes(
+    arguments: Sequence[str], processes: int, *, left: str = "nothing was written"
+) -> bool:
     """Run `sama arguments` in so many processes here; False if this is one of them already.
+
+    left: what a run that is ended leaves behind, for the message.
 
     For several machines there is torchrun itself: `torchrun --nnodes … -m samacli reweight …`.
 
@@ -84,7 +88,7 @@ def in_processes(arguments: Sequence[str], processes: int) -> bool:
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "samacli", *arguments)
         except ChildFailedError as error:
-            raise _explained(error, processes, Path(folder)) from None
+            raise _explained(error, processes, Path(folder), left) from None
         except SignalException:
             raise KeyboardInterrupt from None
         finally:
@@ -92,7 +96,7 @@ def in_processes(arguments: Sequence[str], processes: int) -> bool:
     return True
 
 
-def _explained(error: object, processes: int, folder: Path) -> Exception:
+def _explained(error: object, processes: int, folder: Path, left: str) -> Exception:
     """What came first: the user's mistake, a signal from outside, anything else that was said.
 
     The launcher ends those that are left with SIGTERM, which explains nothing by itself.
@@ -109,7 +113,7 @@ def _explained(error: object, processes: int, folder: Path) -> Exception:
     for rank, name in (killed or ended).items():
         return SamaError(
             f"process {rank + 1} of {processes} was ended by {name} (out of memory?), and the "
-            "others were stopped; nothing was written"
+            f"others were stopped; {left}"
         )
     return SamaError(
         f"process {min(failures) + 1} of {processes} ended without a word; run it without --nproc "

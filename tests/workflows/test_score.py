@@ -336,3 +336,25 @@ def test_two_processes_share_the_shards(model: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("44 rows scored") == 1
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_an_interruption_says_that_the_shards_stay(
+    run_sama: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samacli.export.score_shards import ScoreShards
+
+    write = ScoreShards.write
+
+    def interrupted(self: ScoreShards, shard: int, columns: dict[str, object]) -> None:
+        if shard == 2:
+            raise KeyboardInterrupt
+        write(self, shard, columns)
+
+    monkeypatch.setattr(ScoreShards, "write", interrupted)
+    code, _, err = run_sama(
+        "score", model, "--data", make_data(tmp_path), "-o", tmp_path / "out",
+        "--shard-rows", 10, "--device", "cpu",
+    )  # fmt: skip
+    assert code == 130
+    assert "the finished shards stay" in err
+    assert len(list((tmp_path / "out").glob("scores-*.parquet"))) == 2
