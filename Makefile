@@ -5,7 +5,7 @@ SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test lint picture benchmarks table-text table-pruning clean
+.PHONY: help demo test lint picture benchmarks table-text table-pruning large-selection clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -52,6 +52,9 @@ table-text: $(INSTALLED) ## every method on weakly labelled text (hours; goes on
 
 table-pruning: $(INSTALLED) ## every pruning score by retraining (hours; goes on where it was cut off)
 	$(SAMA) table pruning --data $(DATA) $(ARGS)
+
+large-selection: $(INSTALLED) ## select from 100 million scores, into docs/results (some minutes)
+	$(VENV)/bin/python docs/benchmarks/large_selection.py --report docs/results/large-selection.md
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

@@ -50,10 +50,17 @@ def leave_failure(code: int, message: str) -> bool:
     return True
 
 
-def in_processes(arguments: Sequence[str], processes: int, output: Path | None = None) -> bool:
+def in_processes(
+    arguments: Sequence[str],
+    processes: int,
+    output: Path | None = None,
+    *,
+    left: str = "nothing was written",
+) -> bool:
     """Run `sama arguments` in so many processes here; False if this is one of them already.
 
     output: of a run that can be resumed, for what is said when a process is lost.
+    left: what another run that is ended leaves behind, for the same message.
 
     For several machines there is torchrun itself: `torchrun --nnodes … -m samacli reweight …`.
 
@@ -86,7 +93,7 @@ def in_processes(arguments: Sequence[str], processes: int, output: Path | None =
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "samacli", *arguments)
         except ChildFailedError as error:
-            raise _explained(error, processes, Path(folder), output) from None
+            raise _explained(error, processes, Path(folder), output, left) from None
         except SignalException as end:
             raise _interrupted(end.sigval, Path(folder)) from None
         finally:
@@ -102,7 +109,9 @@ def _interrupted(number: int, folder: Path) -> BaseException:
     return Interrupted(json.loads(said.read_text())["message"], 128 + number)
 
 
-def _explained(error: object, processes: int, folder: Path, output: Path | None) -> Exception:
+def _explained(
+    error: object, processes: int, folder: Path, output: Path | None, left: str
+) -> Exception:
     """What came first: the user's mistake, a signal from outside, anything else that was said.
 
     The launcher ends those that are left with SIGTERM, which explains nothing by itself.
@@ -119,7 +128,7 @@ def _explained(error: object, processes: int, folder: Path, output: Path | None)
     for rank, name in (killed or ended).items():
         from samacli.workflows.recovery import advice
 
-        kept = "nothing was written" if output is None else advice(output)
+        kept = left if output is None else advice(output)
         return SamaError(
             f"process {rank + 1} of {processes} was ended by {name} (out of memory?), and the "
             f"others were stopped; {kept}"

@@ -23,6 +23,8 @@ QUICK = ["training.steps=4", "training.precision=fp32", "training.batch_size=16"
         ["prune"],
         ["train"],
         ["evaluate"],
+        ["score"],
+        ["select"],
         ["table"],
         ["recipes", "ls"],
         ["recipes", "show"],
