@@ -29,6 +29,7 @@ from samacli.training.mislabelled import Calibration, calibrate
 from samacli.training.objective import Batch, to_device
 from samacli.training.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.training.reweighter import Reweighter
+from samacli.training.weight_function import WeightFunction, weight_function
 from samacli.workflows.experiment import Experiment, Subset
 
 # Beliefs at first: the fixed one whole, the model's own, which knows nothing yet, by half.
@@ -46,6 +47,7 @@ class Scored:
     targets: (n, classes), corrected labels, where they are learnt.
     mislabelled: probability that the given label is wrong (nan without one), where a clean set
         tells what given labels are worth.
+    weight_function: weight against loss, where the loss is a feature.
     """
 
     weight: np.ndarray
@@ -54,6 +56,7 @@ class Scored:
     probabilities: np.ndarray
     targets: np.ndarray | None
     mislabelled: np.ndarray | None
+    weight_function: WeightFunction | None = None
 
 
 def fit_sama(
@@ -448,6 +451,7 @@ class _Bilevel:
             probabilities=evidence.logits.softmax(-1).cpu().numpy(),
             targets=corrected,
             mislabelled=self._mislabelled(run, averaged),
+            weight_function=weight_function(level.reweighter, evidence, trained),
         )
 
     def _mislabelled(self, run: Fit, averaged: np.ndarray) -> np.ndarray | None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PreTrainedModel
 
+from samacli.export.curves import (
+    LEARNING_FILE,
+    WEIGHT_FILE,
+    write_learning,
+    write_weight_functions,
+)
 from samacli.export.dataset import write_dataset
 from samacli.export.directory import METRICS_FILE, RECIPE_FILE
 from samacli.export.metrics import write_metrics
 from samacli.export.model import save_model
 from samacli.export.scores import write_scores
 from samacli.export.suspects import write_suspects
+from samacli.progress import Progress
 from samacli.recipe import Recipe, dump_recipe
+from samacli.report import REPORT_FILE, build_report
 from samacli.workflows.experiment import Experiment
+from samacli.workflows.results import Method, fingerprint
 from samacli.workflows.summary import Summary
 
 
@@ -29,12 +39,15 @@ def write_outputs(
     card: str,
     scores: dict[str, Any],
     model: PreTrainedModel,
+    methods: Mapping[str, Method],
     metrics: dict[str, Any],
 ) -> int:
     """Write everything into `stage`; returns the number of suspects.
 
-    rows, card: the exported dataset; scores: columns of `scores.parquet`, a row an input row.
+    rows, card: the exported dataset; scores: columns of `scores.parquet`, a row an input row;
+    methods: every training whose learning curve is to be kept, by name.
     """
+    seeds = recipe.seeds
     (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
     write_dataset(rows, stage / "dataset", card)
     write_scores(stage / "scores.parquet", scores)
@@ -46,5 +59,35 @@ def write_outputs(
         **experiment.example_columns,
     )
     save_model(model, experiment.processor, stage / "model")
-    write_metrics(stage / METRICS_FILE, {**metrics, "suspects": suspects})
+    curves = {name: method.curves for name, method in methods.items()}
+    write_learning(stage / LEARNING_FILE, curves, seeds)
+    write_weight_functions(
+        stage / WEIGHT_FILE, summary.weight_functions, experiment.splits.classes, seeds
+    )
+    splits = experiment.splits
+    write_metrics(
+        stage / METRICS_FILE,
+        {
+            **metrics,
+            "suspects": suspects,
+            "classes": splits.classes,
+            "columns": experiment.example_columns,
+            "fingerprints": {
+                split.name: fingerprint(split)
+                for split in (splits.train, splits.meta, splits.validation, splits.test)
+                if split is not None
+            },
+        },
+    )
+    _report(stage, experiment.progress)
     return suspects
+
+
+def _report(stage: Path, progress: Progress) -> None:
+    try:
+        build_report(stage)
+    except Exception as error:  # it is made from the files alone: hours of training are not lost
+        progress.warn(
+            f"{REPORT_FILE} could not be made ({type(error).__name__}: {error}); everything else "
+            "is written, and `sama report DIR` tries again"
+        )

@@ -142,6 +142,7 @@ def prune(
                 card=_card(experiment, len(chosen)),
                 scores=_score_columns(experiment, summary, chosen),
                 model=model,
+                methods=_trainings(scoring, methods),
                 metrics=metrics,
             )
     return PruneResult(output, methods, summary.noise, len(chosen), suspects, metrics)
@@ -180,6 +181,15 @@ def _retrain(
                 if keep == exported and model is None:
                     model = trained
     return methods, model
+
+
+def _trainings(scoring: Method, methods: dict[str, dict[str, Method]]) -> dict[str, Method]:
+    retrained = {
+        f"{name} {keep}".strip(): method
+        for name, by_keep in methods.items()
+        for keep, method in by_keep.items()
+    }
+    return {"scoring": scoring, **retrained}
 
 
 def _as_dict(by_keep: dict[str, Method]) -> dict[str, Any]:

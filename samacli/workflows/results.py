@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
+import hashlib
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,7 +11,10 @@ from typing import Any, Protocol
 import torch
 
 import samacli
-from samacli.training.metrics import Evaluation
+from samacli.data import Split
+from samacli.training.metrics import Evaluation, mean_and_spread
+
+__all__ = ["Cost", "Method", "environment", "fingerprint", "mean_and_spread"]
 
 
 class Cost(Protocol):
@@ -25,6 +29,9 @@ class Cost(Protocol):
     @property
     def peak_memory_bytes(self) -> int: ...
 
+    @property
+    def curve(self) -> list[tuple[int, float, float]]: ...
+
 
 @dataclass
 class Method:
@@ -33,6 +40,7 @@ class Method:
     recall: of each class by name, a dict a seed.
     noise: how well the method's own scores find wrong labels, a dict a seed (`noise_detection`);
     empty for a method without scores, or where the truth is not known.
+    curves: (step, base loss, meta loss or nan), a list a seed; not in metrics.json.
     """
 
     accuracy: list[float] = field(default_factory=list)
@@ -42,6 +50,7 @@ class Method:
     peak_memory_bytes: list[int] = field(default_factory=list)
     noise: list[dict[str, float]] = field(default_factory=list)
     recall: list[dict[str, float]] = field(default_factory=list)
+    curves: list[list[tuple[int, float, float]]] = field(default_factory=list)
 
     def add(
         self, run: Cost, evaluation: Evaluation | None, noise: dict[str, float] | None = None
@@ -54,6 +63,7 @@ class Method:
         self.seconds.append(run.seconds)
         self.samples_per_second.append(run.samples_per_second)
         self.peak_memory_bytes.append(run.peak_memory_bytes)
+        self.curves.append(run.curve)
         if noise is not None:
             self.noise.append(noise)
 
@@ -99,16 +109,10 @@ def _by_seed(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def mean_and_spread(values: list[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; the latter is None for one value."""
-    if not values:
-        return float("nan"), None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
 def environment(device: torch.device) -> dict[str, str]:
     """The versions and the device that a result was made with."""
     import datasets
+    import numpy as np
     import transformers
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -117,5 +121,15 @@ def environment(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "datasets": datasets.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
         "device": name,
     }
+
+
+def fingerprint(split: Split) -> str:
+    """SHA-256 of what a split holds: its texts or images (hashed) and labels, in order."""
+    digest = hashlib.sha256()
+    for part in (split.content.astype("<u8"), split.labels.astype("<i8")):
+        digest.update(part.tobytes())
+    return digest.hexdigest()

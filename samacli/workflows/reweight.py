@@ -126,6 +126,7 @@ def reweight(
                 card=_card(experiment, summary),
                 scores=_score_columns(experiment, summary),
                 model=exported,
+                methods=methods,
                 metrics=metrics,
             )
     return ReweightResult(output, methods, summary.noise, suspects, metrics)

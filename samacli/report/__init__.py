@@ -1,0 +1,7 @@
+from pathlib import Path
+
+REPORT_FILE = "report.html"
+
+
+def build_report(directory: Path) -> Path:
+    return directory
