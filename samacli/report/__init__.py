@@ -1,7 +1,5 @@
-from pathlib import Path
+"""What a finished run's files tell: the report, runs side by side, one row explained."""
 
-REPORT_FILE = "report.html"
+from samacli.report.page import REPORT_FILE, build_report
 
-
-def build_report(directory: Path) -> Path:
-    return directory
+__all__ = ["REPORT_FILE", "build_report"]
