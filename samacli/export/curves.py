@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samacli.export.escape import write_csv
-from samacli.training.weight_function import WeightFunction
+
+if TYPE_CHECKING:
+    from samacli.training.weight_function import WeightFunction
 
 LEARNING_FILE = "curves/learning.csv"
 WEIGHT_FILE = "curves/weight_by_loss.csv"

@@ -14,7 +14,7 @@ from samacli.export.escape import one_line
 from samacli.report.finished import FinishedRun, Scores
 from samacli.report.svg import GRID, INK, MUTED, SERIES, inline, style
 from samacli.report.trainings import Training
-from samacli.training.metrics import mean_and_spread
+from samacli.training.spread import mean_and_spread
 
 AT_MOST = len(SERIES)  # classes or methods in one picture
 _WIDTH = 5.4  # inches: read at half of that on a phone

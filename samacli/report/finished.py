@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from samacli.errors import SamaError
+from samacli.export.columns import LABEL_COLUMN
 from samacli.export.curves import LEARNING_FILE, WEIGHT_FILE
-from samacli.export.dataset import LABEL_COLUMN
 from samacli.export.directory import METRICS_FILE, RECIPE_FILE
 from samacli.export.escape import csv_text
 from samacli.recipe.load import read_yaml

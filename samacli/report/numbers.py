@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
-from samacli.training.metrics import mean_and_spread
+from samacli.training.spread import mean_and_spread
 
 _SURE = 0.95
 
@@ -77,7 +77,7 @@ def difference(ours: Sequence[float], theirs: Sequence[float], tested: int) -> D
     mean, spread = mean_and_spread(pairs)
     seeds = 0.0
     if spread is not None:
-        quantile = float(student.ppf((1 + _SURE) / 2, len(pairs) - 1))
+        quantile = float(stdtrit(len(pairs) - 1, (1 + _SURE) / 2))  # Student's t
         seeds = quantile * spread / math.sqrt(len(pairs))
     rows = 0.0
     if tested > 0:

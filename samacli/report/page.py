@@ -22,7 +22,7 @@ from samacli.report.finished import FinishedRun, Scores
 from samacli.report.numbers import duration, percent, size, with_spread
 from samacli.report.trainings import Training, trainings
 from samacli.report.verdict import verdict
-from samacli.training.metrics import mean_and_spread
+from samacli.training.spread import mean_and_spread
 
 REPORT_FILE = "report.html"
 _CONFUSION_AT_MOST = 12  # classes, beyond which pairs are listed

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,13 +54,21 @@ def class_names_of(folder: Path, column: str) -> np.ndarray | None:
             if column not in schema.names:
                 return None
             values = parquet.read(columns=[column])[column].to_pylist()
-        feature = datasets.Features.from_arrow_schema(schema)[column]
-        classes = feature.names if isinstance(feature, datasets.ClassLabel) else None
+        classes = _class_names(schema, column)
         names += [
             None if value is None else str(value) if classes is None else classes[value]
             for value in values
         ]
     return np.array([*names, None], dtype=object)[:-1] if files else None
+
+
+def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
+    """Of a `datasets.ClassLabel`, whose names are in the metadata; None for other columns."""
+    metadata = (schema.metadata or {}).get(b"huggingface")
+    if metadata is None:
+        return None
+    feature = json.loads(metadata).get("info", {}).get("features", {}).get(column, {})
+    return feature.get("names") if feature.get("_type") == "ClassLabel" else None
 
 
 def _opened(file: Path) -> pq.ParquetFile:

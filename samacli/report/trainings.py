@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from samacli.report.numbers import Difference, difference
-from samacli.training.metrics import mean_and_spread
+from samacli.training.spread import mean_and_spread
 
 # In words, for the verdict; other methods go by their names.
 _WORDS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -55,13 +54,6 @@ def evaluate(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]
             for name, p, r, f, n in zip(classes, precision, recall, f1, support, strict=True)
         ],
     )
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; the latter is None for one value."""
-    if not values:
-        return float("nan"), None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def noise_detection(

@@ -12,7 +12,8 @@ import torch
 
 import samacli
 from samacli.data import Split
-from samacli.training.metrics import Evaluation, mean_and_spread
+from samacli.training.metrics import Evaluation
+from samacli.training.spread import mean_and_spread
 
 __all__ = ["Cost", "Method", "environment", "fingerprint", "mean_and_spread"]
 
