@@ -13,8 +13,20 @@ from typing import Annotated, NoReturn
 import typer
 
 import samacli
-from samacli.cli import bench, evaluate, launch, prune, recipes, reweight, table, train
-from samacli.cli.console import stderr, stdout
+from samacli.cli import (
+    bench,
+    compare,
+    evaluate,
+    inspect,
+    launch,
+    prune,
+    recipes,
+    report,
+    reweight,
+    table,
+    train,
+)
+from samacli.cli.console import complain, stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import SamaError
@@ -33,6 +45,9 @@ app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(report.report)
+app.command()(inspect.inspect)
+app.command()(compare.compare)
 app.command(no_args_is_help=False)(bench.bench)
 app.command(no_args_is_help=False)(table.table)
 app.add_typer(recipes.app, name="recipes")
@@ -105,7 +120,7 @@ def _fail(code: int, message: str, debug: bool) -> NoReturn:
         traceback.print_exc()
     if not launch.leave_failure(code, message):
         stderr.quiet = False
-        stderr.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(message)
     sys.exit(code)
 
 

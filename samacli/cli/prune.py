@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
 from samacli.errors import SamaError
 from samacli.recipe import load_recipe
@@ -39,6 +39,7 @@ def prune(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
+    json: options.Json = False,
 ) -> None:
     """Keep the part of the training data that training needs.
 
@@ -85,6 +86,9 @@ def prune(
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "suspects": result.suspects, **result.metrics})
+        return
     seeds = len(result.metrics["seeds"])
     rows = {
         f"{method} {kept}".strip(): measured
@@ -96,7 +100,7 @@ def prune(
         stdout.print(noise_sentence(result.noise), highlight=False, soft_wrap=True)
     stdout.print(
         f"{result.output}: dataset/ ({result.kept:,} rows kept), scores.parquet, suspects.csv "
-        f"({result.suspects:,} examples), model/, metrics.json, recipe.yaml",
+        f"({result.suspects:,} examples), model/, metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,

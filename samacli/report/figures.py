@@ -68,7 +68,7 @@ def weight_by_loss(run: FinishedRun) -> str | None:
         axes.set_xlim(0, max(float(np.quantile(scores.loss[drawn], 0.995)) * 1.05, 1e-3))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("loss with the given label (nats)")
-        axes.set_ylabel("weight")
+        axes.set_ylabel(scores.measure)
         _legend(figure, axes)
         return inline(figure, "weight-by-loss", "Learnt weight against loss, a line a class")
 
@@ -129,7 +129,7 @@ def weight_distribution(scores: Scores) -> str | None:
         axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set_xlim(left=0)
-        axes.set_xlabel("weight (1 is the mean of all)")
+        axes.set_xlabel(f"{scores.measure} (1 is the mean of all)")
         return inline(figure, "weight-distribution", "Distribution of the weights of each class")
 
 
@@ -152,6 +152,7 @@ def learning(run: FinishedRun) -> str | None:
                 axes.plot(*curve.T, _DASHES[i], color=SERIES[i], label=name, linewidth=1.4)
             axes.set_title(f"{title}: loss (nats)")
             axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         figure.axes[-1].set_xlabel("step")
         _legend(figure, figure.axes[0])
         return inline(figure, "learning", "Loss against step, of the base level and the meta level")

@@ -50,6 +50,11 @@ class Scores:
         return len(self.index)
 
     @property
+    def measure(self) -> str:
+        """What the weights are called: scores, where they serve to prune."""
+        return "weight" if self.keep is None else "score"
+
+    @property
     def classes(self) -> list[str]:
         """Given labels, the most frequent first."""
         names, counts = np.unique(self.given[self.labelled].astype(str), return_counts=True)
@@ -258,9 +263,17 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def example_rows(run: FinishedRun, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Text or image columns of training rows, by row; those that were pruned are not there."""
+    """Text or image columns of training rows, by row.
+
+    Of rows that were pruned, the text of those that are suspects; the others are not there.
+    """
     wanted = {row: run.scores.in_dataset(row) for row in rows}
     columns = [*run.text_columns, *([] if run.image_column is None else [run.image_column])]
     places = [place for place in wanted.values() if place is not None]
     found = columns_of(run.directory / "dataset", columns, places)
-    return {row: found[place] for row, place in wanted.items() if place in found}
+    told = {int(line["index"]): line for line in run.suspects} if run.text_columns else {}
+    pruned = {row: told.get(int(run.scores.index[row])) for row, p in wanted.items() if p is None}
+    return {
+        **{row: found[place] for row, place in wanted.items() if place in found},
+        **{row: line for row, line in pruned.items() if line is not None},
+    }

@@ -125,13 +125,12 @@ def _lists(run: FinishedRun, suspects: Sequence[Example], best: Sequence[Example
     remark = f"{total:,} in suspects.csv, {order}"
     if len(suspects) < total:
         remark += f"; the first {len(suspects):,} are shown"
-    measure = "weight" if run.scores.keep is None else "score"
     return [
         _List("suspects", "Most suspicious examples", f"{remark}.", suspects),
         _List(
             "valuable",
             "Most valuable examples",
-            f"Those of the highest {measure} in each class, the highest first.",
+            f"Those of the highest {run.scores.measure} in each class, the highest first.",
             best,
         ),
     ]
