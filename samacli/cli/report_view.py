@@ -37,7 +37,10 @@ def inspected_table(found: Inspected) -> Table:
     figure("P(label is wrong)", found.mislabelled)
     figure("loss", found.loss, " nats")
     figure("uncertainty", found.uncertainty, " nats")
-    place = f"{found.weight:.4f}, rank {found.rank:,} of {found.ranked:,}"
+    if found.score is not None:
+        figure("weight", found.weight)
+    value = found.weight if found.score is None else found.score
+    place = f"{value:.4f}, rank {found.rank:,} of {found.ranked:,}"
     if found.rank_in_class is not None:
         place += f", {found.rank_in_class:,} of {found.ranked_in_class:,} with its label"
     add(_measure(found), place)
@@ -56,7 +59,7 @@ def neighbours_table(found: Inspected) -> Table:
         table.add_column(name, overflow="fold")
     for row in found.nearest:
         told = (_plain(one_line(text or "")) for text in (row.given, row.suggested, row.text))
-        table.add_row(str(row.row), f"{row.weight:.4f}", *told)
+        table.add_row(str(row.row), f"{row.value:.4f}", *told)
     return table
 
 
@@ -114,7 +117,7 @@ def _plain(text: str) -> Text:
 
 
 def _measure(found: Inspected) -> str:
-    return "weight" if found.kept is None else "score"
+    return "weight" if found.score is None else "score"
 
 
 def _figure(value: float | None) -> str:

@@ -27,14 +27,14 @@ _SMALL = 40  # below, images are shown enlarged
 class Example:
     """A training row as it is shown.
 
-    row: position in the input. text: empty for an image. image: a data URI, empty for a text and
+    row: position in the input. value: its weight, or score where rows are pruned. text: empty for an image. image: a data URI, empty for a text and
     for an image that is not there any more.
     """
 
     row: int
     given: str
     suggested: str
-    weight: float
+    value: float
     loss: float
     probability: float | None
     text: str
@@ -44,6 +44,7 @@ class Example:
 def suspicious(run: FinishedRun) -> list[Example]:
     """The first of `suspects.csv`."""
     found = []
+    measure = dict(zip(run.scores.index.tolist(), run.scores.ranked_by.tolist(), strict=True))
     for line in run.suspects[:SUSPECTS_AT_MOST]:
         probability = line.get("probability")
         found.append(
@@ -51,7 +52,7 @@ def suspicious(run: FinishedRun) -> list[Example]:
                 row=int(line["index"]),
                 given=line["given_label"],
                 suggested=line["suggested_label"],
-                weight=float(line["weight"]),
+                value=measure.get(int(line["index"]), math.nan),
                 loss=float(line["loss"]),
                 probability=float(probability) if probability else None,
                 text="" if run.image_column else _text([line.get(c, "") for c in run.text_columns]),
@@ -72,8 +73,8 @@ def valuable(run: FinishedRun) -> list[Example]:
     rows: list[int] = []
     for name in classes:
         of_class = scores.of_class(name)
-        rows += of_class[np.argsort(-scores.weight[of_class], kind="stable")][:each].tolist()
-    rows = sorted(rows, key=lambda row: (-scores.weight[row], row))[:VALUABLE_AT_MOST]
+        rows += of_class[np.argsort(-scores.ranked_by[of_class], kind="stable")][:each].tolist()
+    rows = sorted(rows, key=lambda row: (-scores.ranked_by[row], row))[:VALUABLE_AT_MOST]
     contents = example_rows(run, rows)
     return [example(run, row, contents.get(row, {})) for row in rows]
 
@@ -86,7 +87,7 @@ def example(run: FinishedRun, row: int, content: dict[str, Any]) -> Example:
         row=int(scores.index[row]),
         given=scores.given[row] or "",
         suggested=scores.suggested[row] or "",
-        weight=float(scores.weight[row]),
+        value=float(scores.ranked_by[row]),
         loss=float(scores.loss[row]),
         probability=None if scores.mislabelled is None else float(scores.mislabelled[row]),
         text=_text([content.get(column) for column in run.text_columns]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -68,7 +68,7 @@ def weight_by_loss(run: FinishedRun) -> str | None:
         axes.set_xlim(0, max(float(np.quantile(scores.loss[drawn], 0.995)) * 1.05, 1e-3))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("loss with the given label (nats)")
-        axes.set_ylabel(scores.measure)
+        axes.set_ylabel("weight")
         _legend(figure, axes)
         return inline(figure, "weight-by-loss", "Learnt weight against loss, a line a class")
 
@@ -129,7 +129,7 @@ def weight_distribution(scores: Scores) -> str | None:
         axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"{scores.measure} (1 is the mean of all)")
+        axes.set_xlabel("weight (1 is the mean of all)")
         return inline(figure, "weight-distribution", "Distribution of the weights of each class")
 
 
@@ -174,31 +174,62 @@ def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> str | 
         return None
     rows = max(run.rows.get("train", 0), 1)
     counts = run.metrics.get("keep", {})
+    # Of a verified pruning, the same again with as many epochs as on all rows.
+    by_epochs = [p for p in run.metrics.get("curve") or [] if p.get("budget") == "epochs"]
 
     def share(training: Training) -> float:
         value = float(training.keep)
         return counts.get(training.keep, value * rows if value <= 1 else value) / rows
 
     with style():
-        figure, axes = _figure(3.2)
+        figure, axes = _figure(3.2 if not by_epochs else 5.0, rows=1 + bool(by_epochs))
         methods = list(dict.fromkeys(t.method for t in sorted(kept, key=lambda t: not t.ours)))
-        for i, method in enumerate(methods[:AT_MOST]):
-            points = sorted((share(t), *mean_and_spread(t.accuracy)) for t in kept
-                            if t.method == method)  # fmt: skip
-            x, y, spread = zip(*points, strict=True)
-            error = None if None in spread else spread
-            axes.errorbar(
-                np.array(x) * 100, y, yerr=error, color=SERIES[i], marker=_MARKERS[i],
-                linestyle=_DASHES[i], capsize=3, label=method, linewidth=1.6,
-            )  # fmt: skip
+        lines = {
+            method: [(share(t), t.accuracy) for t in kept if t.method == method]
+            for method in methods[:AT_MOST]
+        }
+        _retained(axes, lines)
+        if by_epochs:
+            axes.set_title("the same number of steps")
+            figure.axes[1].set_title("the same number of epochs")
+            again = {
+                method: [
+                    (p["rows"] / rows, p["accuracy"]) for p in by_epochs if p["selection"] == method
+                ]
+                for method in methods[:AT_MOST]
+            }
+            _retained(figure.axes[1], again)
         for training in trainings:
             if not training.keep and training.accuracy:
-                axes.axhline(training.mean, color=MUTED, linestyle=":", label="all rows")
-        axes.set_xlabel("rows kept (%)")
-        axes.set_ylabel("test accuracy")
+                for one in figure.axes:
+                    label = "all rows" if one is axes else None
+                    one.axhline(training.mean, color=MUTED, linestyle=":", label=label)
+        figure.axes[-1].set_xlabel("rows kept (%)")
+        for one in figure.axes:
+            one.set_ylabel("test accuracy")
         _legend(figure, axes)
         return inline(
             figure, "retained", "Test accuracy after retraining against the share of rows kept"
+        )
+
+
+def _retained(axes: Axes, lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> None:
+    """A line a method: shares of rows kept with their accuracies, one a seed."""
+    for i, (method, points) in enumerate(lines.items()):
+        if not points:
+            continue
+        points = sorted(points, key=lambda point: point[0])
+        found = [mean_and_spread(accuracy) for _, accuracy in points]
+        axes.errorbar(
+            [100 * share for share, _ in points],
+            [mean for mean, _ in found],
+            yerr=[spread or 0 for _, spread in found],
+            color=SERIES[i],
+            marker=_MARKERS[i],
+            linestyle=_DASHES[i],
+            capsize=3,
+            label=method,
+            linewidth=1.6,
         )
 
 

@@ -31,9 +31,9 @@ class Scores:
 
     index: the row's position in the input. given, prediction, suggested: class names, None where
     there is no given label; suggested is the corrected label where labels were corrected, else the
-    prediction. weight: mean 1 (of pruning: the score). loss: nats, nan without a given label.
-    uncertainty: nats. mislabelled: probability that the given label is wrong, where it is known.
-    keep: of pruning, which rows are kept.
+    prediction. weight: mean 1. loss: nats, nan without a given label. uncertainty: nats.
+    mislabelled: probability that the given label is wrong, where it is known. score, keep: of
+    pruning, what rows are ranked by, and which are kept.
     """
 
     index: np.ndarray
@@ -44,6 +44,7 @@ class Scores:
     loss: np.ndarray
     uncertainty: np.ndarray
     mislabelled: np.ndarray | None
+    score: np.ndarray | None
     keep: np.ndarray | None
 
     def __len__(self) -> int:
@@ -51,8 +52,13 @@ class Scores:
 
     @property
     def measure(self) -> str:
-        """What the weights are called: scores, where they serve to prune."""
-        return "weight" if self.keep is None else "score"
+        """What rows are ranked by: the weight, or the score, where they are pruned."""
+        return "weight" if self.score is None else "score"
+
+    @property
+    def ranked_by(self) -> np.ndarray:
+        """The values of `measure` (n,); the higher, the more valuable."""
+        return self.weight if self.score is None else self.score
 
     @property
     def classes(self) -> list[str]:
@@ -230,6 +236,9 @@ def _scores(directory: Path) -> Scores:
     suggested = class_names_of(directory / "dataset", LABEL_COLUMN)
     if suggested is None or len(suggested) != len(table):  # not corrected, or corrected and pruned
         suggested = prediction
+    mislabelled = floats("mislabelled") if "mislabelled" in names else None
+    if mislabelled is None and "right" in names:
+        mislabelled = 1 - floats("right")
     unknown = np.full(len(table), np.nan)
     return Scores(
         index=table["index"].to_numpy().astype(np.int64),
@@ -239,7 +248,8 @@ def _scores(directory: Path) -> Scores:
         weight=floats(weight),
         loss=floats("loss"),
         uncertainty=floats("uncertainty") if "uncertainty" in names else unknown,
-        mislabelled=floats("mislabelled") if "mislabelled" in names else None,
+        mislabelled=mislabelled,
+        score=floats("score") if "score" in names else None,
         keep=table["keep"].to_numpy(zero_copy_only=False) if "keep" in names else None,
     )
 

@@ -21,10 +21,10 @@ _TEXT = 80
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A row whose weight is close. weight: 1 is the mean. text: one line; empty for images."""
+    """A row close in weight (of pruning: score). value: that. text: one line; empty for images."""
 
     row: int
-    weight: float
+    value: float
     given: str | None
     suggested: str | None
     text: str
@@ -35,8 +35,9 @@ class Inspected:
     """One training row.
 
     row: position in the input. suggested: the corrected label, where labels were corrected, else
-    the prediction. weight: mean 1 (of pruning: the score). loss, uncertainty: nats. mislabelled:
-    probability that the given label is wrong. rank: 1 for the largest weight, of `ranked` rows;
+    the prediction. weight: mean 1. score: of pruning, what rows are ranked by. loss, uncertainty:
+    nats. mislabelled: probability that the given label is wrong. rank: 1 for the largest weight (of
+    pruning: score), of `ranked` rows;
     rank_in_class, ranked_in_class: the same among rows with its given label. heavier_than,
     higher_loss_than: shares of all rows and of its class. expected_weight: the learnt function of
     loss and class at its loss. text: empty for images and for rows that were pruned.
@@ -50,6 +51,7 @@ class Inspected:
     suggested: str | None
     kept: bool | None
     weight: float
+    score: float | None
     rank: int
     ranked: int
     rank_in_class: int | None
@@ -97,9 +99,10 @@ def inspect(directory: Path, row: int) -> Inspected:
         suggested=scores.suggested[place],
         kept=None if scores.keep is None else bool(scores.keep[place]),
         weight=float(scores.weight[place]),
-        rank=_rank(scores.weight, place),
+        score=None if scores.score is None else float(scores.score[place]),
+        rank=_rank(scores.ranked_by, place),
         ranked=len(scores),
-        rank_in_class=None if own_class is None else _rank(scores.weight, place, own_class),
+        rank_in_class=None if own_class is None else _rank(scores.ranked_by, place, own_class),
         ranked_in_class=None if own_class is None else len(own_class),
         loss=loss,
         higher_loss_than=None
@@ -113,7 +116,7 @@ def inspect(directory: Path, row: int) -> Inspected:
         nearest=[
             Neighbour(
                 row=int(scores.index[other]),
-                weight=float(scores.weight[other]),
+                value=float(scores.ranked_by[other]),
                 given=scores.given[other],
                 suggested=scores.suggested[other],
                 text=one_line(_text(run, contents, other), _TEXT),
@@ -155,7 +158,7 @@ def _reasons(run: FinishedRun, place: int, expected: float | None) -> list[str]:
         suggested = one_line(str(scores.suggested[place]), 40)
         reasons.append(f"Training settled on another label, {suggested}; the weight is for that.")
     if scores.keep is not None:
-        cut = scores.weight[scores.keep].min()
+        cut = scores.ranked_by[scores.keep].min()
         kept = "kept" if scores.keep[place] else "pruned"
         reasons.append(f"It is {kept}: the lowest score kept is {cut:.3f}.")
     return reasons
@@ -170,15 +173,15 @@ def _expected(run: FinishedRun, place: int) -> float | None:
 
 
 def _nearest(scores: Scores, place: int) -> list[int]:
-    distance = np.abs(scores.weight - scores.weight[place])
+    distance = np.abs(scores.ranked_by - scores.ranked_by[place])
     distance[place] = np.inf
     order = np.argsort(distance, kind="stable")[:_NEAREST]
     return [int(other) for other in order if other != place]
 
 
-def _rank(weight: np.ndarray, place: int, rows: np.ndarray | None = None) -> int:
-    others = weight if rows is None else weight[rows]
-    return int((others > weight[place]).sum()) + 1
+def _rank(values: np.ndarray, place: int, rows: np.ndarray | None = None) -> int:
+    others = values if rows is None else values[rows]
+    return int((others > values[place]).sum()) + 1
 
 
 def _text(run: FinishedRun, contents: dict[int, dict[str, Any]], place: int) -> str:

@@ -35,7 +35,8 @@ def verdict(run: FinishedRun) -> Verdict:
         points = ["Give --test FILE, and the report tells what the result is worth."]
         return Verdict("open", headline, points + _labels(run))
     tone, points = _ranked(run, ours, others, tested)
-    return Verdict(tone, _headline(run, ours, others), points + _chance(run, tested) + _labels(run))
+    points += _advice(run) + _chance(run, tested) + _labels(run)
+    return Verdict(tone, _headline(run, ours, others), points)
 
 
 def _compared(
@@ -103,6 +104,13 @@ def _ranked(
     return "bad", [
         f"It is not the best here: {name} is better by {by.lstrip('−')}. Use that instead."
     ]
+
+
+def _advice(run: FinishedRun) -> list[str]:
+    """What a verified pruning recommends, and what kind of rows it kept, in the run's own words."""
+    advice = [one.get("why") for one in (run.metrics.get("recommended") or {}).values()]
+    advice.append((run.metrics.get("diagnosis") or {}).get("sentence"))
+    return [sentence for sentence in advice if isinstance(sentence, str)]
 
 
 def _chance(run: FinishedRun, tested: int) -> list[str]:

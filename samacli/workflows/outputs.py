@@ -39,8 +39,8 @@ def write_outputs(
     card: str,
     scores: dict[str, Any],
     model: PreTrainedModel,
-    methods: Mapping[str, Method],
     metrics: dict[str, Any],
+    methods: Mapping[str, Method] | None = None,
 ) -> int:
     """Write everything into `stage`; returns the number of suspects.
 
@@ -59,7 +59,7 @@ def write_outputs(
         **experiment.example_columns,
     )
     save_model(model, experiment.processor, stage / "model")
-    curves = {name: method.curves for name, method in methods.items()}
+    curves = {name: method.curves for name, method in (methods or {}).items()}
     write_learning(stage / LEARNING_FILE, curves, seeds)
     write_weight_functions(
         stage / WEIGHT_FILE, summary.weight_functions, experiment.splits.classes, seeds

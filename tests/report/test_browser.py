@@ -32,10 +32,12 @@ CONTRAST = """(() => {
       if (!/, 0\\)$/.test(colour) && !/\\/ 0\\.?\\d*\\)/.test(colour)) return colour;
     }
   };
-  return Math.min(...[...document.querySelectorAll("p, li, td, th, dt, dd, a, h1, h2, caption, text")]
+  const told = "p, li, td, th, dt, dd, a, h1, h2, caption, text";
+  return Math.min(...[...document.querySelectorAll(told)]
     .map((e) => {
       const style = getComputedStyle(e);
-      const pair = [luminance(e.tagName === "text" ? style.fill : style.color), luminance(ground(e))];
+      const ink = e.tagName === "text" ? style.fill : style.color;
+      const pair = [luminance(ink), luminance(ground(e))];
       return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
     }));
 })()"""

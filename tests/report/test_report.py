@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_it_can_be_read_without_eyes(text_run: Path, image_run: Path) -> None:
         links = [a.attrib["href"][1:] for a in document.iter("a")]
         assert set(links) <= set(ids)
         levels = [int(e.tag[1]) for e in document.iter() if e.tag in ("h1", "h2", "h3")]
-        assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
 def test_the_figures_of_the_files_are_there_verdict_first(text_run: Path) -> None:
