@@ -27,8 +27,8 @@ _SMALL = 40  # below, images are shown enlarged
 class Example:
     """A training row as it is shown.
 
-    row: position in the input. value: its weight, or score where rows are pruned. text: empty for an image. image: a data URI, empty for a text and
-    for an image that is not there any more.
+    row: position in the input. value: its weight, or score where rows are pruned. text: empty for
+    an image. image: a data URI, empty for a text and for an image that is not there any more.
     """
 
     row: int

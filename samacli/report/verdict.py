@@ -107,9 +107,9 @@ def _ranked(
 
 
 def _advice(run: FinishedRun) -> list[str]:
-    """What a verified pruning recommends, and what kind of rows it kept, in the run's own words."""
+    """What a verified pruning recommends, and what a pruning warns of, in the run's own words."""
     advice = [one.get("why") for one in (run.metrics.get("recommended") or {}).values()]
-    advice.append((run.metrics.get("diagnosis") or {}).get("sentence"))
+    advice.append((run.metrics.get("diagnosis") or {}).get("warning"))
     return [sentence for sentence in advice if isinstance(sentence, str)]
 
 

@@ -38,7 +38,7 @@ def test_ranks_and_neighbours_are_those_of_the_weights(tmp_path: Path) -> None:
         assert found.loss == pytest.approx(scores["loss"][place])
         assert found.mislabelled == pytest.approx(scores["mislabelled"][place])
         gaps = sorted(abs(w - weights[place]) for i, w in enumerate(weights) if i != place)
-        told = [abs(row.weight - found.weight) for row in found.nearest]
+        told = [abs(row.value - found.weight) for row in found.nearest]
         assert told == pytest.approx(gaps[: len(told)])
         assert all(row.row != found.row for row in found.nearest)
         assert all(row.text == f"text number {row.row // 2}" for row in found.nearest)
