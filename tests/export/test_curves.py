@@ -14,9 +14,8 @@ from samacli.export.curves import thinned, write_learning
 
 def test_a_long_curve_keeps_its_mean_and_its_last_step() -> None:
     losses = np.random.default_rng(0).uniform(0, 3, 1200)
-    curve = [
-        (i + 1, float(x), 2 * float(x) if i % 4 == 0 else math.nan) for i, x in enumerate(losses)
-    ]
+    meta = [2 * float(loss) if i % 4 == 0 else math.nan for i, loss in enumerate(losses)]
+    curve = list(zip(range(1, 1201), losses.tolist(), meta, strict=True))
     few = thinned(curve, 100)
     assert len(few) == 100
     assert few[-1][0] == 1200
