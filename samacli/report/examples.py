@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def example(run: FinishedRun, row: int, content: dict[str, Any]) -> Example:
 
 def _text(parts: Sequence[str | None]) -> str:
     text = printable("\n".join(part for part in parts if part)).strip()
+    text = re.sub(r"\s*\n\s*", "\n", text)  # blank lines are room for words
     return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
 
 

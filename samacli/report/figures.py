@@ -152,6 +152,7 @@ def learning(run: FinishedRun) -> str | None:
                 axes.plot(*curve.T, _DASHES[i], color=SERIES[i], label=name, linewidth=1.4)
             axes.set_title(f"{title}: loss (nats)")
             axes.set_ylim(bottom=0)
+            axes.set_xlim(0, max(float(curve[-1, 0]) for curve in base.values() if len(curve)))
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         figure.axes[-1].set_xlabel("step")
         _legend(figure, figure.axes[0])
