@@ -23,6 +23,8 @@ from samacli.cli import (
     recipes,
     report,
     reweight,
+    score,
+    select,
     table,
     train,
 )
@@ -48,6 +50,8 @@ app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(inspect.inspect)
 app.command()(compare.compare)
+app.command()(score.score)
+app.command()(select.select)
 app.command(no_args_is_help=False)(bench.bench)
 app.command(no_args_is_help=False)(table.table)
 app.add_typer(recipes.app, name="recipes")

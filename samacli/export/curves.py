@@ -32,12 +32,12 @@ def thinned(curve: Curve, points: int = _POINTS) -> list[tuple[int, float, float
     return [(int(s[-1, 0]), float(s[:, 1].mean()), _mean_known(s[:, 2])) for s in stretches]
 
 
-def write_learning(path: Path, curves: Mapping[str, Sequence[Curve]], seeds: Sequence[int]) -> None:
-    """Base and meta loss of each method, a curve a seed in the order of `seeds`, thinned out."""
+def write_learning(path: Path, curves: Mapping[str, Sequence[Curve]], first_seed: int) -> None:
+    """Base and meta loss of each method, a curve a seed from `first_seed` up, thinned out."""
 
     def lines() -> Iterator[Sequence[object]]:
         for method, of_method in curves.items():
-            for seed, curve in zip(seeds, of_method, strict=False):
+            for seed, curve in enumerate(of_method, start=first_seed):
                 for step, loss, meta_loss in thinned(curve):
                     yield method, seed, step, _figure(loss), _figure(meta_loss)
 
@@ -46,14 +46,14 @@ def write_learning(path: Path, curves: Mapping[str, Sequence[Curve]], seeds: Seq
 
 
 def write_weight_functions(
-    path: Path, functions: Sequence[WeightFunction], classes: Sequence[str], seeds: Sequence[int]
+    path: Path, functions: Sequence[WeightFunction], classes: Sequence[str], first_seed: int
 ) -> None:
     """Weight against loss of each class and seed; nothing where the loss is not a feature."""
     if not functions:
         return
 
     def lines() -> Iterator[Sequence[object]]:
-        for seed, function in zip(seeds, functions, strict=True):
+        for seed, function in enumerate(functions, start=first_seed):
             for name, weights in zip(classes, function.weight, strict=True):
                 for loss, weight in zip(function.loss, weights, strict=True):
                     if math.isfinite(weight):

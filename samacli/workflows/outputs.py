@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PreTrainedModel
 
+from samacli.data.fingerprint import fingerprints
 from samacli.export.curves import (
     LEARNING_FILE,
     WEIGHT_FILE,
+    Curve,
     write_learning,
     write_weight_functions,
 )
@@ -25,7 +27,6 @@ from samacli.progress import Progress
 from samacli.recipe import Recipe, dump_recipe
 from samacli.report import REPORT_FILE, build_report
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.results import Method, fingerprint
 from samacli.workflows.summary import Summary
 
 
@@ -40,14 +41,13 @@ def write_outputs(
     scores: dict[str, Any],
     model: PreTrainedModel,
     metrics: dict[str, Any],
-    methods: Mapping[str, Method] | None = None,
+    curves: Mapping[str, Sequence[Curve]] | None = None,
 ) -> int:
     """Write everything into `stage`; returns the number of suspects.
 
     rows, card: the exported dataset; scores: columns of `scores.parquet`, a row an input row;
-    methods: every training whose learning curve is to be kept, by name.
+    curves: learning curves of each training, one a seed (of pruning's scores, one a run of those).
     """
-    seeds = recipe.seeds
     (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
     write_dataset(rows, stage / "dataset", card)
     write_scores(stage / "scores.parquet", scores)
@@ -59,10 +59,9 @@ def write_outputs(
         **experiment.example_columns,
     )
     save_model(model, experiment.processor, stage / "model")
-    curves = {name: method.curves for name, method in (methods or {}).items()}
-    write_learning(stage / LEARNING_FILE, curves, seeds)
+    write_learning(stage / LEARNING_FILE, curves or {}, recipe.seed)
     write_weight_functions(
-        stage / WEIGHT_FILE, summary.weight_functions, experiment.splits.classes, seeds
+        stage / WEIGHT_FILE, summary.weight_functions, experiment.splits.classes, recipe.seed
     )
     splits = experiment.splits
     write_metrics(
@@ -72,11 +71,7 @@ def write_outputs(
             "suspects": suspects,
             "classes": splits.classes,
             "columns": experiment.example_columns,
-            "fingerprints": {
-                split.name: fingerprint(split)
-                for split in (splits.train, splits.meta, splits.validation, splits.test)
-                if split is not None
-            },
+            "fingerprints": fingerprints(splits),
         },
     )
     _report(stage, experiment.progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,10 @@ from typing import Any, Protocol
 import torch
 
 import samacli
-from samacli.data import Split
 from samacli.training.metrics import Evaluation
 from samacli.training.spread import mean_and_spread
 
-__all__ = ["Cost", "Method", "environment", "fingerprint", "mean_and_spread"]
+__all__ = ["Cost", "Method", "environment", "mean_and_spread"]
 
 
 class Cost(Protocol):
@@ -126,11 +124,3 @@ def environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "device": name,
     }
-
-
-def fingerprint(split: Split) -> str:
-    """SHA-256 of what a split holds: its texts or images (hashed) and labels, in order."""
-    digest = hashlib.sha256()
-    for part in (split.content.astype("<u8"), split.labels.astype("<i8")):
-        digest.update(part.tobytes())
-    return digest.hexdigest()

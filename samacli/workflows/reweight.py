@@ -126,7 +126,7 @@ def reweight(
                 card=_card(experiment, summary),
                 scores=_score_columns(experiment, summary),
                 model=exported,
-                methods=methods,
+                curves={name: method.curves for name, method in methods.items()},
                 metrics=metrics,
             )
     return ReweightResult(output, methods, summary.noise, suspects, metrics)

@@ -26,7 +26,7 @@ def test_a_long_curve_keeps_its_mean_and_its_last_step() -> None:
 
 def test_the_file_has_a_line_a_point(tmp_path: Path) -> None:
     curves = {"noisy": [[(1, 0.5, math.nan)], [(1, 0.25, math.nan)]], "sama": [[(1, 0.5, 0.125)]]}
-    write_learning(tmp_path / "curves" / "learning.csv", curves, [3, 4])
+    write_learning(tmp_path / "curves" / "learning.csv", curves, 3)
     with (tmp_path / "curves" / "learning.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [

@@ -26,6 +26,7 @@ class MethodRun:
     model: the trained model; None for a method that has none to export.
     scored: what was learnt of each training row, by the methods that weigh them.
     curve: (step, base loss, meta loss or nan) for each step, of all parts one after the other.
+    parts: seconds by name, of a run that has several parts.
     """
 
     name: str
@@ -39,6 +40,7 @@ class MethodRun:
     model: PreTrainedModel | None
     scored: Scored | None
     curve: list[tuple[int, float, float]] = field(default_factory=list)
+    parts: dict[str, float] | None = None
 
 
 def measured(
