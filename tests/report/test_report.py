@@ -125,6 +125,23 @@ def test_pruning_shows_every_keep_and_its_curve(image_run: Path) -> None:
     assert len(list(document.iter("img"))) > 20, "thumbnails of suspects and of the kept"
 
 
+def test_a_verified_pruning_shows_both_budgets_and_what_it_recommends(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", workflow="prune", methods=pruning())
+    metrics = json.loads((run / "metrics.json").read_text())
+    point = {"budget": "epochs", "rows": 30, "keep": "0.5", "steps": 10}
+    metrics["curve"] = [
+        {**point, "selection": "sama", "accuracy": [0.8, 0.9]},
+        {**point, "selection": "random", "accuracy": [0.7, 0.75]},
+        {**point, "selection": "sama", "accuracy": [0.9, 0.9], "budget": "steps"},
+    ]
+    metrics["recommended"] = {"steps": {"keep": "0.5", "rows": 30, "why": "keep <half> of it"}}
+    metrics["diagnosis"] = {"case": "keeps hard", "warning": "hard rows win"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = words(parsed(build_report(run)))
+    for said in ("keep <half> of it", "hard rows win", "same number of epochs"):
+        assert said in text
+
+
 @pytest.mark.parametrize(
     ("sama", "clean", "tone", "said"),
     [
