@@ -15,17 +15,20 @@ import typer
 import samacli
 from samacli.cli import (
     bench,
+    compare,
     evaluate,
+    inspect,
     launch,
     prune,
     recipes,
+    report,
     reweight,
     score,
     select,
     table,
     train,
 )
-from samacli.cli.console import stderr, stdout
+from samacli.cli.console import complain, stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import Interrupted, SamaError
@@ -44,6 +47,9 @@ app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(report.report)
+app.command()(inspect.inspect)
+app.command()(compare.compare)
 app.command()(score.score)
 app.command()(select.select)
 app.command(no_args_is_help=False)(bench.bench)
@@ -121,7 +127,7 @@ def _fail(code: int, message: str, debug: bool) -> NoReturn:
         traceback.print_exc()
     if not launch.leave_failure(code, message):
         stderr.quiet = False
-        stderr.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(message)
     sys.exit(code)
 
 

@@ -101,6 +101,9 @@ Baselines = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the results as JSON, in place of tables.")
+]
 Processes = Annotated[
     int,
     typer.Option(

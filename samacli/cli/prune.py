@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import PruneBaseline, PruneScore
@@ -54,6 +54,7 @@ def prune(
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Keep the part of the training data that training needs.
 
@@ -107,6 +108,9 @@ def prune(
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "suspects": result.suspects, **result.metrics})
+        return
     seeds = len(result.metrics["seeds"])
     rows = {
         f"{method} {kept}".strip(): measured
@@ -130,7 +134,7 @@ def prune(
     stdout.print(
         f"{result.output}: dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, "
         f"suspects.csv ({result.suspects:,} examples), {result.examples}, model/, "
-        f"{curve}metrics.json, recipe.yaml",
+        f"{curve}metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,

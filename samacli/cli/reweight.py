@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import ReweightBaseline
@@ -57,6 +57,7 @@ def reweight(
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Learn how much each training example should count, from a small clean set.
 
@@ -108,6 +109,9 @@ def reweight(
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "suspects": result.suspects, **result.metrics})
+        return
     seeds = len(result.metrics["seeds"])
     stdout.print(methods_table(f"test results over {seeds} seed(s)", result.methods))
     if result.noise is not None:
@@ -117,7 +121,7 @@ def reweight(
         stdout.print(rare, highlight=False, soft_wrap=True, markup=False)
     stdout.print(
         f"{result.output}: dataset/, scores.parquet, suspects.csv ({result.suspects:,} examples), "
-        "model/, metrics.json, recipe.yaml",
+        "model/, metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,

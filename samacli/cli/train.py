@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
 
 
@@ -34,6 +34,7 @@ def train(
     output: options.Output = Path("runs/train"),
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
 
@@ -70,6 +71,9 @@ def train(
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "rows": result.rows, **result.method.as_dict()})
+        return
     stdout.print(methods_table(f"trained on {result.rows:,} rows", {result.name: result.method}))
     stdout.print(
         f"{result.output}: model/, metrics.json, recipe.yaml",

@@ -32,6 +32,7 @@ from samacli.training.observation import Observer
 from samacli.training.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.training.recovery.tree import Tree
 from samacli.training.reweighter import Reweighter
+from samacli.training.weight_function import WeightFunction, weight_function
 from samacli.workflows.experiment import Experiment, Subset
 
 # Beliefs at first: the fixed one whole, the model's own, which knows nothing yet, by half.
@@ -49,6 +50,7 @@ class Scored:
     targets: (n, classes), corrected labels, where they are learnt.
     mislabelled: probability that the given label is wrong (nan without one), where a clean set
         tells what given labels are worth.
+    weight_function: weight against loss, where the loss is a feature.
     """
 
     weight: np.ndarray
@@ -57,6 +59,7 @@ class Scored:
     probabilities: np.ndarray
     targets: np.ndarray | None
     mislabelled: np.ndarray | None
+    weight_function: WeightFunction | None = None
 
 
 def fit_sama(
@@ -485,6 +488,7 @@ class _Bilevel:
             probabilities=evidence.logits.softmax(-1).cpu().numpy(),
             targets=corrected,
             mislabelled=self._mislabelled(run, averaged),
+            weight_function=weight_function(level.reweighter, evidence, trained),
         )
 
     def _mislabelled(self, run: Fit, averaged: np.ndarray) -> np.ndarray | None:

@@ -153,6 +153,7 @@ def _run(
                 card=_card(experiment, summary),
                 scores=_score_columns(experiment, summary),
                 model=exported,
+                curves={name: method.curves for name, method in methods.items()},
                 metrics=metrics,
             )
     recovery.finish()

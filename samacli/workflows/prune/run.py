@@ -6,7 +6,7 @@ baselines → kept dataset, scores, curve, metrics
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import samacli
 from samacli.data.fingerprint import fingerprints
 from samacli.errors import SamaError
 from samacli.export.curve import write_curve
+from samacli.export.curves import Curve
 from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
 from samacli.export.directory import check_output, staged
 from samacli.export.kept_rows import write_kept_rows
@@ -32,7 +33,7 @@ from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.outputs import write_outputs
 from samacli.workflows.prune.order import select
-from samacli.workflows.prune.retrain import points, retrain
+from samacli.workflows.prune.retrain import Retrained, points, retrain
 from samacli.workflows.prune.scoring import Scores, score
 from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
@@ -179,6 +180,7 @@ def _run(
                 card=_card(experiment, scores, len(ours[exported])),
                 scores=_score_columns(experiment, scores, ours),
                 model=done.model,
+                curves=_curves(scores, done),
                 metrics=metrics,
             )
             write_kept_rows(stage, experiment.splits.train.index, ours)
@@ -197,6 +199,16 @@ def _run(
         "pictures/" if recipe.task == "image-classification" else "examples.md",
         metrics,
     )
+
+
+def _curves(scores: Scores, done: Retrained) -> dict[str, Sequence[Curve]]:
+    """Learning curves of every training, by the name that the report gives it."""
+    retrained: dict[str, Sequence[Curve]] = {
+        f"{name} {keep}".strip(): method.curves
+        for name, by_keep in done.methods.items()
+        for keep, method in by_keep.items()
+    }
+    return {"scoring": scores.scoring.curves, **retrained}
 
 
 def _tell(progress: Progress, diagnosis: Diagnosis) -> None:

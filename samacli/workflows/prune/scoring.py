@@ -41,6 +41,7 @@ class Scores:
     diagnosis: Diagnosis
     meta_data: str
     costs: dict[str, dict[str, float]]
+    scoring: Method
     samples_per_second: list[float]
     peak_memory_bytes: int
 
@@ -120,6 +121,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         ),
         meta_data=_meta_data(experiment, noise),
         costs=costs,
+        scoring=scoring,
         samples_per_second=scoring.samples_per_second,
         peak_memory_bytes=max(scoring.peak_memory_bytes),
     )
