@@ -291,7 +291,7 @@ class Training(Section):
         [],
         description="image, drawn anew for every example of a training batch. crop: shifted by up "
         "to an eighth of the side; resized-crop: 8 to 100 % of the image file's area, decoded "
-        "lazily; flip: mirrored; cutout: a square of half the side blanked",
+        "lazily; flip: mirrored; cutout: a quarter of the area blanked",
     )
     memory_format: Literal["auto", "channels-last", "contiguous"] = Field(
         "auto",
