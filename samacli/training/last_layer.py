@@ -37,7 +37,7 @@ def listening_to(layer: nn.Linear) -> Iterator[list[Tensor]]:
     """What the layer is given, (n, f) detached, for each pass within.
 
     Raises:
-        SamaError: it is not one vector an example.
+        SamaError: it is not one vector an example, or the layer takes no part in the pass.
     """
     heard: list[Tensor] = []
 
@@ -55,6 +55,11 @@ def listening_to(layer: nn.Linear) -> Iterator[list[Tensor]]:
         yield heard
     finally:
         handle.remove()
+    if not heard:
+        raise SamaError(
+            "the last linear layer of the model (model.name), whose input the scores grand and "
+            "prototypes take, takes no part in its forward pass; leave them out"
+        )
 
 
 def classifier_features(model: nn.Module, batch: Batch) -> Tensor:
