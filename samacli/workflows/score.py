@@ -250,6 +250,11 @@ class _Scorer:
         else:
             with self._accelerator.autocast(), listening_to(self._layer) as heard:
                 logits = model_logits(self._model, moved)
+            if not heard:
+                raise SamaError(
+                    "the model's last linear layer takes no part in its forward pass, so there is "
+                    f"no score {_OF_FEATURES}; leave it out of --scores"
+                )
             features = heard[-1].float()
         bias = self._layer is not None and self._layer.bias is not None
         return Seen(logits, logits.softmax(-1), moved["labels"], features, bias)
