@@ -30,6 +30,7 @@ from samacli.training.facts import Facts, LossHistory
 from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit, fit
 from samacli.training.meta_level import CleanRows, MetaLevel
+from samacli.training.predict import predict
 from samacli.training.recovery.checkpoints import Checkpoints
 from samacli.training.reweighter import Reweighter
 from samacli.training.robust import EarlyLearning
@@ -437,3 +438,22 @@ def test_a_state_with_nan_in_it_is_never_saved(tmp_path: Path) -> None:
     with pytest.raises(SamaError, match="skipped"):
         train("plain", tmp_path, Watched(ruin), make=lambda: model, skip_at_most=4)
     assert max(tmp_path.iterdir()).name == "step-00000002"
+
+
+def test_predictions_that_do_not_fit_are_made_in_parts() -> None:
+    x, labels = problem(50, seed=1)
+    seen: list[int] = []
+
+    def hook(part: Tensor) -> None:
+        seen.append(len(part))
+        if len(part) > 6:
+            raise torch.OutOfMemoryError("out of memory")
+
+    net = Net()
+    loader: Any = stream(x, labels, 20, seed=0).loader
+    whole = predict(net, loader, 50, make_accelerator("cpu", "fp32"))
+    net.hook = hook
+    found = predict(net, loader, 50, make_accelerator("cpu", "fp32"))
+    assert seen[:4] == [20, 10, 5, 5]
+    assert max(seen[3:]) == 5
+    torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(whole))
