@@ -1,4 +1,4 @@
-"""Imports point one way: cli → workflows → training, data, models, export → meta → nothing."""
+"""Imports point one way, layer by layer; the meta algorithm imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PACKAGE = Path(samacli.__file__).parent
 LAYERS = [
     {"cli", "__main__"},
     {"workflows"},
+    {"report"},
     {"export", "pruning"},
     {"training"},
     {"data", "models"},

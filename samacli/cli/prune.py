@@ -8,9 +8,8 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
-from samacli.errors import SamaError
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import PruneBaseline, PruneScore
 
@@ -54,6 +53,8 @@ def prune(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Keep the part of the training data that training needs.
 
@@ -74,7 +75,7 @@ def prune(
     from samacli.workflows.prune import prune as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
@@ -89,7 +90,7 @@ def prune(
     if settings.seed is not None:
         values["seed"] = settings.seed
     if keep is not None:
-        values["prune.keep"] = _keeps(keep)
+        values["prune.keep"] = options.keeps(keep)
     if scores is not None:
         values["prune.scores"] = options.baseline_names(scores, list(get_args(PruneScore)))
     if verify:
@@ -103,9 +104,13 @@ def prune(
         load_recipe(name, overrides, values),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "suspects": result.suspects, **result.metrics})
+        return
     seeds = len(result.metrics["seeds"])
     rows = {
         f"{method} {kept}".strip(): measured
@@ -129,25 +134,8 @@ def prune(
     stdout.print(
         f"{result.output}: dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, "
         f"suspects.csv ({result.suspects:,} examples), {result.examples}, model/, "
-        f"{curve}metrics.json, recipe.yaml",
+        f"{curve}metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
-
-
-def _keeps(text: str) -> list[float]:
-    try:
-        keeps = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SamaError(
-            f"--keep '{text}' is not a fraction such as 0.7, a count such as 5000, "
-            "or several of them with commas"
-        ) from None
-    for keep in keeps:
-        if not keep > 0 or (keep > 1 and keep != int(keep)):
-            raise SamaError(
-                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
-                "count of rows"
-            )
-    return keeps

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import ReweightBaseline
@@ -56,6 +56,8 @@ def reweight(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Learn how much each training example should count, from a small clean set.
 
@@ -76,7 +78,7 @@ def reweight(
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
@@ -103,9 +105,13 @@ def reweight(
         load_recipe(name, overrides, values),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "suspects": result.suspects, **result.metrics})
+        return
     seeds = len(result.metrics["seeds"])
     stdout.print(methods_table(f"test results over {seeds} seed(s)", result.methods))
     if result.noise is not None:
@@ -115,7 +121,7 @@ def reweight(
         stdout.print(rare, highlight=False, soft_wrap=True, markup=False)
     stdout.print(
         f"{result.output}: dataset/, scores.parquet, suspects.csv ({result.suspects:,} examples), "
-        "model/, metrics.json, recipe.yaml",
+        "model/, metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,

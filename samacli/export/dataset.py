@@ -11,8 +11,17 @@ import datasets
 import numpy as np
 import yaml
 
-WEIGHT_COLUMN = "sama_weight"
-LABEL_COLUMN = "sama_label"
+from samacli.export.columns import LABEL_COLUMN, WEIGHT_COLUMN
+
+__all__ = [
+    "LABEL_COLUMN",
+    "WEIGHT_COLUMN",
+    "dataset_card",
+    "label_values",
+    "with_columns",
+    "write_dataset",
+]
+
 _SHARD_BYTES = 500_000_000
 
 

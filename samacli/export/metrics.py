@@ -10,9 +10,13 @@ from typing import Any
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Write strict JSON: NaN and infinity, which JSON does not have, become null."""
-    path.write_text(
-        json.dumps(_strict(metrics), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        encoding="utf-8",
+    path.write_text(strict_json(metrics) + "\n", encoding="utf-8")
+
+
+def strict_json(value: Any, *, ascii_only: bool = False) -> str:
+    """Indented JSON with null for NaN and infinity; paths are text."""
+    return json.dumps(
+        _strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False, default=str
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from samacli.data import (
+    Batches,
     Encoded,
     EncodedImages,
     EncodedText,
@@ -27,6 +28,7 @@ from samacli.data import (
     load_splits,
     make_loader,
 )
+from samacli.data.batches import Mapped
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
 from samacli.data.pixels import processor_layout
@@ -47,6 +49,7 @@ from samacli.training.objective import Batch, Objective, model_logits, weighted_
 from samacli.training.observation import Observer
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, fits_on, make_accelerator, memory_format
+from samacli.workflows.recovery import Recovery, Result
 
 
 @dataclass
@@ -68,6 +71,10 @@ class Experiment:
     test: Encoded | None
     # Layers from below whose states the splits hold in place of tokens (`model.cache_frozen`).
     cached_layers: int = 0
+    # Of the whole model, before layers were taken off.
+    model_bytes: int = 0
+    # Where runs are saved on their way, and known again.
+    recovery: Recovery | None = None
 
     @classmethod
     def prepare(
@@ -109,6 +116,7 @@ class Experiment:
             test=None if splits.test is None else encoder(splits.test),
         )
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         if recipe.model.cache_frozen:
             experiment._pass_frozen_layers(model)
         return experiment
@@ -201,7 +209,7 @@ class Experiment:
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
-        batches: Iterator[Batch] = self.endless(data, self.recipe.training.batch_size, seed)
+        batches = self.endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
             batches = _with_weights(batches, weights)
         return self.run_loop(
@@ -215,6 +223,19 @@ class Experiment:
             steps=steps,
             observers=observers,
         )
+
+    def once(
+        self,
+        name: str,
+        kind: type[Result],
+        compute: Callable[[], Result],
+        *,
+        keep_model: bool = False,
+    ) -> Result:
+        """`compute()`, which a run that goes on does not repeat; see `Recovery.once`."""
+        if self.recovery is None:
+            return compute()
+        return self.recovery.once(name, kind, compute, keep_model=keep_model)
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
         """Accuracy and macro-F1 on the test split; None where there is none."""
@@ -347,7 +368,7 @@ class Experiment:
     def run_loop(
         self,
         model: PreTrainedModel,
-        batches: Iterator[Batch],
+        batches: Batches,
         level: MetaLevel | None,
         seed: int,
         description: str,
@@ -379,6 +400,7 @@ class Experiment:
             objective=objective,
             validate=None if held_out is None else self._validator(held_out),
             augment=augment,
+            checkpoints=None if self.recovery is None else self.recovery.checkpoints(description),
             observers=observers,
             progress=self.progress,
             description=description,
@@ -393,7 +415,7 @@ class Experiment:
         shared: bool = True,
         class_balanced: bool = False,
         crop: bool = True,
-    ) -> Iterator[Batch]:
+    ) -> Batches:
         """Batches without end; processes share out one epoch among them, if `shared`.
 
         crop: random-resized crops, if the recipe augments by them; else images as at evaluation.
@@ -401,19 +423,17 @@ class Experiment:
         if crop and "resized-crop" in self.recipe.training.augment:
             data = data.randomly_cropped(seed)
         replicas = self.accelerator.num_processes if shared else 1
-        return iter(
-            cycle(
-                make_loader(
-                    data,
-                    max(1, min(batch_size, len(data) // replicas)),
-                    shuffle=True,
-                    seed=seed,
-                    drop_last=True,
-                    class_balanced=class_balanced,
-                    replica=self.accelerator.process_index if shared else 0,
-                    replicas=replicas,
-                    **self._loading(data),
-                )
+        return cycle(
+            make_loader(
+                data,
+                max(1, min(batch_size, len(data) // replicas)),
+                shuffle=True,
+                seed=seed,
+                drop_last=True,
+                class_balanced=class_balanced,
+                replica=self.accelerator.process_index if shared else 0,
+                replicas=replicas,
+                **self._loading(data),
             )
         )
 
@@ -482,7 +502,6 @@ class Subset(torch.utils.data.Dataset):
         return Subset(self.encoded.randomly_cropped(seed), self.rows)
 
 
-def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Batch]:
+def _with_weights(batches: Batches, weights: np.ndarray) -> Batches:
     values = torch.from_numpy(weights.astype(np.float32))
-    for batch in batches:
-        yield {**batch, "sample_weight": values[batch["index"]]}
+    return Mapped(batches, lambda batch: {**batch, "sample_weight": values[batch["index"]]})

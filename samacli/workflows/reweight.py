@@ -5,7 +5,7 @@ sources → training beside the baselines → scores → reweighted dataset, sus
 
 from __future__ import annotations
 
-import time
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.fingerprint import fingerprints
 from samacli.errors import SamaError
 from samacli.export.dataset import (
     LABEL_COLUMN,
@@ -29,8 +30,9 @@ from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.bilevel import Scored
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.methods import check_methods, run_method
+from samacli.workflows.methods import MethodRun, check_methods, run_method
 from samacli.workflows.outputs import write_outputs
+from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
 
@@ -57,15 +59,20 @@ def reweight(
     output: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> ReweightResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
+    Until it is finished, what was done is kept beside `output` (`Recovery`).
+
+    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
     Of several processes the first writes, and alone knows the number of suspects.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
@@ -75,7 +82,20 @@ def reweight(
             "data.meta=train data.meta_per_class=10 where the labels of those rows can be trusted"
         )
     recipe = resolve_paths(recipe)
-    started = time.perf_counter()
+    with Recovery(
+        "reweight", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, overwrite, device, progress)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+) -> ReweightResult:
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
     baselines: list[str] = list(recipe.reweight.baselines)
     if baselines and experiment.test is None:
@@ -88,9 +108,15 @@ def reweight(
     scored: list[Scored] = []
     exported = None
     check_methods(experiment, [*baselines, "sama"])
+    recovery.begin(experiment)
     for seed in recipe.seeds:
         for name in [*baselines, "sama"]:
-            run = run_method(experiment, name, seed)
+            run = experiment.once(
+                f"{name}, seed {seed}",
+                MethodRun,
+                functools.partial(run_method, experiment, name, seed),
+                keep_model=name == "sama" and seed == recipe.seeds[0],
+            )
             methods.setdefault(name, Method()).add(run, run.evaluation, run.noise)
             if name == "sama":
                 assert run.scored is not None
@@ -107,10 +133,11 @@ def reweight(
         "class_rows": experiment.splits.train.class_rows(experiment.splits.classes),
         "methods": {name: method.as_dict() for name, method in methods.items()},
         "noise_detection": summary.noise,
-        "seconds": time.perf_counter() - started,
+        "seconds": recovery.seconds,
         "samples_per_second": methods["sama"].samples_per_second,
         "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
         "processes": experiment.accelerator.num_processes,
+        "fingerprints": fingerprints(experiment.splits),
         "environment": environment(experiment.accelerator.device),
     }
     suspects = 0
@@ -126,8 +153,10 @@ def reweight(
                 card=_card(experiment, summary),
                 scores=_score_columns(experiment, summary),
                 model=exported,
+                curves={name: method.curves for name, method in methods.items()},
                 metrics=metrics,
             )
+    recovery.finish()
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
 
 
