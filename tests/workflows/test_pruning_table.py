@@ -197,7 +197,7 @@ def test_a_selection_keeps_classes_in_proportion_and_unseen_rows_last() -> None:
     experiment: Any = Train()
     experiment.train = experiment
     for name, sign in (("el2n", 1), ("el2n-lowest", -1)):
-        chosen = chosen_rows(experiment, PRUNING_METHODS[name], 0.5, 1, {"el2n": scores})
+        chosen = chosen_rows(experiment, PRUNING_METHODS[name], 0.5, {"el2n": scores})
         expected = []
         for label, quota in ((0, 10), (1, 5), (2, 5)):
             rows = [row for row in range(40) if labels[row] == label and not np.isnan(scores[row])]
