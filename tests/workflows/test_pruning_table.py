@@ -101,6 +101,9 @@ def test_a_method_that_prunes_is_a_line_for_each_keep(table: Table) -> None:
         plan(table, Choice(methods=["el2m"]))
     with pytest.raises(SamaError, match="'sama' prunes; give keeps"):
         plan(table.model_copy(update={"keeps": []}))
+    settings = [table.settings[0].model_copy(update={"without": ["cc"]})]
+    with pytest.raises(SamaError, match="is without 'cc', which is no method"):
+        plan(table.model_copy(update={"settings": settings}))
 
 
 def test_a_recipe_outdates_the_rows_that_it_concerns_and_no_others(table: Table) -> None:
