@@ -88,8 +88,8 @@ class Table(Section):
     )
     precision: Precision | None = Field(
         None,
-        description="what every run computes in, whatever its recipe and the machine: rows of another "
-        "precision count as outdated, so that runs of different machines compare",
+        description="what every run computes in, whatever its recipe and the machine: rows of "
+        "another precision count as outdated, so that runs of different machines compare",
     )
     jobs: int | None = Field(None, ge=1, description="runs at a time; default: see `sama table`")
 
