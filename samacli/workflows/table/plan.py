@@ -70,7 +70,14 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
     entries = _entries(table, choice.methods)
     made = {}
     load = functools.cache(lambda recipe, overrides: load_recipe(recipe, list(overrides)))
+    names = {entry.base for entry in table.methods}
     for setting in settings:
+        for name in setting.without:
+            if name not in names:
+                raise SamaError(
+                    f"table '{table.name}': setting '{setting.name}' is without '{name}', which is "
+                    f"no method of the table{nearest(name, names)}"
+                )
         for entry in entries:
             if entry.base in setting.without:
                 continue
