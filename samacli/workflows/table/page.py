@@ -25,7 +25,7 @@ SHEET = ("accuracy", "macro_f1", "lowest_recall", "average_precision", "auroc", 
 
 
 def page(table: Table, blocks: Sequence[Block], *, outdated: int = 0) -> str:
-    """The whole page; outdated: cells left out because their rows are of another recipe or precision."""
+    """The whole page; outdated: cells left out for rows of another recipe or precision."""
     rows = [row for block in blocks for row in block.rows]
     if not rows:
         return f"# {table.title}\n\nNothing is measured yet.\n"
