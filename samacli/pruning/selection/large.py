@@ -5,7 +5,8 @@ A selection by rank keeps, of each class, the rows down to some last one. So Duc
 its `Cut`; a second pass over the files compares each row with the cut, in the order of the files.
 
 DuckDB rather than Polars, from 100 million rows of 100 files on 2 cores, with 1 GB allowed: DuckDB
-2.0.1 kept to 1.1 GB; Polars 2.1.0, whose streaming engine takes no limit, held 6.3 GB.
+2.0.1 kept to 1.1 GB; Polars 2.1.0, whose streaming engine takes no limit, held 6.3 GB when it was
+stopped.
 """
 
 from __future__ import annotations
