@@ -259,8 +259,11 @@ class Recovery:
                 f"--resume: '{self.folder}' is an unfinished run of sama {found['command']}; go on "
                 "with that, or start anew with --overwrite"
             )
-        ours, theirs = _flat(self._asked["recipe"]), _flat(found["recipe"])
-        keys = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
+        # Keys that have come with a newer version count as having had their defaults.
+        defaults = _flat(Recipe().model_dump(mode="json"))
+        ours = defaults | _flat(self._asked["recipe"])
+        theirs = defaults | _flat(found["recipe"])
+        keys = [key for key in theirs | ours if ours.get(key) != theirs.get(key)]
         if keys:
             more = f" ({len(keys) - 1} more values differ)" if len(keys) > 1 else ""
             raise SamaError(
