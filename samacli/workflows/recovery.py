@@ -165,8 +165,8 @@ class Recovery:
         assert experiment is not None
         part = self._single(name)
         folder = self.folder / "done" / part
-        if self._found is not None and folder.is_dir():
-            found = read_tree(folder, "result")
+        found = self._read(folder)
+        if found is not None:
             for cache in found["caches"]:
                 getattr(experiment, cache)
             result = unpack(kind, found["result"])
@@ -192,6 +192,16 @@ class Recovery:
             shutil.rmtree(self.folder / "fits" / part, ignore_errors=True)
         experiment.accelerator.wait_for_everyone()
         return result
+
+    def _read(self, folder: Path) -> Any:
+        """A finished part's result; None where there is none that can be read."""
+        if self._found is None or not folder.is_dir():
+            return None
+        try:
+            return read_tree(folder, "result")
+        except (OSError, ValueError, SafetensorError) as error:
+            self.progress.warn(f"{folder} can't be read ({error}), so that part is done again")
+            return None
 
     def finish(self) -> None:
         """The output is there, and this is needed no more."""
@@ -249,8 +259,11 @@ class Recovery:
                 f"--resume: '{self.folder}' is an unfinished run of sama {found['command']}; go on "
                 "with that, or start anew with --overwrite"
             )
-        ours, theirs = _flat(self._asked["recipe"]), _flat(found["recipe"])
-        keys = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
+        # Keys that have come with a newer version count as having had their defaults.
+        defaults = _flat(Recipe().model_dump(mode="json"))
+        ours = defaults | _flat(self._asked["recipe"])
+        theirs = defaults | _flat(found["recipe"])
+        keys = [key for key in theirs | ours if ours.get(key) != theirs.get(key)]
         if keys:
             more = f" ({len(keys) - 1} more values differ)" if len(keys) > 1 else ""
             raise SamaError(
