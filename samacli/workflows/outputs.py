@@ -9,7 +9,6 @@ from typing import Any
 import datasets
 from transformers import PreTrainedModel
 
-from samacli.data.fingerprint import fingerprints
 from samacli.export.curves import (
     LEARNING_FILE,
     WEIGHT_FILE,
@@ -63,15 +62,13 @@ def write_outputs(
     write_weight_functions(
         stage / WEIGHT_FILE, summary.weight_functions, experiment.splits.classes, recipe.seed
     )
-    splits = experiment.splits
     write_metrics(
         stage / METRICS_FILE,
         {
             **metrics,
             "suspects": suspects,
-            "classes": splits.classes,
+            "classes": experiment.splits.classes,
             "columns": experiment.example_columns,
-            "fingerprints": fingerprints(splits),
         },
     )
     _report(stage, experiment.progress)

@@ -29,9 +29,13 @@ def without_times(value: Any) -> Any:
 
 
 def contents(output: Path) -> dict[str, Any]:
-    """Every file of a run: its bytes, but of metrics.json what isn't a time or memory."""
+    """Every file of a run: its bytes, but of metrics.json what isn't a time or memory.
+
+    The report tells those too, and else nothing that the other files don't.
+    """
     files = sorted(path for path in output.rglob("*") if path.is_file())
     found: dict[str, Any] = {str(file.relative_to(output)): file.read_bytes() for file in files}
+    del found["report.html"]
     found["metrics.json"] = without_times(json.loads(found["metrics.json"]))
     found.pop("report.html")  # shows times
     return found
