@@ -5,13 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from samacli.redact import redact
+
 
 class SamaError(Exception):
     """A failure that the user can mend: one sentence naming what is wrong, where, and the mend.
 
     The command line prints the sentence and exits with status 2 without a traceback (`--debug`
-    shows it). Raise it from anywhere; never raise it for a bug.
+    shows it). Raise it from anywhere; never raise it for a bug. Secrets in the sentence (the URL
+    of a recipe, a token) are hidden.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redact(sentence))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

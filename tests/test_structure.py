@@ -20,6 +20,7 @@ LAYERS = [
     {"data", "models"},
     {"recipe", "progress", "meta"},
     {"errors"},
+    {"redact"},
 ]
 
 

@@ -22,6 +22,7 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from samacli.progress import Task
+from samacli.redact import redact
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -98,11 +99,15 @@ class ConsoleProgress:
             yield _Bar(bars, description, total)
 
     def note(self, message: str) -> None:
-        stderr.print(message, style="dim", markup=False, highlight=False, soft_wrap=True)
+        stderr.print(redact(message), style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         stderr.print(
-            f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            redact(f"warning: {message}"),
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
 

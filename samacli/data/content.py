@@ -6,11 +6,13 @@ One streaming pass; of every row only 8 bytes stay in memory.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 
+from samacli.data.confine import inside
 from samacli.data.pixels import encoded_bytes, read_mode
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError
@@ -66,7 +68,7 @@ def content_hashes(
     rows = table.rows.select(positions).select_columns(names)
     with progress.task(f"checking the {role} split", len(rows)) as bar:
         if task == "image-classification":
-            return _image_hashes(rows, names[0], table.origin, positions, bar)
+            return _image_hashes(rows, names[0], table, positions, bar)
         return _text_hashes(rows, names, table.origin, positions, bar)
 
 
@@ -107,20 +109,41 @@ def _text_hashes(
 
 
 def _image_hashes(
-    rows: datasets.Dataset, name: str, origin: str, positions: np.ndarray, bar: ProgressTask
+    rows: datasets.Dataset, name: str, table: Table, positions: np.ndarray, bar: ProgressTask
 ) -> np.ndarray:
     hashes = np.empty(len(rows), dtype=np.uint64)
     raw = rows.cast_column(name, datasets.Image(decode=False)).with_format("arrow")
     done = 0
     for batch in raw.iter(_IMAGE_ROWS):
         for value in batch[name].to_pylist():
-            where = f"row {positions[done]} (counted from 0) of {origin}"
+            where = f"row {positions[done]} (counted from 0) of {table.origin}"
+            if table.confined:
+                _refuse_outside(value, table, where)
             data = encoded_bytes(value, where)
             read_mode(data, value, where)
             hashes[done] = hash_bytes(data)
             done += 1
         bar.advance(len(batch))
     return hashes
+
+
+def _refuse_outside(value: Any, table: Table, where: str) -> None:
+    """Refuse an image value whose file is a URL or lies outside the table's folder."""
+    if not value or value.get("bytes") is not None or value.get("path") is None:
+        return
+    path = value["path"]
+    if "\0" in path or "://" in path or "::" in path:
+        raise SamaError(
+            f"{where} names the image {path!r}, which is no file; images are never fetched: "
+            "download them, and give their paths"
+        )
+    roots = [] if table.base is None else [table.base]
+    if not inside(Path(path), roots):
+        folder = f"outside {table.base}" if roots else "outside the dataset's own files"
+        raise SamaError(
+            f"{where} names the image {path}, which lies {folder}; if that is meant, name the "
+            "folder that holds all images with data.image_root"
+        )
 
 
 def _kind(feature: Any) -> str:

@@ -47,6 +47,8 @@ def _check_lines(path: Path) -> None:
                 raise SamaError(
                     f"{path} is not valid JSON: {error.msg} in line {error.lineno}"
                 ) from error
+            except (ValueError, RecursionError) as error:
+                raise SamaError(f"{path} is not JSON that can be read: {error}") from error
             return
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -56,6 +58,10 @@ def _check_lines(path: Path) -> None:
             except json.JSONDecodeError as error:
                 raise SamaError(
                     f"{path} is not valid JSON: {error.msg} in line {number}"
+                ) from error
+            except (ValueError, RecursionError) as error:  # 5,000 digits, deep nesting
+                raise SamaError(
+                    f"{path} is not JSON that can be read: {error} in line {number}"
                 ) from error
             if not isinstance(value, dict):
                 raise SamaError(

@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 
 from samacli.data import files, imagefolder, wrench
+from samacli.data.confine import refuse_outside
 from samacli.data.demo import read_demo
 from samacli.data.hub import load_hub
 from samacli.data.table import Table
@@ -46,6 +47,12 @@ def make_opener(config: Data) -> Callable[[str, str], Table]:
     source: Source | None = None
 
     def open_table(name: str, option: str) -> Table:
+        table = opened(name, option)
+        if config.image_root is not None:
+            table.base = Path(config.image_root).expanduser()
+        return table
+
+    def opened(name: str, option: str) -> Table:
         nonlocal source
         path = _file_named(config, name)
         if path is not None:
@@ -198,6 +205,7 @@ def _files_by_split(folder: Path, kind: str | None) -> dict[str, list[Path]]:
         for path in sorted(place.iterdir()):
             if not path.is_file() or path.name.startswith(".") or not _wanted(path, kind):
                 continue
+            refuse_outside(path, folder)
             stem = path.name.split(".")[0]
             shard = _SHARD.match(stem)
             found.setdefault(shard["split"] if shard else stem, []).append(path)

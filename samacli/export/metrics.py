@@ -7,13 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from samacli.redact import redact
+
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write strict JSON: NaN and infinity, which JSON does not have, become null."""
-    path.write_text(
-        json.dumps(_strict(metrics), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
+    """Write strict JSON: NaN and infinity, which JSON does not have, become null; no secrets."""
+    text = json.dumps(_strict(metrics), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(redact(text) + "\n", encoding="utf-8")
 
 
 def _strict(value: Any) -> Any:

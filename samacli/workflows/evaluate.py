@@ -88,6 +88,7 @@ def _data(
         train=None,
         columns=columns,
         max_length=recipe.data.max_length,
+        image_root=recipe.data.image_root,
         image_size=recipe.data.image_size,
         seed=recipe.data.seed,
     )

@@ -111,6 +111,7 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
         columns=columns,
         abstain="keep",
         max_length=recipe.data.max_length,
+        image_root=recipe.data.image_root,
         image_size=recipe.data.image_size,
         normalize=recipe.data.normalize,
         memory_limit_mb=recipe.data.memory_limit_mb,
