@@ -4,8 +4,9 @@ VENV ?= .venv
 SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+INPUTS ?= 10000
 
-.PHONY: help demo test lint picture benchmarks table-text clean
+.PHONY: help demo test fuzz lint picture benchmarks table-text clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -28,6 +29,9 @@ demo: $(INSTALLED) ## reweight noisy text and prune noisy images, on real data
 
 test: $(INSTALLED) ## run every test
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+fuzz: $(INSTALLED) ## 10,000 broken recipes, tables and command lines; none may give a traceback
+	SAMA_FUZZ_INPUTS=$(INPUTS) $(VENV)/bin/python -m pytest tests/fuzz $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(VENV)/bin/ruff check .

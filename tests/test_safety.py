@@ -242,7 +242,7 @@ def test_an_exported_dataset_holds_its_images(album: Callable[..., Path], tmp_pa
     splits = load_images(album("0.png", "1.png", "2.png", "3.png"))
     write_dataset(splits.train.rows, tmp_path / "out", "a card")
     (tmp_path / "data").rename(tmp_path / "moved")
-    again = load_images(tmp_path / "out").train
+    again = load_splits(Data(path=str(tmp_path / "out")), "image-classification").train
     assert [image.getpixel((0, 0)) for image in again.rows["image"]] == [0, 60, 120, 180]
     raw = again.rows.cast_column("image", datasets.Image(decode=False))["image"]
     assert [value["path"] for value in raw] == ["0.png", "1.png", "2.png", "3.png"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from samacli.cli import main
 from samacli.data import load_splits
 from samacli.errors import SamaError
 from samacli.recipe import dump_recipe, load_recipe
@@ -17,7 +20,7 @@ from samacli.recipe.schema import Data
 from tests.fuzz import inputs
 from tests.fuzz.conftest import INPUTS
 
-KINDS = 6
+KINDS = 8
 fuzzed = settings(
     max_examples=max(1, -(-INPUTS // KINDS)),
     deadline=None,
@@ -100,6 +103,38 @@ def test_wrench(
     (root / "label.json").write_bytes(labels)
     data = Data.model_validate({"path": str(root), "columns": {"text": column}})
     works_or_is_refused(lambda: load_splits(data, "text-classification"))
+
+
+def _run(*arguments: str) -> None:
+    """`sama arguments` in this process: 0, or 2 and a message, and never a traceback."""
+    said = io.StringIO()
+    with (
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(io.StringIO()),
+        pytest.raises(SystemExit) as exit_,
+    ):
+        main(list(arguments))
+    assert exit_.value.code in (0, 2, None), said.getvalue()
+    assert "Traceback" not in said.getvalue()
+
+
+@fuzzed
+@given(inputs.recipe_files)
+def test_command_line_recipe(folder: Path, tried: Callable[[], None], content: bytes) -> None:
+    tried()
+    path = folder / "shown.yaml"
+    path.write_bytes(content)
+    _run("recipes", "show", str(path), "--resolved")
+
+
+@fuzzed
+@given(st.lists(inputs.overrides, min_size=1, max_size=3))
+def test_command_line_overrides(
+    folder: Path, tried: Callable[[], None], overrides: list[str]
+) -> None:
+    tried()
+    # The model is looked for first, and there is none: no run begins.
+    _run("reweight", "--model", "/nowhere/at/all", "--output", str(folder / "out"), *overrides)
 
 
 def _table(path: Path) -> None:
