@@ -14,6 +14,7 @@ PACKAGE = Path(samacli.__file__).parent
 # Each layer may import itself and those after it.
 LAYERS = [
     {"cli", "__main__"},
+    {"api", "trainer"},
     {"workflows"},
     {"export", "pruning"},
     {"training"},

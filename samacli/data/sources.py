@@ -7,8 +7,8 @@ own. The kind of source is found from what stands at the path, unless the recipe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -38,9 +38,12 @@ class Source:
     read: Callable[[str], Table]
 
 
-def make_opener(config: Data) -> Callable[[str, str], Table]:
+def make_opener(
+    config: Data, tables: Mapping[str, Table] | None = None
+) -> Callable[[str, str], Table]:
     """A function (name, option) -> Table that opens a split or a file by what the recipe calls it.
 
+    tables: rows that a program has already, by name; they are looked at first.
     `option` ("data.meta") is named in messages. The source at `data.path` is opened once, and only
     when a split of it is asked for.
     """
@@ -54,6 +57,8 @@ def make_opener(config: Data) -> Callable[[str, str], Table]:
 
     def opened(name: str, option: str) -> Table:
         nonlocal source
+        if tables is not None and name in tables:
+            return replace(tables[name])
         path = _file_named(config, name)
         if path is not None:
             return _read_path(config, path, option)

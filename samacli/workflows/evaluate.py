@@ -38,7 +38,7 @@ def evaluate(
     """
     progress = progress or Silent()
     folder = model / "model" if (model / "model").is_dir() else model
-    task, classes = _task_and_classes(folder)
+    task, classes = task_and_classes(folder)
     beside = folder.parent / RECIPE_FILE
     recipe = load_recipe(str(beside)) if beside.is_file() else Recipe()
     config = _data(recipe, data, text_column, image_column, label_column)
@@ -55,7 +55,12 @@ def evaluate(
     return compare(split.labels, logits.argmax(-1), classes)
 
 
-def _task_and_classes(folder: Path) -> tuple[Task, list[str]]:
+def task_and_classes(folder: Path) -> tuple[Task, list[str]]:
+    """What a saved model is for, and its classes in order.
+
+    Raises:
+        SamaError: it is no classifier, or cannot be read.
+    """
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

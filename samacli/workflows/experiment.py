@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from samacli.data import (
 )
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
+from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.model import image_processor
 from samacli.models import load_model, load_processor
@@ -68,9 +69,16 @@ class Experiment:
 
     @classmethod
     def prepare(
-        cls, recipe: Recipe, *, device: DeviceName = "auto", progress: Progress | None = None
+        cls,
+        recipe: Recipe,
+        *,
+        device: DeviceName = "auto",
+        progress: Progress | None = None,
+        tables: Mapping[str, Table] | None = None,
     ) -> Experiment:
         """Read and encode the data, and find the device.
+
+        tables: rows that a program has already, by the name that the recipe calls them.
 
         Raises:
             SamaError: anything wrong with the recipe's data, model or device.
@@ -78,7 +86,7 @@ class Experiment:
         progress = progress or Silent()
         accelerator = make_accelerator(device, recipe.training.precision)
         processor = load_processor(recipe.model, recipe.task)
-        splits = load_splits(recipe.data, recipe.task, progress)
+        splits = load_splits(recipe.data, recipe.task, progress, tables)
         for note in splits.notes:
             progress.note(note)
         for warning in splits.warnings:

@@ -6,6 +6,7 @@ sources → SAMA scores → selection → retraining beside the baselines → ke
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.table import Table
 from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
 from samacli.export.directory import check_output, staged
 from samacli.export.scores import class_names
@@ -67,6 +69,7 @@ def prune(
     overwrite: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> PruneResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
@@ -75,6 +78,8 @@ def prune(
     same number of steps, once a seed; the first keep is exported. Of several processes the first
     writes.
 
+    tables: rows that a program has already, by the name that the recipe calls them.
+
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
     """
@@ -82,7 +87,7 @@ def prune(
     check_output(output, overwrite=overwrite)
     recipe = resolve_paths(recipe)
     started = time.perf_counter()
-    experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
     rows = len(experiment.train)
     counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
     if experiment.meta is None:

@@ -6,6 +6,7 @@ sources → training beside the baselines → scores → reweighted dataset, sus
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.dataset import (
     LABEL_COLUMN,
@@ -59,10 +61,13 @@ def reweight(
     overwrite: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> ReweightResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
     Of several processes the first writes, and alone knows the number of suspects.
+
+    tables: rows that a program has already, by the name that the recipe calls them.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
@@ -76,7 +81,7 @@ def reweight(
         )
     recipe = resolve_paths(recipe)
     started = time.perf_counter()
-    experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
     baselines: list[str] = list(recipe.reweight.baselines)
     if baselines and experiment.test is None:
         progress.note(
