@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 INPUTS ?= 10000
 
-.PHONY: help demo test fuzz lint picture benchmarks table-text clean
+.PHONY: help demo test fuzz bad-inputs licences audit lint picture benchmarks table-text clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -32,6 +32,18 @@ test: $(INSTALLED) ## run every test
 
 fuzz: $(INSTALLED) ## 10,000 broken recipes, tables and command lines; none may give a traceback
 	SAMA_FUZZ_INPUTS=$(INPUTS) $(VENV)/bin/python -m pytest tests/fuzz $(ARGS)
+
+bad-inputs: $(INSTALLED) ## try every bad input that is listed, into docs/bad-inputs.md
+	$(VENV)/bin/python docs/make_bad_inputs.py
+
+licences: $(INSTALLED) ## the licences of what samacli needs, into docs/licences.md
+	$(VENV)/bin/python docs/make_licences.py
+
+audit: $(INSTALLED) ## look the pinned packages up in PyPI's list of known vulnerabilities (network)
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet 'pip-audit==2.10.1'
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS) || \
+		{ code=$$?; echo 'make audit: vulnerabilities, or PyPI out of reach: see above; nothing is proven safe' >&2; exit $$code; }
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -20,6 +20,11 @@ class SamaError(Exception):
         super().__init__(redact(sentence))
 
 
+def reason(error: Exception) -> str:
+    """What a parser says, in the same words at any depth of the stack."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'label'?"` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

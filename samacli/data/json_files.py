@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from samacli.data.table import first_line, load_with_library, open_text
-from samacli.errors import SamaError
+from samacli.errors import SamaError, reason
 
 _CHUNK_BYTES = 10 << 20  # what the library reads at a time, taking the first for the types of all
 
@@ -48,7 +48,7 @@ def _check_lines(path: Path) -> None:
                     f"{path} is not valid JSON: {error.msg} in line {error.lineno}"
                 ) from error
             except (ValueError, RecursionError) as error:
-                raise SamaError(f"{path} is not JSON that can be read: {error}") from error
+                raise SamaError(f"{path} is not JSON that can be read: {reason(error)}") from error
             return
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -61,7 +61,7 @@ def _check_lines(path: Path) -> None:
                 ) from error
             except (ValueError, RecursionError) as error:  # 5,000 digits, deep nesting
                 raise SamaError(
-                    f"{path} is not JSON that can be read: {error} in line {number}"
+                    f"{path} is not JSON that can be read: {reason(error)} in line {number}"
                 ) from error
             if not isinstance(value, dict):
                 raise SamaError(

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from samacli.data.confine import refuse_outside
 from samacli.data.table import Table, first_line
-from samacli.errors import SamaError
+from samacli.errors import SamaError, reason
 
 MARKED_TEXT = "marked_text"
 FILES = {"train": "train.json", "validation": "valid.json", "test": "test.json"}
@@ -190,4 +190,4 @@ def _json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise SamaError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, deep nesting
-        raise SamaError(f"{path} is not JSON that can be read: {error}") from error
+        raise SamaError(f"{path} is not JSON that can be read: {reason(error)}") from error

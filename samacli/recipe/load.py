@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from samacli.errors import SamaError, nearest
+from samacli.errors import SamaError, nearest, reason
 from samacli.recipe.paths import possible_path
 from samacli.recipe.presets import PRESETS
 from samacli.recipe.schema import Recipe
@@ -106,7 +106,7 @@ def read_yaml(text: str, where: str, kind: str = "recipe") -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise SamaError(f"the {kind} '{where}'{place} is not valid YAML: {problem}") from error
     except (ValueError, RecursionError) as error:  # a date such as 2024-99-99, deep nesting
-        raise SamaError(f"the {kind} '{where}' is not valid YAML: {error}") from error
+        raise SamaError(f"the {kind} '{where}' is not valid YAML: {reason(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
