@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 INPUTS ?= 10000
 
-.PHONY: help demo test fuzz bad-inputs licences audit lint picture benchmarks table-text clean
+.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture benchmarks table-text clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -32,6 +32,13 @@ test: $(INSTALLED) ## run every test
 
 fuzz: $(INSTALLED) ## 10,000 broken recipes, tables and command lines; none may give a traceback
 	SAMA_FUZZ_INPUTS=$(INPUTS) $(VENV)/bin/python -m pytest tests/fuzz $(ARGS)
+
+docs: $(INSTALLED) ## the documentation as web pages, into build/site
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+reference: $(INSTALLED) ## the reference pages from the code, into docs/reference
+	$(VENV)/bin/python docs/make_reference.py
 
 bad-inputs: $(INSTALLED) ## try every bad input that is listed, into docs/bad-inputs.md
 	$(VENV)/bin/python docs/make_bad_inputs.py

@@ -7,11 +7,12 @@ differ.
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import datasets
 import numpy as np
@@ -30,7 +31,7 @@ from samacli.workflows.prune import prune as run_prune
 from samacli.workflows.reweight import reweight as run_reweight
 
 Rows = TypeVar("Rows", datasets.Dataset, pandas.DataFrame, list[dict[str, Any]])
-AnyRows = datasets.Dataset | pandas.DataFrame | Sequence[Mapping[str, Any]] | str | Path
+AnyRows: TypeAlias = datasets.Dataset | pandas.DataFrame | Sequence[Mapping[str, Any]] | str | Path
 
 
 @dataclass(frozen=True)
@@ -250,8 +251,6 @@ def _as_dataset(rows: Any, role: str) -> datasets.Dataset:
 def _result(
     given: Any, table: Table | None, recipe: Recipe, folder: Path, kept: bool
 ) -> Result[Any]:
-    import json
-
     scores = pandas.read_parquet(folder / "scores.parquet")
     kept_rows = scores if "keep" not in scores else scores[scores["keep"]]
     positions = kept_rows["index"].to_numpy()
