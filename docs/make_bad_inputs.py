@@ -6,11 +6,14 @@ code and its last line are taken down. `make bad-inputs` writes the page.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -51,18 +54,21 @@ def picture(path: Path) -> None:
     Image.new("L", (8, 8)).save(path)
 
 
-def tiny_model(folder: Path) -> None:
+@functools.cache
+def tiny_model() -> Path:
     """A configuration and a tokenizer, as far as these inputs come."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertTokenizerFast
 
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = BertWordPieceTokenizer(vocab={piece: i for i, piece in enumerate(special)})
     backend.save(str(folder / "tokenizer.json"))
     BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).save_pretrained(folder)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     BertConfig(vocab_size=5, intermediate_size=8, **sizes).save_pretrained(folder)
+    return folder
 
 
 TEXT = ["reweight", "--model", "tiny", "--meta", "clean.csv", "--train"]
@@ -269,7 +275,7 @@ def tried(files: dict[str, File], arguments: list[str]) -> tuple[int, str]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()
         (folder / "clean.csv").write_text(GOOD)
-        tiny_model(folder / "tiny")
+        shutil.copytree(tiny_model(), folder / "tiny")
         for name, content in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def test_the_commands_of_a_tutorial(
             given += [*QUICK, *QUICK_META]
         if given[0] == "train":
             given += QUICK
-        code, out, err = run_sama(*given)
+        code, _, err = run_sama(*given)
         assert code == 0, f"{name}: {' '.join(words)}\n{err}"
         for word in [word for word in given if word.startswith("runs/")][-1:]:
             assert (place / word).exists()
