@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 INPUTS ?= 10000
 
-.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture benchmarks table-text clean
+.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture benchmarks table-text table-pruning clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -72,6 +72,9 @@ benchmarks: $(INSTALLED) ## measure the engine beside its rivals (an hour), into
 DATA ?= $(if $(wildcard data/trec),data,../shared/data)
 table-text: $(INSTALLED) ## every method on weakly labelled text (hours; goes on where it was cut off)
 	$(SAMA) table text --data $(DATA) $(ARGS)
+
+table-pruning: $(INSTALLED) ## every pruning score by retraining (hours; goes on where it was cut off)
+	$(SAMA) table pruning --data $(DATA) $(ARGS)
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

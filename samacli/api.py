@@ -26,9 +26,9 @@ from samacli.models import load_model, load_processor
 from samacli.progress import Progress
 from samacli.recipe import Model, Recipe, load_recipe
 from samacli.training.runtime import DeviceName
-from samacli.workflows.evaluate import task_and_classes
 from samacli.workflows.prune import prune as run_prune
 from samacli.workflows.reweight import reweight as run_reweight
+from samacli.workflows.saved_model import find_model
 
 Rows = TypeVar("Rows", datasets.Dataset, pandas.DataFrame, list[dict[str, Any]])
 AnyRows: TypeAlias = datasets.Dataset | pandas.DataFrame | Sequence[Mapping[str, Any]] | str | Path
@@ -263,15 +263,14 @@ def _result(
         )
     else:
         rows = _with(given, table.rows, positions, columns)
-    model_folder = folder / "model"
-    task, classes = task_and_classes(model_folder)
-    saved = Model(name=str(model_folder))
+    found = find_model(folder)
+    saved = Model(name=str(found.folder))
     return Result(
         dataset=rows,
         scores=scores,
         suspects=pandas.read_csv(folder / "suspects.csv", keep_default_na=False),
-        model=load_model(saved, task, classes).eval(),
-        processor=load_processor(saved, task),
+        model=load_model(saved, found.task, found.classes).eval(),
+        processor=load_processor(saved, found.task),
         metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         output=folder if kept else None,
     )

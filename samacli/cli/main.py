@@ -13,7 +13,18 @@ from typing import Annotated, NoReturn
 import typer
 
 import samacli
-from samacli.cli import bench, evaluate, launch, prune, recipes, reweight, table, train
+from samacli.cli import (
+    bench,
+    evaluate,
+    launch,
+    prune,
+    recipes,
+    reweight,
+    score,
+    select,
+    table,
+    train,
+)
 from samacli.cli.console import stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
@@ -34,6 +45,8 @@ app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(score.score)
+app.command()(select.select)
 app.command(no_args_is_help=False)(bench.bench)
 app.command(no_args_is_help=False)(table.table)
 app.add_typer(recipes.app, name="recipes")

@@ -155,6 +155,40 @@ def baseline_names(given: str | None, known: list[str]) -> list[str] | None:
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
+def keeps(text: str) -> list[float]:
+    """`--keep` as numbers: fractions up to 1, counts above.
+
+    Raises:
+        SamaError: it is none, or has something else among them.
+    """
+    try:
+        keeps = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SamaError(
+            f"--keep '{text}' is not a fraction such as 0.7, a count such as 5000, "
+            "or several of them with commas"
+        ) from None
+    for keep in keeps:
+        if not keep > 0 or (keep > 1 and keep % 1):  # infinity % 1 is NaN
+            raise SamaError(
+                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
+                "count of rows"
+            )
+    return keeps
+
+
+def one_keep(text: str) -> float:
+    """`--keep` of a command that keeps one selection.
+
+    Raises:
+        SamaError: as `keeps`, and for several.
+    """
+    found = keeps(text)
+    if len(found) > 1:
+        raise SamaError(f"--keep '{text}' names {len(found)} sizes; select one at a time")
+    return found[0]
+
+
 def settings(context: typer.Context) -> Globals:
     """The global options of this call."""
     found = context.find_object(Globals)

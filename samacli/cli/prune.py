@@ -10,9 +10,8 @@ import typer
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
 from samacli.cli.launch import in_processes
-from samacli.errors import SamaError
 from samacli.recipe import load_recipe
-from samacli.recipe.schema import PruneBaseline
+from samacli.recipe.schema import PruneBaseline, PruneScore
 
 DEFAULT = "demo-vision"
 
@@ -35,6 +34,21 @@ def prune(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     model: options.ModelName = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            "--scores",
+            help="Other scores to write, with commas: el2n, grand, aum, … or all (prune.scores).",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Retrain on every subset of every score, for as many steps and again for as many "
+            "epochs as on all rows, over the seeds, and recommend the smallest that loses nothing.",
+        ),
+    ] = False,
     baselines: options.Baselines = None,
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/prune"),
@@ -52,6 +66,8 @@ def prune(
 
         sama prune --train photos.parquet --test test.parquet --image-column img
         --label-column label --model resnet18-cifar --keep 20000 -o runs/photos
+
+        sama prune demo-vision --keep 0.9,0.7,0.5,0.3 --verify -o runs/curve
     """
     from samacli.cli.tables import methods_table, noise_sentence
     from samacli.workflows.prune import prune as run
@@ -72,7 +88,11 @@ def prune(
     if settings.seed is not None:
         values["seed"] = settings.seed
     if keep is not None:
-        values["prune.keep"] = _keeps(keep)
+        values["prune.keep"] = options.keeps(keep)
+    if scores is not None:
+        values["prune.scores"] = options.baseline_names(scores, list(get_args(PruneScore)))
+    if verify:
+        values["prune.verify"] = True
     chosen = options.baseline_names(baselines, list(get_args(PruneBaseline)))
     if chosen is not None:
         values["prune.baselines"] = chosen
@@ -91,30 +111,25 @@ def prune(
         for method, by_keep in result.methods.items()
         for kept, measured in by_keep.items()
     }
-    stdout.print(methods_table(f"test results after retraining, {seeds} seed(s)", rows))
+    title = f"test results after retraining, {seeds} seed(s)"
+    stdout.print(methods_table(f"{title}, same steps" if result.by_epochs else title, rows))
+    if result.by_epochs:
+        short = {
+            f"{method} {kept}": measured
+            for method, by_keep in result.by_epochs.items()
+            for kept, measured in by_keep.items()
+        }
+        stdout.print(methods_table(f"{title}, same epochs", short))
+    for sentence in result.recommended:
+        stdout.print(sentence, highlight=False, soft_wrap=True, markup=False)
     if result.noise is not None:
         stdout.print(noise_sentence(result.noise), highlight=False, soft_wrap=True)
+    curve = "curve.csv, curve.md, curve.png, " if result.recommended else ""
     stdout.print(
-        f"{result.output}: dataset/ ({result.kept:,} rows kept), scores.parquet, suspects.csv "
-        f"({result.suspects:,} examples), model/, metrics.json, recipe.yaml",
+        f"{result.output}: dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, "
+        f"suspects.csv ({result.suspects:,} examples), {result.examples}, model/, "
+        f"{curve}metrics.json, recipe.yaml",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
-
-
-def _keeps(text: str) -> list[float]:
-    try:
-        keeps = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SamaError(
-            f"--keep '{text}' is not a fraction such as 0.7, a count such as 5000, "
-            "or several of them with commas"
-        ) from None
-    for keep in keeps:
-        if not keep > 0 or (keep > 1 and keep != int(keep)):
-            raise SamaError(
-                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
-                "count of rows"
-            )
-    return keeps

@@ -128,7 +128,9 @@ def table(
             f"{len(left.outdated)} runs have rows of an older recipe (first "
             f"{left.outdated[0].title}); --redo-outdated runs them again"
         )
-    how = running.options(chosen.device.value, jobs or described.jobs, threads)
+    how = running.options(
+        chosen.device.value, jobs or described.jobs, threads, scores=store.scores.resolve()
+    )
     if dry_run:
         stdout.print(left_table(left, lambda cell: estimate.seconds(cell, ledger), how.jobs))
         return

@@ -8,7 +8,7 @@ feeds them in a reproducible order.
 from samacli.data.encode import Encoded, encode
 from samacli.data.images import EncodedImages
 from samacli.data.load import load_split, load_splits
-from samacli.data.loader import BatchSampler, Cycle, cycle, make_loader
+from samacli.data.loader import BatchSampler, Cycle, Loader, cycle, decoding_workers, make_loader
 from samacli.data.pixels import ImageStatistics
 from samacli.data.split import Split, Splits
 from samacli.data.text import EncodedText
@@ -20,9 +20,11 @@ __all__ = [
     "EncodedImages",
     "EncodedText",
     "ImageStatistics",
+    "Loader",
     "Split",
     "Splits",
     "cycle",
+    "decoding_workers",
     "encode",
     "load_split",
     "load_splits",

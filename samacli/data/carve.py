@@ -36,6 +36,20 @@ def stratified(labels: np.ndarray, free: np.ndarray, fraction: float, seed: int)
     return np.sort(np.concatenate(chosen))
 
 
+def subset_of(rows: np.ndarray, left: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` of the rows that are `left` of `rows`, drawn evenly, ascending.
+
+    Nearly those that `subset` draws from all of `rows`: the ones that are gone are replaced, so
+    that taking some clean rows away does not make another data set of the subset. rows, left:
+    int64, distinct and ascending.
+    """
+    first = rows[subset(len(rows), count, seed)]
+    kept = np.intersect1d(first, left, assume_unique=True)
+    others = np.setdiff1d(left, kept, assume_unique=True)
+    missing = subset(len(others), min(count, len(left)) - len(kept), seed + 1)
+    return np.union1d(kept, others[missing])
+
+
 def subset(rows: int, count: int, seed: int) -> np.ndarray:
     """`count` of `rows` positions, drawn evenly, ascending; all of them if there are no more."""
     if count >= rows:

@@ -17,8 +17,12 @@ from pathlib import Path
 
 import datasets
 import huggingface_hub
+import numpy as np
 
+from samacli.data.table import Table
 from samacli.errors import SamaError
+
+_ROWS = 1000
 
 # First bytes of archives, by name (tar has none and is asked for).
 _ARCHIVES = {
@@ -72,4 +76,41 @@ def refuse_outside(path: Path, folder: Path) -> None:
         raise SamaError(
             f"{path} leads out of the data folder, to {path.resolve()}; name that file itself, or "
             "copy it into the folder"
+        )
+
+
+def refuse_images_outside(table: Table, column: str, positions: np.ndarray, first: int = 0) -> None:
+    """Raise SamaError for the first image that is a URL or a file outside of the table's folder.
+
+    column: of datasets' Image. positions: the rows to look at. first: the number of the table's
+    first row, for the message. Rows that are not confined may name what they like.
+    """
+    if not table.confined:
+        return
+    roots = [] if table.base is None else [table.base]
+    rows = table.rows.select(positions).select_columns([column])
+    raw = rows.cast_column(column, datasets.Image(decode=False)).with_format("arrow")
+    done = 0
+    for batch in raw.iter(_ROWS):
+        values = batch[column].combine_chunks()
+        held, paths = values.field("bytes").is_valid(), values.field("path")
+        for row in np.flatnonzero(~held.to_numpy(zero_copy_only=False)):
+            path = paths[int(row)].as_py()
+            if path is not None:
+                where = f"row {first + positions[done + row]} (counted from 0) of {table.origin}"
+                _refuse_image(path, roots, where)
+        done += len(batch)
+
+
+def _refuse_image(path: str, roots: Sequence[Path], where: str) -> None:
+    if "\0" in path or "://" in path or "::" in path:
+        raise SamaError(
+            f"{where} names the image {path!r}, which is no file; images are never fetched: "
+            "download them, and give their paths"
+        )
+    if not inside(Path(path), roots):
+        folder = f"outside {roots[0]}" if roots else "outside the dataset's own files"
+        raise SamaError(
+            f"{where} names the image {path}, which lies {folder}; if that is meant, name the "
+            "folder that holds all images with data.image_root"
         )

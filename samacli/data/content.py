@@ -1,19 +1,21 @@
 """What the rows hold: checked row by row, and hashed to find the same example twice.
 
-One streaming pass; of every row only 8 bytes stay in memory.
+One streaming pass; of every row only a few bytes stay in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 import numpy as np
 
-from samacli.data.confine import inside
-from samacli.data.pixels import encoded_bytes, read_mode
+from samacli.data.confine import refuse_images_outside
+from samacli.data.pixels import check_image, encoded_bytes
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError
 from samacli.progress import Progress
@@ -22,6 +24,20 @@ from samacli.recipe.schema import Columns, Task
 
 _TEXT_ROWS = 1000
 _IMAGE_ROWS = 64  # encoded photographs are large
+
+
+@dataclass
+class Content:
+    """What a pass over n rows found.
+
+    hashes: uint64 (n,), equal for rows with the same text (or pair) or the same image file.
+    readable: bool (n,), which images can be decoded; all, unless unreadable ones may be skipped.
+    note: how many cannot, and the first of them; None where all can.
+    """
+
+    hashes: np.ndarray
+    readable: np.ndarray
+    note: str | None = None
 
 
 def input_columns(columns: Columns, task: Task) -> list[tuple[str, str]]:
@@ -50,26 +66,31 @@ def check_inputs(table: Table, columns: Columns, task: Task) -> None:
             )
 
 
-def content_hashes(
+def read_content(
     table: Table,
     columns: Columns,
     task: Task,
     positions: np.ndarray,
     role: str,
     progress: Progress,
-) -> np.ndarray:
-    """uint64 (len(positions),): equal for rows with the same text (or pair) or the same image file.
+    *,
+    skip: bool = False,
+) -> Content:
+    """Look at some rows of a table.
 
-    positions: int64, rows of the table to look at. role: the split's name, for the progress bar.
+    positions: int64, the rows. role: the split's name, for the progress bar. skip: find the images
+    that cannot be decoded, by decoding all, in place of refusing the first that is no image.
     Raises SamaError naming the first row whose text is missing or empty or whose image cannot be
-    opened.
+    opened, and where no image can.
     """
     names = [column for column, _ in input_columns(columns, task)]
     rows = table.rows.select(positions).select_columns(names)
     with progress.task(f"checking the {role} split", len(rows)) as bar:
         if task == "image-classification":
-            return _image_hashes(rows, names[0], table, positions, bar)
-        return _text_hashes(rows, names, table.origin, positions, bar)
+            refuse_images_outside(table, names[0], positions)
+            return _images(rows, names[0], table.origin, positions, bar, skip)
+        hashes = _text_hashes(rows, names, table.origin, positions, bar)
+        return Content(hashes, np.ones(len(hashes), dtype=bool))
 
 
 def hash_bytes(*parts: bytes) -> int:
@@ -108,42 +129,48 @@ def _text_hashes(
     return hashes
 
 
-def _image_hashes(
-    rows: datasets.Dataset, name: str, table: Table, positions: np.ndarray, bar: ProgressTask
-) -> np.ndarray:
-    hashes = np.empty(len(rows), dtype=np.uint64)
+def _images(
+    rows: datasets.Dataset,
+    name: str,
+    origin: str,
+    positions: np.ndarray,
+    bar: ProgressTask,
+    skip: bool,
+) -> Content:
+    found = Content(np.zeros(len(rows), dtype=np.uint64), np.ones(len(rows), dtype=bool))
     raw = rows.cast_column(name, datasets.Image(decode=False)).with_format("arrow")
-    done = 0
-    for batch in raw.iter(_IMAGE_ROWS):
-        for value in batch[name].to_pylist():
-            where = f"row {positions[done]} (counted from 0) of {table.origin}"
-            if table.confined:
-                _refuse_outside(value, table, where)
+    first: SamaError | None = None
+
+    def look(value: Any, row: int) -> int | SamaError:
+        where = f"row {row} (counted from 0) of {origin}"
+        try:
             data = encoded_bytes(value, where)
-            read_mode(data, value, where)
-            hashes[done] = hash_bytes(data)
-            done += 1
-        bar.advance(len(batch))
-    return hashes
+            check_image(data, value, where, whole=skip)
+        except SamaError as error:
+            return error
+        return hash_bytes(data)
 
-
-def _refuse_outside(value: Any, table: Table, where: str) -> None:
-    """Refuse an image value whose file is a URL or lies outside the table's folder."""
-    if not value or value.get("bytes") is not None or value.get("path") is None:
-        return
-    path = value["path"]
-    if "\0" in path or "://" in path or "::" in path:
-        raise SamaError(
-            f"{where} names the image {path!r}, which is no file; images are never fetched: "
-            "download them, and give their paths"
-        )
-    roots = [] if table.base is None else [table.base]
-    if not inside(Path(path), roots):
-        folder = f"outside {table.base}" if roots else "outside the dataset's own files"
-        raise SamaError(
-            f"{where} names the image {path}, which lies {folder}; if that is meant, name the "
-            "folder that holds all images with data.image_root"
-        )
+    done = 0
+    # Files are read, decoded and hashed outside the interpreter's lock.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as threads:
+        for batch in raw.iter(_IMAGE_ROWS):
+            values = batch[name].to_pylist()
+            for answer in threads.map(look, values, positions[done : done + len(values)]):
+                if isinstance(answer, SamaError):
+                    first = first or answer
+                    if not skip:
+                        raise answer
+                    found.readable[done] = False
+                else:
+                    found.hashes[done] = answer
+                done += 1
+            bar.advance(len(batch))
+    if first is not None:
+        bad = int((~found.readable).sum())
+        if bad == len(rows):
+            raise first
+        found.note = f"left out {bad:,} of {len(rows):,} images; the first: {first}"
+    return found
 
 
 def _kind(feature: Any) -> str:

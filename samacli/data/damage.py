@@ -26,7 +26,7 @@ def damaged_split(pool: Pool, config: Data, notes: list[str]) -> tuple[Split, Co
     What was done is added to `notes`. Without damage, this is the pool as it is.
     """
     columns, classes = pool.columns, pool.classes.names
-    rows = _thinned(pool.positions, pool.labels, config, notes)
+    rows = _thinned(pool, config, notes)
     table, truth, labels = pool.table.rows, pool.truth, pool.labels
     if config.noise.kind != "none":
         labels = pool.labels.copy()
@@ -52,9 +52,8 @@ def damaged_split(pool: Pool, config: Data, notes: list[str]) -> tuple[Split, Co
     return split, columns
 
 
-def _thinned(
-    positions: np.ndarray, labels: np.ndarray, config: Data, notes: list[str]
-) -> np.ndarray:
+def _thinned(pool: Pool, config: Data, notes: list[str]) -> np.ndarray:
+    positions, entered, labels = pool.positions, pool.entered, pool.labels
     if config.noise.imbalance > 1:
         seed = stream_seed(config.seed, "imbalance")
         kept = noise.imbalance(labels[positions], config.noise.imbalance, seed)
@@ -62,12 +61,12 @@ def _thinned(
             f"kept {len(kept):,} of {len(positions):,} training rows "
             f"(class imbalance {config.noise.imbalance:g})"
         )
-        positions = positions[kept]
+        positions = entered = positions[kept]
     if config.max_train_rows is not None and config.max_train_rows < len(positions):
         seed = stream_seed(config.seed, "subset")
-        kept = carve.subset(len(positions), config.max_train_rows, seed)
+        kept = carve.subset_of(entered, positions, config.max_train_rows, seed)
         notes.append(f"kept {len(kept):,} of {len(positions):,} training rows (max_train_rows)")
-        positions = positions[kept]
+        positions = kept
     return positions
 
 

@@ -24,7 +24,8 @@ class Encoded(Protocol):
     """What every encoded split offers: EncodedText and EncodedImages.
 
     labels: int64 (n,). lengths: int (n,) tokens, or None for images. truncated: texts cut at
-    max_length. `__getitems__(rows)` is one collated batch.
+    max_length. `__getitems__(rows)` is one collated batch, which `make_loader` finishes where the
+    split has a `finish`.
     """
 
     labels: np.ndarray
@@ -46,6 +47,7 @@ def encode(
     processor: Any = None,
     config: Data,
     statistics: ImageStatistics | None = None,
+    hold: bool = True,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> EncodedText | EncodedImages:
@@ -53,7 +55,8 @@ def encode(
 
     processor: the model's tokenizer, or its image processor (None: the data decide size, channels
     and statistics). statistics: of the training split, for every other split; its own are taken
-    from `processor` or measured. cache_dir: of tokens; default, beside the datasets cache.
+    from `processor` or measured. hold: see EncodedImages. cache_dir: of tokens; default, beside
+    the datasets cache.
     """
     if task == "text-classification":
         names = [column for column, _ in input_columns(columns, task)]
@@ -76,6 +79,7 @@ def encode(
         layout=layout,
         measure=measure,
         memory_limit_bytes=config.memory_limit_mb << 20,
+        hold=hold,
         origin=split.origin,
         index=split.index,
         progress=progress,
@@ -99,8 +103,11 @@ def _layout(
                 "data.normalize is 'model', but the model has no image processor of its own; use "
                 "'train' or 'auto'"
             )
-        return data_layout(split.rows, columns.image, config.image_size, split.origin), True
-    layout = processor_layout(processor, config.image_size)
+        layout = data_layout(
+            split.rows, columns.image, config.image_size, split.origin, config.shortest_edge
+        )
+        return layout, True
+    layout = processor_layout(processor, config.image_size, config.shortest_edge)
     if config.normalize == "train":
         channels = layout.channels
         return replace(layout, mean=(0.0,) * channels, std=(1.0,) * channels), True

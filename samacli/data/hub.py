@@ -36,6 +36,27 @@ def load_hub(name: str, config: str | None, revision: str | None) -> dict[str, d
     return dict(loaded)
 
 
+def stream_hub(
+    name: str, config: str | None, revision: str | None
+) -> tuple[dict[str, datasets.IterableDataset], str]:
+    """Every split of a hub dataset as a stream, by name, and the commit that they are of.
+
+    Nothing is fetched but what is read. Raises SamaError.
+    """
+    if not _reachable(name, revision):
+        raise SamaError(
+            f"the hub can't be reached, and the dataset '{name}' is to be streamed from it; "
+            "connect, or leave --stream out if it is in the local cache"
+        )
+    try:
+        with quiet_datasets(), _quiet_hub():
+            commit = huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
+            loaded = datasets.load_dataset(name, config, revision=commit, streaming=True)
+    except Exception as error:  # many types, some of them private; each ends in one sentence
+        raise SamaError(_sentence(error, name, config, False)) from error
+    return dict(loaded), str(commit)
+
+
 def _reachable(name: str, revision: str | None) -> bool:
     """False when there is no connection; SamaError when the hub answers that there is no such."""
     if huggingface_hub.is_offline_mode():

@@ -64,9 +64,18 @@ def load_split(
     with quiet_datasets():
         table = make_opener(config)(name, f"data.{role}")
         with utf8_or_refused(table):
-            pool = clean_pool(
-                table, role, config.columns, task, known, "the model", progress or Silent()
+            pool, notes = clean_pool(
+                table,
+                role,
+                config.columns,
+                task,
+                known,
+                "the model",
+                progress or Silent(),
+                skip=config.bad_images == "skip",
             )
+    for note in notes:
+        (progress or Silent()).note(note)
     return _spared(pool.clean_split(role, pool.positions), config)
 
 
@@ -84,9 +93,17 @@ def _load(
             table = open_table(name, f"data.{role}")
             known_to = "the training split"
             with utf8_or_refused(table):
-                pools[name] = clean_pool(
-                    table, role, train.columns, task, train.classes, known_to, progress
+                pools[name], more = clean_pool(
+                    table,
+                    role,
+                    train.columns,
+                    task,
+                    train.classes,
+                    known_to,
+                    progress,
+                    skip=config.bad_images == "skip",
                 )
+                notes += more
 
     _check_true_label(config, pools, notes)
 
@@ -100,6 +117,8 @@ def _load(
         name = getattr(config, role)
         if name is not None and role not in clean:
             clean[role] = pools[name].clean_split(role, pools[name].positions)
+    if "test" in clean:
+        clean["test"] = _at_most(clean["test"], config, notes)
 
     for one in clean.values():
         _spared(one, config)
@@ -153,6 +172,16 @@ def _held_out_test(train: Pool, config: Data, notes: list[str]) -> Split:
     rows = train.take(train.positions[chosen])
     notes.append(f"held {len(rows):,} rows out of the training split as test split")
     return train.clean_split("test", rows)
+
+
+def _at_most(test: Split, config: Data, notes: list[str]) -> Split:
+    """The test split, or `max_test_rows` of it."""
+    count = config.max_test_rows
+    if count is None or count >= len(test):
+        return test
+    kept = carve.subset(len(test), count, stream_seed(config.seed, "test-subset"))
+    notes.append(f"kept {count:,} of {len(test):,} test rows (max_test_rows)")
+    return test.select(kept)
 
 
 def _meta(pool: Pool, config: Data, train_name: str, notes: list[str]) -> Split:

@@ -6,14 +6,17 @@ that it takes to go on where a run stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from samacli.data.encode import Encoded
+from samacli.errors import SamaError
 
 _BUCKET_BATCHES = 50  # rows shuffled together before they are sorted by length
 
@@ -128,6 +131,51 @@ class BatchSampler:
         return self._cut(turns.reshape(-1)[:total])
 
 
+class Loader(DataLoader[dict[str, Tensor]]):
+    """A torch DataLoader over whole batches, each finished after it has come from its worker.
+
+    Raises what a worker raises as SamaError, without the worker's traceback around its sentence.
+    """
+
+    def __init__(self, encoded: Encoded, device: torch.device | None, **settings: Any) -> None:
+        self._finish: Callable[..., dict[str, Tensor]] | None = getattr(encoded, "finish", None)
+        self._device = device
+        # reads `__getitems__`, not its own base class
+        dataset: Any = _Told(encoded)
+        super().__init__(dataset, collate_fn=_as_it_is, persistent_workers=False, **settings)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, SamaError):
+                raise batch
+            yield batch if self._finish is None else self._finish(batch, self._device)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go to an epoch, and to a batch of it (once): another order, and other random crops."""
+        sampler: Any = self.batch_sampler
+        sampler.set_epoch(epoch, start)
+        # Workers start anew with every epoch, so they see it.
+        told: Any = self.dataset
+        if hasattr(told.encoded, "set_epoch"):
+            told.encoded.set_epoch(epoch)
+
+
+class _Told:
+    """A split whose errors are answers: torch would wrap a worker's in a traceback."""
+
+    def __init__(self, encoded: Encoded) -> None:
+        self.encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitems__(self, rows: Sequence[int]) -> Any:
+        try:
+            return self.encoded.__getitems__(rows)
+        except SamaError as error:
+            return error
+
+
 def make_loader(
     encoded: Encoded,
     batch_size: int,
@@ -136,13 +184,15 @@ def make_loader(
     seed: int,
     drop_last: bool = False,
     num_workers: int = 0,
+    device: torch.device | None = None,
     class_balanced: bool = False,
     replica: int = 0,
     replicas: int = 1,
-) -> DataLoader[dict[str, Tensor]]:
+) -> Loader:
     """A torch DataLoader over whole batches; `loader.batch_sampler` is a BatchSampler.
 
-    Set the epoch with `loader.batch_sampler.set_epoch(n)`, or let `cycle` do it.
+    device: where images are normalised, and stay; None: where they come from. Set the epoch with
+    `loader.set_epoch(n)`, or let `cycle` do it.
     """
     sampler = BatchSampler(
         len(encoded),
@@ -155,13 +205,28 @@ def make_loader(
         replica=replica,
         replicas=replicas,
     )
-    return DataLoader(
-        encoded,  # type: ignore[arg-type]  # reads `__getitems__`, not its own base class
+    return Loader(
+        encoded,
+        device,
         batch_sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_as_it_is,
-        persistent_workers=False,
+        pin_memory=num_workers > 0 and device is not None and device.type == "cuda",
     )
+
+
+def decoding_workers(encoded: Encoded, asked: int | None) -> int:
+    """Worker processes for a split, in each training process; see `data.workers`.
+
+    None for a split that is held, or text. Processes of one launch share this machine's cores.
+    """
+    if getattr(encoded, "in_memory", True):
+        return 0
+    if asked is not None:
+        return asked
+    usable = getattr(os, "sched_getaffinity", None)  # Linux
+    cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
+    return min(max(cores // processes - 1, 1), 8)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -176,7 +241,7 @@ class Cycle:
     goes on there. Counted by what was handed out, so loader workers that read ahead don't matter.
     """
 
-    def __init__(self, loader: DataLoader[dict[str, Tensor]], epoch: int, batch: int) -> None:
+    def __init__(self, loader: Loader, epoch: int, batch: int) -> None:
         self.loader = loader
         self.epoch = epoch
         self.batch = batch
@@ -189,8 +254,7 @@ class Cycle:
         if self.batch >= len(self.loader):
             self.epoch, self.batch, self._batches = self.epoch + 1, 0, None
         if self._batches is None:
-            sampler: Any = self.loader.batch_sampler
-            sampler.set_epoch(self.epoch, self.batch)
+            self.loader.set_epoch(self.epoch, self.batch)
             self._batches = iter(self.loader)
         batch = next(self._batches)
         self.batch += 1
@@ -201,6 +265,6 @@ class Cycle:
         return {"epoch": self.epoch, "batch": self.batch}
 
 
-def cycle(loader: DataLoader[dict[str, Tensor]], *, epoch: int = 0, batch: int = 0) -> Cycle:
+def cycle(loader: Loader, *, epoch: int = 0, batch: int = 0) -> Cycle:
     """Batches without end, the order of every epoch its own; starting at a position."""
     return Cycle(loader, epoch, batch)

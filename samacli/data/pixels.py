@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from samacli.data.random_crop import random_box
 from samacli.errors import SamaError
 
 _ROWS_AT_ONCE = 64  # encoded photographs are large
@@ -55,8 +56,10 @@ class ImageStatistics:
         return cls(**{**values, **lists})
 
 
-def processor_layout(processor: Any, size: int | None) -> ImageStatistics:
-    """The layout that a transformers image processor asks for; `size` overrules its side."""
+def processor_layout(
+    processor: Any, size: int | None, shortest_edge: int | None = None
+) -> ImageStatistics:
+    """The layout that a transformers image processor asks for; size and edge overrule its own."""
     given = {key: value for key, value in dict(processor.size or {}).items() if value is not None}
     crop = dict(getattr(processor, "crop_size", None) or {})
     edge: int | None = None
@@ -73,6 +76,7 @@ def processor_layout(processor: Any, size: int | None) -> ImageStatistics:
     if size is not None:
         edge = None if edge is None else round(edge * size / min(sides))
         sides = (size, size)
+    edge = edge if shortest_edge is None else shortest_edge
     normalised = getattr(processor, "do_normalize", True) and processor.image_mean is not None
     resample = getattr(processor, "resample", None)
     return ImageStatistics(
@@ -85,7 +89,11 @@ def processor_layout(processor: Any, size: int | None) -> ImageStatistics:
 
 
 def data_layout(
-    rows: datasets.Dataset, column: str, size: int | None, origin: str
+    rows: datasets.Dataset,
+    column: str,
+    size: int | None,
+    origin: str,
+    shortest_edge: int | None = None,
 ) -> ImageStatistics:
     """The layout of the data themselves: the first image's size, one channel if all are grey.
 
@@ -99,7 +107,8 @@ def data_layout(
         for row, value in enumerate(undecoded_values(raw, column))
     )
     channels = 1 if grey else 3
-    return ImageStatistics((0.0,) * channels, (1.0,) * channels, sides)
+    edge = None if shortest_edge is None else max(shortest_edge, *sides)
+    return ImageStatistics((0.0,) * channels, (1.0,) * channels, sides, edge)
 
 
 def undecoded_values(raw: datasets.Dataset, column: str) -> Iterator[Any]:
@@ -135,8 +144,21 @@ def encoded_bytes(value: Any, where: str) -> bytes:
         return Path(value["path"]).read_bytes()
     except OSError as error:
         raise SamaError(
-            f"{where}: cannot read the image {value['path']}: {error.strerror}"
+            f"{where}: cannot read the image {value['path']}: {error.strerror}; restore or remove "
+            "it, or set data.bad_images=skip"
         ) from error
+
+
+def check_image(data: bytes, value: Any, where: str, *, whole: bool) -> None:
+    """Raise SamaError if it is no image, by its header or (whole) by decoding all of it."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if whole:
+                # A JPEG is read to its end, but decoded at an eighth of its size.
+                image.draft(image.mode, (1, 1))
+                image.load()
+    except _PIL_ERRORS as error:
+        raise _corrupt(value, where, error) from error
 
 
 def read_mode(data: bytes, value: Any, where: str) -> str:
@@ -148,14 +170,21 @@ def read_mode(data: bytes, value: Any, where: str) -> str:
         raise _corrupt(value, where, error) from error
 
 
-def decode(value: Any, layout: ImageStatistics, where: str) -> np.ndarray:
-    """uint8 (channels, height, width) of one Image value. Raises SamaError naming `where`."""
+def decode(
+    value: Any, layout: ImageStatistics, where: str, crop: np.random.Generator | None = None
+) -> np.ndarray:
+    """uint8 (channels, height, width) of one Image value. Raises SamaError naming `where`.
+
+    crop: draws a random-resized crop in place of the layout's own resizing.
+    """
     data = encoded_bytes(value, where)
     try:
         with Image.open(io.BytesIO(data)) as image:
             upright = ImageOps.exif_transpose(image)
             pixels = _convert(upright, layout.channels)
-            fitted = np.asarray(_resize(pixels, layout))
+            fitted = np.asarray(
+                _resize(pixels, layout) if crop is None else _crop(pixels, layout, crop)
+            )
     except _PIL_ERRORS as error:
         raise _corrupt(value, where, error) from error
     return fitted[None] if fitted.ndim == 2 else np.ascontiguousarray(fitted.transpose(2, 0, 1))
@@ -166,7 +195,10 @@ def _corrupt(value: Any, where: str, error: Exception) -> SamaError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         reason = "it is no image file"
-    return SamaError(f"{where}{path}: the image cannot be decoded: {reason}; replace or remove it")
+    return SamaError(
+        f"{where}{path}: the image cannot be decoded: {reason}; replace or remove it, or set "
+        "data.bad_images=skip"
+    )
 
 
 def _mode(image: Image.Image) -> str:
@@ -189,6 +221,14 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # as PIL asks; straight to RGB gives the same, and a warning
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _crop(
+    image: Image.Image, layout: ImageStatistics, generator: np.random.Generator
+) -> Image.Image:
+    height, width = layout.size
+    box = random_box(image.width, image.height, generator)
+    return image.crop(box).resize((width, height), Image.Resampling(layout.resample))
 
 
 def _resize(image: Image.Image, layout: ImageStatistics) -> Image.Image:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 
-from samacli.data.content import check_inputs, content_hashes
+from samacli.data.content import check_inputs, read_content
 from samacli.data.labels import (
     NONE,
     as_class_labels,
@@ -47,6 +47,7 @@ class Pool:
     where there is none to measure with. content: uint64, equal for equal texts or images.
     columns: as configured, with the source's own true-label column. given: of a clean pool, whose
     `labels` are the truth, int64 (rows of the table,), the given labels, −1 for none, or None.
+    entered: `positions` before any were taken.
     """
 
     table: Table
@@ -57,6 +58,10 @@ class Pool:
     columns: Columns
     classes: Classes
     given: np.ndarray | None = None
+    entered: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.entered = self.positions
 
     @property
     def trusted(self) -> np.ndarray:
@@ -131,7 +136,11 @@ def training_pool(
         truth = _truth(label_names(table, true_column, declared), classes, notes)
     positions = _labelled(labels, table, columns, config.abstain, notes)
     content = np.zeros(len(labels), dtype=np.uint64)
-    content[positions] = content_hashes(table, columns, task, positions, "training", progress)
+    skip = config.bad_images == "skip"
+    found = read_content(table, columns, task, positions, "training", progress, skip=skip)
+    content[positions] = found.hashes
+    positions = positions[found.readable]
+    notes += [] if found.note is None else [found.note]
     known = Classes(classes, declared is not None)
     return Pool(table, labels, truth, content, positions, columns, known), notes
 
@@ -144,10 +153,13 @@ def clean_pool(
     classes: Classes,
     known_to: str,
     progress: Progress,
-) -> Pool:
+    *,
+    skip: bool = False,
+) -> tuple[Pool, list[str]]:
     """A meta, validation or test table: every row has a label, and it is one of `classes`.
 
-    known_to: who knows the classes, for the message ("the training split").
+    known_to: who knows the classes, for the message ("the training split"). skip: leave rows out
+    whose image cannot be decoded. With notes on what was left out.
     """
     table = with_images(table, columns, task)
     _check_not_empty(table, role)
@@ -167,10 +179,12 @@ def clean_pool(
         )
     check_known(names, classes.names, table, column, known_to)
     positions = np.arange(len(names))
-    content = content_hashes(table, columns, task, positions, role, progress)
+    found = read_content(table, columns, task, positions, role, progress, skip=skip)
     labels = class_ids(names, classes.names)
     given = None if column == columns.label else _given(table, columns.label, classes)
-    return Pool(table, labels, None, content, positions, columns, classes, given)
+    positions = positions[found.readable]
+    pool = Pool(table, labels, None, found.hashes, positions, columns, classes, given)
+    return pool, [] if found.note is None else [found.note]
 
 
 def with_images(table: Table, columns: Columns, task: Task) -> Table:

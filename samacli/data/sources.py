@@ -69,7 +69,7 @@ def make_opener(
             )
         if source is None:
             source = _open_source(config, config.path)
-        found = _match_split(name, source.splits)
+        found = match_split(name, source.splits)
         if found is None:
             raise SamaError(
                 f"{source.name} has no split '{name}' ({option}); its splits are: "
@@ -80,7 +80,7 @@ def make_opener(
     return open_table
 
 
-def _match_split(name: str, splits: list[str]) -> str | None:
+def match_split(name: str, splits: list[str]) -> str | None:
     """The split called `name`, or the one with another usual name for the same thing."""
     if name in splits:
         return name

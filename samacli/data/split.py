@@ -39,6 +39,24 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def select(self, rows: np.ndarray) -> Split:
+        """Some of the rows, by their positions in this split, ascending."""
+
+        def of(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
+        return Split(
+            name=self.name,
+            rows=self.rows.select(rows),
+            labels=self.labels[rows],
+            true_labels=of(self.true_labels),
+            index=self.index[rows],
+            content=self.content[rows],
+            origin=self.origin,
+            given_labels=of(self.given_labels),
+            votes=of(self.votes),
+        )
+
     def class_rows(self, classes: Sequence[str]) -> dict[str, int]:
         """How many rows have each class as their given label, by name."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(classes))

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Stream = Literal["test", "meta", "imbalance", "subset", "noise"]
+Stream = Literal["test", "meta", "imbalance", "subset", "noise", "test-subset"]
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

@@ -79,15 +79,28 @@ def load_with_library(
     builder: str, paths: list[Path], features: datasets.Features | None = None
 ) -> datasets.Dataset:
     """The rows of local files through `datasets.load_dataset`: converted once, memory-mapped."""
-    for path in paths:
-        if path.stat().st_size == 0:
-            raise SamaError(f"{path} is empty")
-    # The library takes patterns; a file named "a[1].json" means itself.
-    names = [glob.escape(str(path.resolve())) for path in paths]
+    names = _patterns(paths)
     with quiet_datasets():
         return datasets.load_dataset(
             builder, data_files={"train": names}, split="train", features=features
         )
+
+
+def stream_with_library(builder: str, paths: list[Path]) -> datasets.IterableDataset:
+    """The rows of local files through `datasets.load_dataset`, as they are read."""
+    names = _patterns(paths)
+    with quiet_datasets():
+        return datasets.load_dataset(
+            builder, data_files={"train": names}, split="train", streaming=True
+        )
+
+
+def _patterns(paths: list[Path]) -> list[str]:
+    for path in paths:
+        if path.stat().st_size == 0:
+            raise SamaError(f"{path} is empty")
+    # The library takes patterns; a file named "a[1].json" means itself.
+    return [glob.escape(str(path.resolve())) for path in paths]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, ViTImageProcessorPil
+from transformers import CLIPImageProcessorPil, PreTrainedModel, ViTImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from samacli.data import ImageStatistics
@@ -23,13 +23,23 @@ def save_model(model: PreTrainedModel, processor: Any, directory: Path) -> None:
         transformers_logging.enable_progress_bar()
 
 
-def image_processor(statistics: ImageStatistics) -> ViTImageProcessorPil:
-    """A processor that resizes and normalises as the training data were."""
+def image_processor(
+    statistics: ImageStatistics,
+) -> ViTImageProcessorPil | CLIPImageProcessorPil:
+    """A processor that resizes, cuts and normalises as the data were for evaluation."""
     height, width = statistics.size
-    return ViTImageProcessorPil(
-        size={"height": height, "width": width},
-        resample=statistics.resample,
-        image_mean=list(statistics.mean),
-        image_std=list(statistics.std),
-        do_rescale=True,
+    size = {"height": height, "width": width}
+    common: dict[str, Any] = {
+        "resample": statistics.resample,
+        "image_mean": list(statistics.mean),
+        "image_std": list(statistics.std),
+        "do_rescale": True,
+    }
+    if statistics.shortest_edge is None:
+        return ViTImageProcessorPil(size=size, **common)
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": statistics.shortest_edge},
+        crop_size=size,
+        do_convert_rgb=statistics.channels == 3,
+        **common,
     )

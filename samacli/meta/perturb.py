@@ -84,9 +84,10 @@ def _swap(a: Sequence[Tensor], b: Sequence[Tensor], size: int = 1 << 20) -> None
     """Exchange contents, `size` elements at a time."""
     with torch.no_grad():
         for x, y in zip(a, b, strict=True):
-            whole = x.is_contiguous() and y.is_contiguous()
-            pieces = zip(x.view(-1).split(size), y.view(-1).split(size), strict=True)
-            for left, right in pieces if whole else [(x, y)]:
+            pieces = [(x, y)]
+            if x.is_contiguous() and y.is_contiguous():
+                pieces = list(zip(x.view(-1).split(size), y.view(-1).split(size), strict=True))
+            for left, right in pieces:
                 kept = left.clone()
                 left.copy_(right)
                 right.copy_(kept)

@@ -54,6 +54,19 @@ ReweightBaseline = Literal[
 ]
 Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
+PruneScore = Literal[
+    "sama",
+    "el2n",
+    "grand",
+    "forgetting",
+    "margin",
+    "entropy",
+    "least_confidence",
+    "aum",
+    "prototypes",
+    "ccs",
+    "dual",
+]
 Keep = Annotated[float, Field(gt=0)]
 PathOrName = Annotated[str, AfterValidator(possible_path)]
 
@@ -142,6 +155,9 @@ class Data(Section):
     max_train_rows: int | None = Field(
         None, ge=1, description="seeded subset of the training split"
     )
+    max_test_rows: int | None = Field(
+        None, ge=1, description="seeded subset of the test split, the same for all runs"
+    )
     columns: Columns = Columns()
     abstain: Literal["drop", "keep"] = Field(
         "drop",
@@ -158,13 +174,39 @@ class Data(Section):
     image_size: int | None = Field(
         None, ge=8, le=1024, description="image: side in pixels; default: the data's or the model's"
     )
+    shortest_edge: int | None = Field(
+        None,
+        ge=8,
+        le=2048,
+        description="image: the shorter side is brought to this many pixels, and the middle of "
+        "image_size cut out; default: as the model's processor does, or stretched without one",
+    )
     normalize: Literal["auto", "model", "train"] = Field(
         "auto",
-        description="image: channel statistics from the model's own processor or from the training "
-        "split; auto takes the model's where it is pretrained",
+        description="image: size and channel statistics from the model's own processor or from the "
+        "training split; auto takes the model's where it is pretrained",
     )
     memory_limit_mb: int = Field(
-        2048, ge=0, description="image: held as uint8 up to this size, decoded lazily beyond"
+        2048,
+        ge=0,
+        description="image: a split is held as uint8 up to this size, and decoded lazily beyond",
+    )
+    pixels: Literal["auto", "device", "host"] = Field(
+        "auto",
+        description="image: where held pixels lie, from which batches are gathered; auto: on the "
+        "training device while a split takes no more than a quarter of its free memory",
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="image: processes that decode lazily, in each training process; default: its "
+        "share of the cores but one, between 1 and 8. Held pixels need none",
+    )
+    bad_images: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="image: what to do about one that is missing or no image; skip leaves its row "
+        "out and says how many, and decodes every image once beforehand to find damaged ones too",
     )
     seed: int = Field(
         0, ge=0, description="seed of splits, subsets and noise, the same for all runs"
@@ -212,6 +254,9 @@ class Optimizer(Section):
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(5e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
+    decay_norms: bool = Field(
+        False, description="weight decay also on biases and normalisation layers"
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
@@ -228,7 +273,11 @@ class Training(Section):
     eval_batch_size: int = Field(64, ge=1)
     accumulation: int = Field(1, ge=1, description="batches summed into one optimiser step")
     optimizer: Optimizer = Optimizer()
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Literal["constant", "linear", "cosine", "one-cycle"] = Field(
+        "linear",
+        description="after the warm-up: constant, or down to 0; one-cycle: a cosine up from 1/25 "
+        "of the rate and a cosine down to 1/250,000, as torch's OneCycleLR with momentum as it is",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps with a rising rate")
     clip_norm: float | None = Field(1.0, gt=0)
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -245,7 +294,28 @@ class Training(Section):
         False,
         description="every method keeps its best state on data.validation, looked at ten times",
     )
-    augment: list[Literal["crop", "flip"]] = Field([], description="image: random crop, mirror")
+    augment: list[Literal["crop", "resized-crop", "flip", "cutout"]] = Field(
+        [],
+        description="image, drawn anew for every example of a training batch. crop: shifted by up "
+        "to an eighth of the side; resized-crop: 8 to 100 % of the image file's area, decoded "
+        "lazily; flip: mirrored; cutout: a square of half the side blanked",
+    )
+    memory_format: Literal["auto", "channels-last", "contiguous"] = Field(
+        "auto",
+        description="image: order of the network's weights and activations in memory; auto: "
+        "channels-last on CPU and CUDA",
+    )
+    compile: bool = Field(
+        False,
+        description="training passes by torch.compile: faster steps for minutes of start-up; the "
+        "passes of a meta step stay as they are",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_crop(self) -> Training:
+        if {"crop", "resized-crop"} <= set(self.augment):
+            raise ValueError("augment has both crop and resized-crop; name one of them")
+        return self
 
 
 class Meta(Section):
@@ -378,6 +448,38 @@ class Prune(Section):
     features: list[Feature] = Field(
         ["loss", "uncertainty"], min_length=1, description="what the meta-weight-net sees"
     )
+    scores: list[PruneScore] = Field(
+        ["sama"],
+        min_length=1,
+        description="what is written to scores.parquet and, with verify, measured by retraining; "
+        "sama is always made, and chooses what is exported",
+    )
+    trust: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: cross-validation says which labels are wrong; they are pruned first and "
+        "the weights are learnt from the others; none: the paper's way, from all rows alike",
+    )
+    folds: int = Field(
+        3, ge=2, le=20, description="of that cross-validation, each a training run of its own"
+    )
+    order: Literal["auto", "highest", "even", "lowest"] = Field(
+        "auto",
+        description="which trusted rows are kept first: those of the highest weight, an even "
+        "choice over all weights, or those of the lowest; auto: what trains best on held-out "
+        "training rows, for each keep",
+    )
+    score_runs: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="runs that the scores are averaged over, with seeds seed, seed+1, …; default: "
+        "repeats",
+    )
+    verify: bool = Field(
+        False,
+        description="also retrain for the same number of epochs, and recommend the smallest subset "
+        "that loses no accuracy; every score is measured, not the first alone",
+    )
     baselines: list[PruneBaseline] = ["full", "random"]
 
     @model_validator(mode="after")
@@ -431,3 +533,8 @@ class Recipe(Section):
     @property
     def seeds(self) -> list[int]:
         return list(range(self.seed, self.seed + self.repeats))
+
+    @property
+    def score_seeds(self) -> list[int]:
+        """Of the runs that pruning's scores are averaged over."""
+        return list(range(self.seed, self.seed + (self.prune.score_runs or self.repeats)))

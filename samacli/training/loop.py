@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.training.best_state import BestState, Validate
+from samacli.training.compiled import Compiled
 from samacli.training.meta_level import MetaLevel
 from samacli.training.objective import (
     Batch,
@@ -30,6 +31,7 @@ from samacli.training.objective import (
     to_device,
     weighted_cross_entropy,
 )
+from samacli.training.observation import Audience, Observer
 from samacli.training.optim import make_optimizer, make_schedule
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
 
@@ -68,6 +70,7 @@ def fit(
     objective: Objective = weighted_cross_entropy,
     validate: Validate | None = None,
     augment: Augment | None = None,
+    observers: Sequence[Observer] = (),
     progress: Progress | None = None,
     description: str = "training",
 ) -> Fit:
@@ -85,6 +88,7 @@ def fit(
         validate: scores the model on held-out data at even points; the best state is kept
             (`BestState`).
         augment: applied to every batch on the device.
+        observers: each is shown every base batch with its logits (`Observation`).
 
     Raises:
         SamaError: the loss became NaN or infinite.
@@ -104,7 +108,9 @@ def fit(
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
     bare_model = accelerator.unwrap_model(wrapped_model)
+    compiled = Compiled(wrapped_model) if config.compile else wrapped_model
     trained = [bare_model] if averaged is None else [bare_model, averaged]
+    audience = Audience(observers, bare_model, accelerator)
     best = None if validate is None else BestState(validate, steps)
     curve: list[tuple[int, float, float]] = []
     samples = 0
@@ -126,12 +132,21 @@ def fit(
                 # replicas average their gradients once a step, with the last batch of it
                 last = part == config.accumulation - 1
                 with _synchronized(last and clean is None, wrapped_model, accelerator):
+                    hooked = audience.needs_features or (
+                        meta_level is not None and meta_level.step_under_way
+                    )
                     logits, loss = _forward(
-                        wrapped_model, batch, meta_level, objective, accelerator
+                        wrapped_model if hooked else compiled,
+                        batch,
+                        meta_level,
+                        objective,
+                        accelerator,
+                        audience,
                     )
                     accelerator.backward(loss / config.accumulation)
                 loss_sum += float(loss.detach()) / config.accumulation
                 samples += len(batch["labels"]) * accelerator.num_processes
+                audience.show(batch, logits, progress=(step - 1) / steps)
                 if meta_level is not None:
                     meta_level.learn(1 / config.accumulation, progress=(step - 1) / steps)
                     if step > meta_level.config.average_from * steps:
@@ -144,7 +159,7 @@ def fit(
                         clean = augment(clean)
                     with _synchronized(last, wrapped_model, accelerator):
                         with accelerator.autocast():
-                            loss = meta_level.clean_loss(wrapped_model, clean)
+                            loss = meta_level.clean_loss(compiled, clean)
                             loss = meta_level.clean_share * loss
                         accelerator.backward(loss / config.accumulation)
                     loss_sum += float(loss.detach()) / config.accumulation
@@ -197,13 +212,19 @@ def _forward(
     meta_level: MetaLevel | None,
     objective: Objective,
     accelerator: Accelerator,
+    audience: Audience,
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and the loss to go back from."""
+
+    def forward() -> Tensor:
+        with audience.listening():
+            return model_logits(model, batch)
+
     with accelerator.autocast():
         if meta_level is None:
-            logits = model_logits(model, batch)
+            logits = forward()
             return logits, objective(logits, batch)
-        logits = meta_level.base_pass(batch, lambda: model_logits(model, batch))
+        logits = meta_level.base_pass(batch, forward)
         return logits, meta_level.objective(meta_level.reweighter, logits, batch)
 
 

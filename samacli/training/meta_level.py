@@ -159,6 +159,11 @@ class MetaLevel:
         )
         return self._ahead.loss
 
+    @property
+    def step_under_way(self) -> bool:
+        """Whether the next base pass is also the second half of a meta step."""
+        return self._ahead is not None
+
     def base_pass(self, batch: Batch, forward: Callable[[], Tensor]) -> Tensor:
         """The next base step's forward pass, `forward()`, and what it takes to differentiate it.
 

@@ -63,6 +63,26 @@ def _bf16_is_fast(device: DeviceName) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def memory_format(
+    asked: Literal["auto", "channels-last", "contiguous"], device: torch.device
+) -> torch.memory_format:
+    """The memory format of an image network on a device.
+
+    Channels-last is what tensor cores and oneDNN compute in: on one core in float32 it trains
+    small residual networks 1.2 to 1.5 times as fast.
+    """
+    if asked == "channels-last" or (asked == "auto" and device.type in ("cpu", "cuda")):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def fits_on(device: torch.device, needed: int, asked: Literal["auto", "device", "host"]) -> bool:
+    """Whether `needed` bytes of pixels are to lie on the device; see `data.pixels`."""
+    if asked != "auto" or device.type == "cpu":
+        return asked != "host"
+    return device.type == "cuda" and needed <= torch.cuda.mem_get_info(device)[0] // 4
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement; on the CPU only Linux can, elsewhere the peak only ever rises."""
     if device.type == "cuda":

@@ -27,6 +27,7 @@ from samacli.training.loop import Fit
 from samacli.training.meta_level import CleanRows, MetaLevel
 from samacli.training.mislabelled import Calibration, calibrate
 from samacli.training.objective import Batch, to_device
+from samacli.training.observation import Observer
 from samacli.training.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.training.reweighter import Reweighter
 from samacli.workflows.experiment import Experiment, Subset
@@ -64,16 +65,21 @@ def fit_sama(
     features: Sequence[Feature],
     reweight: Reweight | None = None,
     method: str | None = None,
+    rows: np.ndarray | None = None,
+    observers: Sequence[Observer] = (),
 ) -> tuple[Fit, Scored]:
     """Bilevel training on the training split; without a meta split it is its own meta data.
 
     reweight: corrected labels and clean rows at the base level as it says; None: neither.
     method: in place of the recipe's estimator.
+    rows: of the training split, to train on and, without a meta split, to be the meta data; None:
+        all. The others are scored by the final weights' network.
+    observers: look on at the base level (clean rows that share its loss are not shown), see `fit`.
 
     Raises:
         SamaError: a feature needs what the data or the model do not have.
     """
-    bilevel = _Bilevel(experiment, seed, features, reweight, method)
+    bilevel = _Bilevel(experiment, seed, features, reweight, method, observers, rows)
     bilevel.check()
     return bilevel.run(description)
 
@@ -85,6 +91,8 @@ class _Bilevel:
     features: Sequence[Feature]
     reweight: Reweight | None
     method: str | None
+    observers: Sequence[Observer]
+    rows: np.ndarray | None = None
     prior: LinearBelief | None = None
     offset: Tensor | float = 0.0
     calibration: Calibration | None = None
@@ -150,7 +158,14 @@ class _Bilevel:
             parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
         )
         beforehand = time.perf_counter() - started
-        run = experiment.run_loop(model, self._base_batches(), self.level, self.seed, description)
+        run = experiment.run_loop(
+            model,
+            self._base_batches(),
+            self.level,
+            self.seed,
+            description,
+            observers=self.observers,
+        )
         self.level.history.sum_over(experiment.accelerator)
         return replace(run, seconds=run.seconds + beforehand), self._score(run)
 
@@ -206,9 +221,14 @@ class _Bilevel:
         assert self.experiment.meta is not None
         return np.arange(len(self.experiment.meta))
 
+    @property
+    def _base_data(self) -> Any:
+        train = self.experiment.train
+        return train if self.rows is None else Subset(train, self.rows)
+
     def _meta_batches(self) -> Iterator[Batch]:
         experiment, config = self.experiment, self.experiment.recipe.meta
-        data: Any = experiment.train
+        data = self._base_data
         if experiment.meta is not None:
             data = Subset(experiment.meta, self.halves[1])
         batches = experiment.endless(
@@ -217,6 +237,7 @@ class _Bilevel:
             self._other_seed,
             shared=False,
             class_balanced=config.class_balanced,
+            crop=False,  # the clean rows as they will be asked about
         )
         for batch in batches:
             yield to_device(batch, self.device)
@@ -235,7 +256,7 @@ class _Bilevel:
 
     def _base_batches(self) -> Iterator[Batch]:
         experiment, training = self.experiment, self.experiment.recipe.training
-        batches = experiment.endless(experiment.train, training.batch_size, self.seed)
+        batches = experiment.endless(self._base_data, training.batch_size, self.seed)
         if self.level.clean is None:
             return batches
         learning = self.level.clean.last_step(experiment.steps) * training.accumulation

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from samacli.data import encode, load_split, make_loader
-from samacli.errors import SamaError
-from samacli.export.directory import RECIPE_FILE
+from samacli.data import decoding_workers, encode, load_split, make_loader
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress, Silent
-from samacli.recipe import Columns, Data, Model, Recipe, Task, load_recipe
+from samacli.recipe import Data, Model, Recipe
 from samacli.training.metrics import Evaluation
 from samacli.training.metrics import evaluate as compare
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator
+from samacli.workflows.saved_model import find_model, with_columns
 
 
 def evaluate(
@@ -37,63 +35,43 @@ def evaluate(
         SamaError: anything wrong with the model or the data, a label unknown to the model included.
     """
     progress = progress or Silent()
-    folder = model / "model" if (model / "model").is_dir() else model
-    task, classes = task_and_classes(folder)
-    beside = folder.parent / RECIPE_FILE
-    recipe = load_recipe(str(beside)) if beside.is_file() else Recipe()
+    saved = find_model(model)
+    task, classes, recipe = saved.task, saved.classes, saved.recipe
     config = _data(recipe, data, text_column, image_column, label_column)
     accelerator = make_accelerator(device, recipe.training.precision)
-    settings = Model(name=str(folder))
+    settings = Model(name=str(saved.folder))
     processor = load_processor(settings, task)
     network = load_model(settings, task, classes).to(accelerator.device)
     split = load_split(config, task, classes, progress=progress)
     encoded = encode(
         split, config.columns, task, processor=processor, config=config, progress=progress
     )
-    loader = make_loader(encoded, batch_size, shuffle=False, seed=0)
+    loader = make_loader(
+        encoded,
+        batch_size,
+        shuffle=False,
+        seed=0,
+        num_workers=decoding_workers(encoded, config.workers),
+        device=accelerator.device,
+    )
     logits = predict(network, loader, len(encoded), accelerator, progress=progress)
     return compare(split.labels, logits.argmax(-1), classes)
-
-
-def task_and_classes(folder: Path) -> tuple[Task, list[str]]:
-    """What a saved model is for, and its classes in order.
-
-    Raises:
-        SamaError: it is no classifier, or cannot be read.
-    """
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SamaError(f"'{folder}' is no saved model: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise SamaError(f"'{file}' cannot be read: {error}") from error
-    architecture = next(iter(config.get("architectures") or []), "")
-    names = config.get("id2label") or {}
-    classes = [str(names[key]) for key in sorted(names, key=int)]
-    if architecture.endswith("ForSequenceClassification"):
-        return "text-classification", classes
-    if architecture.endswith("ForImageClassification"):
-        return "image-classification", classes
-    raise SamaError(f"'{folder}' holds {architecture or 'no architecture'}, which is no classifier")
 
 
 def _data(
     recipe: Recipe, data: str, text: str | None, image: str | None, label: str | None
 ) -> Data:
-    given = {"text": text, "image": image, "label": label}
-    update: dict[str, str | None] = {name: value for name, value in given.items() if value}
-    if label is not None:
-        update["true_label"] = None
-    columns: Columns = recipe.data.columns.model_copy(update=update)
     is_folder = Path(data).is_dir()
     return Data(
         path=data if is_folder else None,
         test="test" if is_folder else data,
         train=None,
-        columns=columns,
+        columns=with_columns(recipe.data.columns, text, image, label),
         max_length=recipe.data.max_length,
         image_root=recipe.data.image_root,
         image_size=recipe.data.image_size,
+        memory_limit_mb=recipe.data.memory_limit_mb,
+        workers=recipe.data.workers,
+        bad_images=recipe.data.bad_images,
         seed=recipe.data.seed,
     )

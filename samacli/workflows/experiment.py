@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from samacli.data import (
@@ -22,12 +22,14 @@ from samacli.data import (
     Split,
     Splits,
     cycle,
+    decoding_workers,
     encode,
     load_splits,
     make_loader,
 )
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
+from samacli.data.pixels import processor_layout
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.model import image_processor
@@ -42,9 +44,10 @@ from samacli.training.loop import Fit, fit
 from samacli.training.lower_layers import bytes_of_states, hidden_states
 from samacli.training.meta_level import MetaLevel
 from samacli.training.metrics import Evaluation, evaluate
-from samacli.training.objective import Batch, Objective, weighted_cross_entropy
+from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
+from samacli.training.observation import Observer
 from samacli.training.predict import predict
-from samacli.training.runtime import DeviceName, make_accelerator
+from samacli.training.runtime import DeviceName, fits_on, make_accelerator, memory_format
 
 
 @dataclass
@@ -91,15 +94,16 @@ class Experiment:
             progress.note(note)
         for warning in splits.warnings:
             progress.warn(warning)
-        encoder = Encoder(recipe, splits, processor, progress)
+        encoder = Encoder(recipe, splits, processor, progress, accelerator.device)
         train = encoder(splits.train)
         if train.truncated:
             progress.note(
                 f"{train.truncated:,} of {len(train):,} training texts are longer than "
                 f"data.max_length={recipe.data.max_length} tokens and were cut there"
             )
-        own = recipe.model.from_config or recipe.data.image_size or recipe.data.normalize == "train"
-        if isinstance(train, EncodedImages) and (processor is None or own):
+        if isinstance(train, EncodedImages) and (
+            processor is None or train.statistics != processor_layout(processor, None)
+        ):
             processor = image_processor(train.statistics)
         experiment = cls(
             recipe=recipe,
@@ -174,7 +178,11 @@ class Experiment:
         model = load_model(self.recipe.model, self.recipe.task, self.splits.classes, **images)
         if self.cached_layers:
             take_off(model, self.cached_layers)
-        return model.to(self.accelerator.device)
+        device = self.accelerator.device
+        if self.recipe.task == "image-classification":
+            wanted = memory_format(self.recipe.training.memory_format, device)
+            return model.to(device, memory_format=wanted)
+        return model.to(device)
 
     def fit_plainly(
         self,
@@ -188,6 +196,7 @@ class Experiment:
         held_out: Encoded | None = None,
         model: PreTrainedModel | None = None,
         steps: int | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Fit:
         """Training without a meta level: on all rows of `encoded` or some.
 
@@ -196,6 +205,7 @@ class Experiment:
         held_out: clean rows to keep the best state by, in place of the recipe's own, if any.
         model: one to train on, in place; None: the untrained one of this seed.
         steps: optimiser steps; None: `self.steps`.
+        observers: look on, see `fit`.
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
@@ -211,6 +221,7 @@ class Experiment:
             objective=objective,
             held_out=held_out,
             steps=steps,
+            observers=observers,
         )
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
@@ -227,15 +238,20 @@ class Experiment:
         description: str,
         *,
         rows: np.ndarray | None = None,
+        output: Callable[[nn.Module, Batch], Tensor] = model_logits,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Logits (n, classes) float32 of every row of `encoded`, or of the n `rows`."""
+        """Logits (n, classes) float32 of every row of `encoded`, or of the n `rows`.
+
+        `output` may give something else than logits, see `predict`.
+        """
         data: Any = encoded if rows is None else Subset(encoded, rows)
         logits = predict(
             model,
             self._in_order(data),
             len(encoded),
             self.accelerator,
+            output=output,
             progress=progress or self.progress,
             description=description,
         )
@@ -269,7 +285,19 @@ class Experiment:
         return train, self.embed(model, self.meta, "embedding the clean rows", layer=-2)
 
     def _in_order(self, data: Any) -> Iterable[Batch]:
-        return make_loader(data, self.recipe.training.eval_batch_size, shuffle=False, seed=0)
+        return make_loader(
+            data,
+            self.recipe.training.eval_batch_size,
+            shuffle=False,
+            seed=0,
+            **self._loading(data),
+        )
+
+    def _loading(self, data: Any) -> dict[str, Any]:
+        """Where batches of `data` are made ready, and by how many workers."""
+        whole = data.encoded if isinstance(data, Subset) else data
+        workers = decoding_workers(whole, self.recipe.data.workers)
+        return {"device": self.accelerator.device, "num_workers": workers}
 
     def _validator(self, held_out: Encoded) -> Validate:
         """(accuracy, −cross-entropy in nats) on clean rows: few rows give many equal accuracies."""
@@ -297,9 +325,10 @@ class Experiment:
         if isinstance(self.train, EncodedHidden) and isinstance(self.meta, EncodedHidden):
             return self.train.followed_by(self.meta)
         joined = join(self.splits.train, self.splits.meta, self.splits.columns, self.recipe.task)
-        return Encoder(self.recipe, self.splits, self.processor, self.progress)(
-            joined, like=self.train
+        encoder = Encoder(
+            self.recipe, self.splits, self.processor, self.progress, self.accelerator.device
         )
+        return encoder(joined, like=self.train)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -334,6 +363,7 @@ class Experiment:
         objective: Objective = weighted_cross_entropy,
         held_out: Encoded | None = None,
         steps: int | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Fit:
         """The training loop with all that the recipe says of it; with a meta level or without.
 
@@ -346,7 +376,7 @@ class Experiment:
             set_seed(seed, device_specific=True)  # dropout masks of its own from here on
         augment = None
         if isinstance(self.train, EncodedImages):
-            augment = make_augment(self.recipe.training.augment, self.train.statistics.size)
+            augment = make_augment(self.recipe.training.augment)
         return fit(
             model,
             batches,
@@ -357,6 +387,7 @@ class Experiment:
             objective=objective,
             validate=None if held_out is None else self._validator(held_out),
             augment=augment,
+            observers=observers,
             progress=self.progress,
             description=description,
         )
@@ -369,8 +400,14 @@ class Experiment:
         *,
         shared: bool = True,
         class_balanced: bool = False,
+        crop: bool = True,
     ) -> Iterator[Batch]:
-        """Batches without end; processes share out one epoch among them, if `shared`."""
+        """Batches without end; processes share out one epoch among them, if `shared`.
+
+        crop: random-resized crops, if the recipe augments by them; else images as at evaluation.
+        """
+        if crop and "resized-crop" in self.recipe.training.augment:
+            data = data.randomly_cropped(seed)
         replicas = self.accelerator.num_processes if shared else 1
         return iter(
             cycle(
@@ -383,32 +420,50 @@ class Experiment:
                     class_balanced=class_balanced,
                     replica=self.accelerator.process_index if shared else 0,
                     replicas=replicas,
+                    **self._loading(data),
                 )
             )
         )
 
 
 class Encoder:
-    """Encodes splits alike: the first image split's statistics serve the others."""
+    """Encodes splits alike: the first image split's statistics serve the others.
 
-    def __init__(self, recipe: Recipe, splits: Splits, processor: Any, progress: Progress) -> None:
+    Held images are put on `device` as the recipe says.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        processor: Any,
+        progress: Progress,
+        device: torch.device,
+    ) -> None:
         self.recipe, self.splits, self.processor = recipe, splits, processor
-        self.progress = progress
+        self.progress, self.device = progress, device
         self.first: Encoded | None = None
 
     def __call__(self, split: Split, like: Encoded | None = None) -> Encoded:
         like = like or self.first
         is_text = self.recipe.task == "text-classification"
+        # A model from scratch has no pixels of its own to conform to, unless the recipe says so.
+        conform = not self.recipe.model.from_config or self.recipe.data.normalize == "model"
         encoded = encode(
             split,
             self.splits.columns,
             self.recipe.task,
-            # A model from scratch has no pixels of its own to conform to.
-            processor=self.processor if is_text or not self.recipe.model.from_config else None,
+            processor=self.processor if is_text or conform else None,
             config=self.recipe.data,
             statistics=like.statistics if isinstance(like, EncodedImages) else None,
+            # Random-resized crops are taken from the whole image file.
+            hold="resized-crop" not in self.recipe.training.augment,
             progress=self.progress,
         )
+        if isinstance(encoded, EncodedImages) and fits_on(
+            self.device, encoded.held_bytes, self.recipe.data.pixels
+        ):
+            encoded.keep_on(self.device)
         self.first = self.first or encoded
         return encoded
 
@@ -420,12 +475,19 @@ class Subset(torch.utils.data.Dataset):
         self.encoded, self.rows = encoded, rows
         self.lengths = None if encoded.lengths is None else encoded.lengths[rows]
         self.labels = encoded.labels[rows]
+        if isinstance(encoded, EncodedImages):
+            self.finish, self.set_epoch = encoded.finish, encoded.set_epoch
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         return self.encoded.__getitems__(self.rows[np.asarray(rows)].tolist())
+
+    def randomly_cropped(self, seed: int) -> Subset:
+        """The same rows of an image split, cropped at random; see EncodedImages."""
+        assert isinstance(self.encoded, EncodedImages)
+        return Subset(self.encoded.randomly_cropped(seed), self.rows)
 
 
 def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Batch]:

@@ -111,10 +111,15 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
         columns=columns,
         abstain="keep",
         max_length=recipe.data.max_length,
+        max_test_rows=recipe.data.max_test_rows,
         image_root=recipe.data.image_root,
         image_size=recipe.data.image_size,
+        shortest_edge=recipe.data.shortest_edge,
         normalize=recipe.data.normalize,
         memory_limit_mb=recipe.data.memory_limit_mb,
+        pixels=recipe.data.pixels,
+        workers=recipe.data.workers,
+        bad_images=recipe.data.bad_images,
         seed=recipe.data.seed,
     )
     return resolve_paths(recipe.model_copy(update={"data": data, "repeats": 1}))

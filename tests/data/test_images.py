@@ -36,6 +36,10 @@ def encoded(splits, processor=None, statistics=None, **config) -> EncodedImages:
     return result
 
 
+def floats(images: EncodedImages, rows) -> torch.Tensor:
+    return images.finish(images.__getitems__(rows))["pixel_values"]
+
+
 def reference_pixels(splits, mode, size=None) -> np.ndarray:
     images = []
     for row in splits.train.rows:
@@ -62,7 +66,9 @@ def test_pixels_and_statistics(write_images, mode, limit):
     assert np.allclose(result.statistics.mean, mean, atol=1e-12)
     assert np.allclose(result.statistics.std, std, atol=1e-12)
     assert result.statistics.size == (10, 12)
-    batch = result.__getitems__([8, 0, 3])
+    raw = result.__getitems__([8, 0, 3])
+    assert raw["pixel_values"].dtype == torch.uint8
+    batch = result.finish(raw)
     expected = (scaled - mean[:, None, None]) / std[:, None, None]
     assert np.allclose(batch["pixel_values"].numpy(), expected[[8, 0, 3]], atol=1e-5)
     assert batch["pixel_values"].dtype == torch.float32
@@ -207,7 +213,7 @@ def test_a_processor_s_layout_gives_what_the_processor_gives(write_images):
     )
     result = encoded(splits, processor)
     expected = processed(processor, splits)
-    assert torch.allclose(result.__getitems__(range(4))["pixel_values"], expected, atol=1e-5)
+    assert torch.allclose(floats(result, range(4)), expected, atol=1e-5)
 
 
 def test_grey_images_for_a_colour_model(write_images):
@@ -215,7 +221,7 @@ def test_grey_images_for_a_colour_model(write_images):
     processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
     result = encoded(splits, processor)
     expected = processed(processor, splits)
-    assert torch.allclose(result.__getitems__(range(4))["pixel_values"], expected, atol=1e-5)
+    assert torch.allclose(floats(result, range(4)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(50, 30), (30, 50), (224, 224)])
@@ -226,10 +232,10 @@ def test_shortest_edge_and_centre_crop(write_images, size):
     processor = ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=0.875)
     result = encoded(splits, processor)
     expected = processed(processor, splits)
-    found = result.__getitems__([0, 1])["pixel_values"]
+    found = floats(result, [0, 1])
     assert torch.allclose(found, expected, atol=1e-5)
     processor = CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size=24)
-    found = encoded(splits, processor).__getitems__([0, 1])["pixel_values"]
+    found = floats(encoded(splits, processor), [0, 1])
     assert torch.allclose(found, processed(processor, splits), atol=1e-5)
 
 
@@ -239,7 +245,7 @@ def test_normalize_train_measures_even_with_a_processor(write_images):
     result = encoded(splits, processor, normalize="train")
     assert result.statistics.channels == 3
     assert result.statistics.size == (16, 16)
-    values = result.__getitems__(range(8))["pixel_values"]
+    values = floats(result, range(8))
     assert values.mean().abs() < 1e-5
     assert (values.std() - 1).abs() < 1e-2
 

@@ -45,6 +45,7 @@ def test_a_resolved_recipe_reads_back_unchanged(name: str) -> None:
         ("data.noise={kind: symetric}", "did you mean 'symmetric'?"),
         ("prune.keep=[1.5]", "keep 1.5 is neither a fraction"),
         ("prune.keep=[0]", "prune.keep.0: should be greater than 0"),
+        ("training.augment=[crop, resized-crop]", "both crop and resized-crop; name one"),
         ("data.meta=train", "meta_per_class must say how much"),
         ("seed.x=1", "seed: "),
         ("model.name=[a", "is not valid YAML"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import spearmanr
 
+from samacli.data import load_splits
 from samacli.errors import SamaError
+from samacli.pruning.label_noise import TRUSTED
 from samacli.recipe import Recipe, load_recipe
 from samacli.workflows.prune import prune
+from samacli.workflows.prune.order import choose_order
+
+SELECTIONS = ("random", "sama", "ccs")
 
 
 class Heard:
@@ -42,7 +49,8 @@ def digits(*overrides: str) -> Recipe:
             "meta.standardize=true",
             "repeats=1",
             "model.config={hidden_sizes: [16, 32], depths: [1, 1], embedding_size: 16}",
-            "data.max_train_rows=500",
+            "data.max_train_rows=400",
+            "prune.order=highest",
             *overrides,
         ],
     )
@@ -52,7 +60,8 @@ def digits(*overrides: str) -> Recipe:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Heard]:
     output = tmp_path_factory.mktemp("prune") / "out"
     heard = Heard()
-    result = prune(digits("prune.keep=[0.6, 100]"), output, device="cpu", progress=heard)
+    recipe = digits("prune.keep=[0.6, 100]", "prune.scores=[el2n]")
+    result = prune(recipe, output, device="cpu", progress=heard)
     return output, result, heard
 
 
@@ -60,8 +69,8 @@ def test_the_dataset_is_the_kept_rows_in_input_order(finished: tuple[Path, Any, 
     output, result, _ = finished
     scores = pq.read_table(output / "scores.parquet").to_pydict()
     assert list(scores)[-2:] == ["score", "keep"]
-    assert len(scores["index"]) == 500
-    assert result.kept == sum(scores["keep"]) == 300
+    assert len(scores["index"]) == 400
+    assert result.kept == sum(scores["keep"]) == 240
     kept = np.array(scores["keep"])
     score = np.array(scores["score"])
     given = np.array(scores["given_label"])
@@ -69,12 +78,50 @@ def test_the_dataset_is_the_kept_rows_in_input_order(finished: tuple[Path, Any, 
         inside, outside = score[kept & (given == name)], score[~kept & (given == name)]
         assert inside.min() >= outside.max()
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
-    assert len(rows) == 300
+    assert len(rows) == 240
     assert list(np.array(scores["given_label"])[kept]) == [
         rows.features["label"].int2str(label) for label in rows["label"]
     ]
     assert np.mean(rows["sama_weight"]) == pytest.approx(1.0, abs=1e-4)
     assert "true_label" in rows.column_names
+
+
+def test_lists_of_kept_rows_agree_with_the_scores(finished: tuple[Path, Any, Heard]) -> None:
+    output, _, _ = finished
+    scores = pq.read_table(output / "scores.parquet")
+    for column, file in (
+        ("keep", "keep.txt"),
+        ("keep", "keep-0.6.txt"),
+        ("keep-100", "keep-100.txt"),
+    ):
+        kept = scores.filter(scores[column])["index"].to_pylist()
+        assert (output / file).read_text().split() == [str(row) for row in kept]
+    assert sum(scores["keep-100"].to_pylist()) == 100
+
+
+def test_doubted_labels_are_pruned_first_and_most_of_them_are_wrong(
+    finished: tuple[Path, Any, Heard],
+) -> None:
+    output, _, heard = finished
+    scores = pq.read_table(output / "scores.parquet").to_pandas()
+    assert np.isfinite(scores["el2n"]).all(), "every score asked for is there"
+    doubted = scores["right"] <= TRUSTED
+    assert scores[doubted]["score"].max() < 1 <= scores[~doubted]["score"].min()
+    recipe = load_recipe(str(output / "recipe.yaml"))
+    train = load_splits(recipe.data, recipe.task).train
+    assert train.true_labels is not None
+    wrong = train.labels != train.true_labels
+    assert wrong[doubted].mean() > 0.5 > 0.2 > wrong[scores["keep-100"]].mean()
+    diagnosis = json.loads((output / "metrics.json").read_text())["diagnosis"]
+    assert diagnosis["noise_rate"] == pytest.approx(wrong.mean(), abs=0.15)
+    assert any("of the labels are wrong" in note for note in heard.notes)
+
+
+def test_each_class_has_a_picture_of_both_ends(finished: tuple[Path, Any, Heard]) -> None:
+    output, _, _ = finished
+    assert sorted(file.name for file in (output / "pictures").iterdir()) == [
+        f"{digit:03d}-{digit}.png" for digit in range(10)
+    ]
 
 
 def test_every_method_is_measured_at_every_keep(finished: tuple[Path, Any, Heard]) -> None:
@@ -88,13 +135,13 @@ def test_every_method_is_measured_at_every_keep(finished: tuple[Path, Any, Heard
             metrics["methods"][name]["accuracy"]
             == metrics["methods"][name]["by_keep"]["0.6"]["accuracy"]
         )
-    assert metrics["keep"] == {"0.6": 300, "100": 100}
+    assert metrics["keep"] == {"0.6": 240, "100": 100}
     assert metrics["noise_detection"]["average_precision"] > 0.4, "chance is 0.2"
 
 
-def test_with_a_clean_set_it_says_so_and_does_not_warn(finished: tuple[Path, Any, Heard]) -> None:
-    _, _, heard = finished
-    assert any("the meta data are the clean set" in note for note in heard.notes)
+def test_a_guarded_run_does_not_warn(finished: tuple[Path, Any, Heard]) -> None:
+    output, _, heard = finished
+    assert json.loads((output / "metrics.json").read_text())["meta_data"] == "clean set"
     assert not heard.warnings
 
 
@@ -104,7 +151,7 @@ def test_suspects_name_an_image_file(finished: tuple[Path, Any, Heard]) -> None:
     output, result, _ = finished
     lines = (output / "suspects.csv").read_text().splitlines()
     assert len(lines) == result.suspects + 1 > 10
-    assert lines[0] == "index,weight,given_label,suggested_label,loss,image"
+    assert lines[0] == "index,probability,weight,given_label,suggested_label,loss,image"
     image = Image.open(output / lines[1].split(",")[-1])
     assert image.size == (8, 8)
 
@@ -126,19 +173,87 @@ def test_the_resolved_recipe_repeats_the_selection(
     finished: tuple[Path, Any, Heard], tmp_path: Path
 ) -> None:
     output, _, _ = finished
-    recipe = load_recipe(str(output / "recipe.yaml"))
+    recipe = load_recipe(str(output / "recipe.yaml"), ["prune.baselines=[]"])
     prune(recipe, tmp_path / "again", device="cpu")
     one, two = (pq.read_table(path / "scores.parquet") for path in (output, tmp_path / "again"))
     assert one.equals(two)
 
 
-def test_without_a_clean_set_it_warns_that_wrong_labels_stay(tmp_path: Path) -> None:
+def test_the_papers_way_warns_where_its_weights_rise_with_the_loss(tmp_path: Path) -> None:
     heard = Heard()
-    recipe = digits("data.meta=null", "training.steps=3", "prune.baselines=[]")
+    recipe = digits("data.meta=null", "prune.baselines=[]", "prune.trust=none")
     result = prune(recipe, tmp_path / "out", device="cpu", progress=heard)
-    assert any("the score keeps what is hard to learn" in warning for warning in heard.warnings)
+    scores = pq.read_table(tmp_path / "out" / "scores.parquet").to_pandas()
+    expected = spearmanr(scores["weight"], scores["loss"]).statistic
+    diagnosis = result.metrics["diagnosis"]
+    assert diagnosis["correlation"] == pytest.approx(expected, abs=1e-3)
+    assert diagnosis["noise_rate"] is None
+    warned = any("the score keeps what is hard to learn" in warning for warning in heard.warnings)
+    assert warned == (diagnosis["case"] == "keeps hard") == (expected > 0.1)
     assert result.metrics["meta_data"] == "training set"
     assert set(result.methods) == {"sama"}
+    assert "right" not in pq.read_schema(tmp_path / "out" / "scores.parquet").names
+
+
+def test_verified_subsets_are_trained_by_steps_and_by_epochs(tmp_path: Path) -> None:
+    """Every score's, beside all rows and random; and what is recommended is one of them."""
+    recipe = digits(
+        "data.max_train_rows=200",
+        "data.meta=null",
+        "training.steps=20",
+        "prune.keep=[0.5, 0.25]",
+        "prune.scores=[ccs]",
+        "prune.score_runs=1",
+        "prune.order=auto",
+        "prune.verify=true",
+        "repeats=2",
+    )
+    output = tmp_path / "out"
+    result = prune(recipe, output, device="cpu")
+    rows = list(csv.DictReader((output / "curve.csv").open()))
+    assert {(row["selection"], row["keep"], row["budget"], row["steps"]) for row in rows} == {
+        ("full", "", "steps", "20"),
+        *((name, keep, "steps", "20") for name in SELECTIONS for keep in ("0.5", "0.25")),
+        *((name, "0.5", "epochs", "10") for name in SELECTIONS),
+        *((name, "0.25", "epochs", "5") for name in SELECTIONS),
+    }
+    for row in rows:
+        accuracy = [float(value) for value in row["accuracy"].split()]
+        assert len(accuracy) == 2
+        assert float(row["mean"]) == pytest.approx(np.mean(accuracy), abs=1e-5)
+        assert float(row["spread"]) == pytest.approx(np.std(accuracy, ddof=1), abs=1e-5)
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert len(metrics["curve"]) == len(rows)
+    assert metrics["recommended"]["steps"]["keep"] in (None, "0.5", "0.25")
+    assert metrics["scoring"]["sama"]["runs"] == 1
+    assert set(metrics["tried"]["0.5"]) == {"highest", "even", "lowest"}
+    for sentence in result.recommended:
+        assert sentence in (output / "curve.md").read_text()
+    assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_verifying_without_a_test_split_is_refused(tmp_path: Path) -> None:
+    recipe = digits("data.test=null", "data.test_fraction=null", "prune.verify=true")
+    with pytest.raises(SamaError, match="--verify measures on a test split"):
+        prune(recipe, tmp_path / "out", device="cpu")
+
+
+def test_another_order_must_be_clearly_better() -> None:
+    generator = np.random.default_rng(0)
+    ours = generator.random(400) < 0.7
+    trust = [np.ones(200), np.ones(200)]
+
+    def chosen(even: np.ndarray) -> str:
+        agrees = {"highest": ours, "even": even, "lowest": ours & False}
+        halves = {order: np.split(right, 2) for order, right in agrees.items()}
+        return choose_order(halves, trust).chosen  # type: ignore[arg-type]
+
+    assert chosen(ours) == "highest"
+    one_more = ours.copy()
+    one_more[np.flatnonzero(~ours)[:1]] = True
+    assert chosen(one_more) == "highest", "a single row is within the error"
+    many_more = ours | (generator.random(400) < 0.3)
+    assert chosen(many_more) == "even"
 
 
 def test_text_is_pruned_by_the_same_command(
@@ -146,7 +261,7 @@ def test_text_is_pruned_by_the_same_command(
 ) -> None:
     recipe = load_recipe(
         None,
-        ["training.steps=5", "prune.keep=[0.5]", "training.batch_size=16"],
+        ["training.steps=5", "prune.keep=[0.5]", "training.batch_size=16", "prune.folds=2"],
         {
             "data.train": str(texts["noisy"]),
             "data.meta": str(texts["clean"]),
@@ -156,6 +271,11 @@ def test_text_is_pruned_by_the_same_command(
     result = prune(recipe, tmp_path / "out", device="cpu")
     assert result.kept == 200
     assert len(datasets.load_dataset(str(tmp_path / "out" / "dataset"), split="train")) == 200
+    assert not (tmp_path / "out" / "pictures").exists()
+    examples = (tmp_path / "out" / "examples.md").read_text()
+    for name in ("sport", "money", "film"):
+        assert f"## {name}: highest" in examples
+        assert f"## {name}: lowest" in examples
 
 
 def test_more_than_there_is_cannot_be_kept(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import importlib.util
 import json
 import os
@@ -11,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from samacli.data import demo as demo_sets
 from tests.conftest import WORDS, sentences
 from tests.data.hub_server import hub
 
@@ -132,3 +136,61 @@ def test_hub_recipes(
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["rows"]["train"] == 80 - 5 * classes
     assert metrics["noise_detection"]["noise_rate"] > 0.2
+
+
+@pytest.mark.parametrize("recipe", ["agnews-prune", "agnews-prune-noise"])
+def test_text_pruning_recipes(run_sama: Run, tiny_bert: Path, tmp_path: Path, recipe: str) -> None:
+    """As the hub gives AG News: a text and the number of its class. No picture comes out."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for seed, (split, rows) in enumerate({"train": 300, "test": 18}.items()):
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows(
+                (text, list(WORDS).index(name)) for text, name in sentences(rows, seed)
+            )
+    code, _, err = run_sama(
+        "prune", recipe, "--device", "cpu", "-o", tmp_path / "out", "--keep", "0.5",
+        f"data.path={folder}", "data.source=auto", f"model.name={tiny_bert}", *QUICK,
+    )  # fmt: skip
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    noisy = recipe.endswith("noise")
+    assert metrics["rows"]["train"] == (150 if noisy else 300)
+    assert metrics["meta_data"] == ("clean set" if noisy else "training set")
+    assert (metrics["noise_detection"] is not None) == noisy
+    assert {"full", "random", "sama"} <= set(metrics["methods"])
+    scores = pq.read_table(tmp_path / "out" / "scores.parquet").to_pydict()
+    kept, given = np.array(scores["keep"]), np.array(scores["given_label"])
+    for name in np.unique(given):  # each class in its proportion
+        assert abs(kept[given == name].sum() - (given == name).sum() / 2) <= 1
+    suspects = (tmp_path / "out" / "suspects.csv").read_text().splitlines()
+    assert suspects[0].endswith("text")
+    images = [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".png", ".jpg")]
+    assert not [path for path in images if "curve" not in path.name]
+
+
+def test_fashion_mnist_recipe(
+    run_sama: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    for stem, rows in (("train", 80), ("t10k", 20)):
+        pixels = generator.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = (np.arange(rows) % 10).astype(np.uint8)
+        for kind, values, rank in (("images-idx3", pixels, 3), ("labels-idx1", labels, 1)):
+            header = bytes([0, 0, 8, rank]) + np.array(values.shape, ">i4").tobytes()
+            packed = gzip.compress(header + values.tobytes())
+            (tmp_path / f"{stem}-{kind}-ubyte.gz").write_bytes(packed)
+    monkeypatch.setattr(demo_sets, "FASHION_FOLDER", tmp_path)
+    code, _, err = run_sama(
+        "prune", "fashion-mnist-noise", "--device", "cpu", "-o", tmp_path / "out", "--keep", "0.5",
+        "repeats=1", "training.steps=4", "training.precision=fp32", "training.batch_size=8",
+        "data.meta_per_class=2", "model.config={hidden_sizes: [8], depths: [1], embedding_size: 8}",
+    )  # fmt: skip
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["rows"] == {
+        "train": 60, "meta": 20, "validation": 0, "test": 20, "kept": 30
+    }  # fmt: skip
+    assert metrics["noise_detection"]["noise_rate"] == pytest.approx(0.2)

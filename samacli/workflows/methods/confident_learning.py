@@ -6,15 +6,12 @@ import importlib.util
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedKFold
 
 from samacli.errors import SamaError
-from samacli.progress import Silent
-from samacli.training.loop import Fit
 from samacli.training.metrics import noise_detection
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods.run import MethodRun, measured
-from samacli.workflows.methods.scikit import few_members_are_fine
+from samacli.workflows.out_of_sample import predict_out_of_sample
 
 
 def check(experiment: Experiment) -> None:
@@ -52,7 +49,10 @@ def confident_learning(experiment: Experiment, name: str, seed: int) -> MethodRu
     train = experiment.splits.train
     rows = np.flatnonzero(train.labels >= 0)
     labels = train.labels[rows]
-    fits, probabilities = _out_of_sample(experiment, name, seed, rows, labels)
+    folds = experiment.recipe.reweight.rivals.folds
+    held_out = predict_out_of_sample(experiment, rows, seed, folds, name)
+    # double: cleanlab asks that rows sum to 1 closely
+    probabilities = torch.from_numpy(held_out.logits).double().softmax(-1).numpy()
     # One process: its workers share the probabilities through a global, by fork.
     issues = find_label_issues(labels, probabilities, n_jobs=1)
     quality = np.ones(len(train))
@@ -64,26 +64,4 @@ def confident_learning(experiment: Experiment, name: str, seed: int) -> MethodRu
         experiment.train, seed, f"{name}, seed {seed}", rows=rows[~issues]
     )
     evaluation = experiment.evaluate(final.model)
-    return measured(name, seed, [*fits, final], evaluation, noise=noise)
-
-
-def _out_of_sample(
-    experiment: Experiment, name: str, seed: int, rows: np.ndarray, labels: np.ndarray
-) -> tuple[list[Fit], np.ndarray]:
-    """The folds' runs, and for each row (n, classes) what the model says that didn't see it."""
-    folds = experiment.recipe.reweight.rivals.folds
-    probabilities = np.zeros((len(rows), len(experiment.splits.classes)))
-    fits: list[Fit] = []
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    with few_members_are_fine():
-        parts = list(splitter.split(rows, labels))
-    for number, (seen, unseen) in enumerate(parts, start=1):
-        description = f"{name}, fold {number} of {folds}, seed {seed}"
-        run = experiment.fit_plainly(experiment.train, seed, description, rows=rows[seen])
-        logits = experiment.predict(
-            run.model, experiment.train, description, rows=rows[unseen], progress=Silent()
-        )
-        # double: cleanlab asks that rows sum to 1 closely
-        probabilities[unseen] = torch.from_numpy(logits).double().softmax(-1).numpy()
-        fits.append(run)
-    return fits, probabilities
+    return measured(name, seed, [*held_out.fits, final], evaluation, noise=noise)

@@ -16,7 +16,7 @@ from samacli.training.metrics import evaluate
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods.run import MethodRun
-from samacli.workflows.methods.scikit import few_members_are_fine
+from samacli.workflows.scikit import few_members_are_fine
 
 FOLDS = 5
 # Inverse strengths of the L2 penalty on standardised features.

@@ -25,6 +25,7 @@ class MethodRun:
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
     model: the trained model; None for a method that has none to export.
     scored: what was learnt of each training row, by the methods that weigh them.
+    parts: seconds by name, of a run that has several parts.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MethodRun:
     peak_memory_bytes: int
     model: PreTrainedModel | None
     scored: Scored | None
+    parts: dict[str, float] | None = None
 
 
 def measured(

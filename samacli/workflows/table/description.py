@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from samacli.errors import SamaError, nearest
 from samacli.recipe.load import built_in, read_yaml, validate_as
-from samacli.recipe.schema import Section
+from samacli.recipe.schema import Keep, Section
 
 FOLDER = "tables"  # in the recipes' folder
+
+Workflow = Literal["reweight", "prune"]
 
 
 class Setting(Section):
@@ -26,6 +28,7 @@ class Setting(Section):
     )
     recipe: str = Field(description="a built-in recipe's name or a YAML file")
     set: list[str] = Field([], description="KEY=VALUE overrides of the recipe")
+    without: list[str] = Field([], description="methods that are not run in it")
     about: str = Field("", description="Markdown above the setting's own table")
 
 
@@ -35,6 +38,9 @@ class Entry(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="as it is shown")
     method: str = Field("", description="as `--baselines` knows it; default: the name")
     set: list[str] = Field([], description="KEY=VALUE overrides, after the setting's")
+    keep: Keep | None = Field(
+        None, description="of a method that prunes; default: each of the table's `keeps`, as a line"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -45,14 +51,28 @@ class Entry(Section):
             value = {"method": value["name"], **value}
         return value
 
+    @property
+    def base(self) -> str:
+        """The name without the keep."""
+        return self.name if self.keep is None else self.name.removesuffix(f"-{self.keep:g}")
+
+    def at(self, keep: float) -> Entry:
+        """The same, keeping that much."""
+        return self.model_copy(update={"name": f"{self.name}-{keep:g}", "keep": keep})
+
 
 class Table(Section):
-    """Settings × methods × seeds, and the words around their figures."""
+    """Settings × methods × seeds, and the words around their figures.
+
+    Of a table of subsets (`workflow: prune`) a method that prunes is as many lines as `keeps`.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="of the files that are written")
     title: str
     about: str = Field("", description="Markdown below the title")
     remarks: str = Field("", description="Markdown at the end")
+    workflow: Workflow = "reweight"
+    keeps: list[Keep] = Field([], description="how much a method that prunes keeps, one by one")
     ours: str = Field("sama", description="the method that each other is compared with")
     plain: str = Field("noisy", description="the method whose time is 1")
     settings: list[Setting] = Field(min_length=1)
@@ -89,13 +109,9 @@ class Table(Section):
         """
         return _named(name, self.settings, f"--only: the table '{self.name}' has no setting")
 
-    def entry(self, name: str) -> Entry:
-        """The method of that name, as it is shown.
-
-        Raises:
-            SamaError: there is none.
-        """
-        return _named(name, self.methods, f"--methods: the table '{self.name}' has no method")
+    def ours_beside(self, entry: Entry) -> str:
+        """The name of the entry that a method is compared with: ours, keeping as much."""
+        return self.ours if entry.keep is None else f"{self.ours}-{entry.keep:g}"
 
 
 def _named(name: str, found: Iterable[Any], sentence: str) -> Any:

@@ -6,8 +6,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from samacli.workflows.table import kind
 from samacli.workflows.table.ledger import Ledger
 from samacli.workflows.table.plan import Cell
+from samacli.workflows.table.row import Row
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,14 @@ def left(cells: Sequence[Cell], ledger: Ledger, *, redo_outdated: bool = False) 
 
 def seconds(cell: Cell, ledger: Ledger) -> float | None:
     """How long a run is likely to take: as others of its data set and method did, or, where there
-    are none, of its method, or any; None where there are no rows at all."""
+    are none, of its method, or any; None where there are no rows at all.
+
+    Of subsets: as plain runs in the same setting did, times how many of those it is worth.
+    """
     rows = ledger.rows
+    cost = kind.cost(cell.workflow, cell.recipe, cell.entry.method)
+    if cost is not None:
+        return _by_cost(cell, rows, cost)
     same_method = [row for row in rows if row.algorithm == cell.entry.method]
     for found in (
         [row for row in same_method if row.setting == cell.setting.name],
@@ -53,4 +61,21 @@ def seconds(cell: Cell, ledger: Ledger) -> float | None:
     ):
         if found:
             return statistics.fmean(row.wall_seconds for row in found)
+    return None
+
+
+def _by_cost(cell: Cell, rows: Sequence[Row], cost: float) -> float | None:
+    own = [row for row in rows if row.setting == cell.setting.name]
+    same = [row.wall_seconds for row in own if row.algorithm == cell.entry.method]
+    if cost > 1 and same:
+        return statistics.fmean(same)
+    known = kind.methods(cell.workflow)
+    for found in (own, [row for row in rows if row.group == cell.setting.group]):
+        plain = [
+            row.wall_seconds
+            for row in found
+            if row.algorithm in known and kind.cost(cell.workflow, cell.recipe, row.algorithm) == 1
+        ]
+        if plain:
+            return cost * statistics.fmean(plain)
     return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from samacli.workflows.methods import METHODS
 from samacli.workflows.table.description import Entry, Setting, Table
+from samacli.workflows.table.kind import Method
 from samacli.workflows.table.ledger import Ledger
 from samacli.workflows.table.plan import Cell
 from samacli.workflows.table.row import Row
@@ -47,6 +47,11 @@ class Line:
     rows: dict[int, Row]
     lead: Mean | None
     time: Mean | None
+    method: Method
+
+    @property
+    def uses_clean(self) -> bool:
+        return self.method.uses_clean
 
     @property
     def accuracy(self) -> Mean | None:
@@ -65,10 +70,6 @@ class Line:
         """measure: average_precision, auroc or noise_rate."""
         return Mean.of([row.noise[measure] for row in self.rows.values() if row.noise])
 
-    @property
-    def uses_clean(self) -> bool:
-        return METHODS[self.entry.method].uses_clean
-
 
 @dataclass(frozen=True)
 class Block:
@@ -86,9 +87,10 @@ class Block:
         return next((line for line in self.lines if line.entry.name == name), None)
 
     def is_best(self, line: Line, measure: str) -> bool:
-        """Whether no method has a higher mean; measure: as `value` takes it."""
+        """Whether none that keeps as much has a higher mean; measure: as `value` takes it."""
         mean = value(line, measure)
-        means = [other.mean for one in self.lines if (other := value(one, measure)) is not None]
+        rivals = [one for one in self.lines if one.entry.keep == line.entry.keep]
+        means = [other.mean for one in rivals if (other := value(one, measure)) is not None]
         return mean is not None and mean.mean >= max(means) - 1e-9  # the same mean, summed up twice
 
 
@@ -116,16 +118,19 @@ def blocks(table: Table, cells: Sequence[Cell], ledger: Ledger) -> list[Block]:
             Line(
                 entry=first[name].entry,
                 rows=rows[name],
-                lead=None if name == table.ours else _lead(rows.get(table.ours, {}), rows[name]),
+                lead=None if name == ours else lead_over(rows.get(ours, {}), rows[name]),
                 time=_time(rows[name], rows.get(table.plain, {})),
+                method=first[name].method,
             )
             for name in rows
+            for ours in [table.ours_beside(first[name].entry)]
         ]
         made.append(Block(own[0].setting, [first[name] for name in rows], lines))
     return made
 
 
-def _lead(ours: dict[int, Row], other: dict[int, Row]) -> Mean | None:
+def lead_over(ours: Mapping[int, Row], other: Mapping[int, Row]) -> Mean | None:
+    """Accuracy of ours minus the other's, over the seeds that both have."""
     return Mean.of(
         [
             a - b

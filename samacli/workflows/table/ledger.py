@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from samacli.recipe import Recipe
-from samacli.workflows.methods import METHODS
 from samacli.workflows.table.plan import Cell
 from samacli.workflows.table.row import Row
 from samacli.workflows.table.store import Store
@@ -44,7 +43,7 @@ class Ledger:
         """The cell's last row of an older recipe, where it has no other."""
         if self.row(cell) is not None:
             return None
-        shared = not METHODS[cell.entry.method].uses_clean
+        shared = not cell.method.uses_clean
         for row in reversed(self._rows):
             here = row.setting == cell.setting.name or (shared and row.group == cell.setting.group)
             if here and (row.method, row.seed) == (cell.entry.name, cell.seed):

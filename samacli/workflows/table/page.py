@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from samacli.workflows.methods import METHODS
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block, Line, Mean, value
+from samacli.workflows.table.markdown import (
+    bold,
+    counted,
+    difference,
+    grid,
+    paragraph,
+    shown,
+    values,
+)
 from samacli.workflows.table.row import Row
 
 MARK = "†"
@@ -21,16 +29,16 @@ def page(table: Table, blocks: Sequence[Block], *, outdated: int = 0) -> str:
     if not rows:
         return f"# {table.title}\n\nNothing is measured yet.\n"
     lines = [f"# {table.title}", ""]
-    lines += _paragraph(table.about)
-    lines += _made_by(table, rows, outdated)
+    lines += paragraph(table.about)
+    lines += made_by(table, rows, outdated)
     lines += _overview(table, blocks)
     lines += _leads(table, blocks)
     lines += [f"![accuracy by setting]({table.name}.png)", ""]
     for block in blocks:
         lines += _setting(table, block)
-    lines += _methods(blocks)
-    lines += _budget(blocks)
-    lines += _paragraph(table.remarks)
+    lines += described(blocks)
+    lines += budget(blocks)
+    lines += paragraph(table.remarks)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -56,14 +64,14 @@ def sheet(blocks: Sequence[Block]) -> str:
                     line.uses_clean,
                     " ".join(map(str, sorted(line.rows))),
                     *(cell for mean in means for cell in _sheet_cells(mean)),
-                    _values(r.steps for r in line.rows.values()),
+                    values(r.steps for r in line.rows.values()),
                     max((r.peak_memory_bytes for r in line.rows.values()), default=""),
                 ]
             )
     return file.getvalue()
 
 
-def _made_by(table: Table, rows: Sequence[Row], outdated: int) -> list[str]:
+def made_by(table: Table, rows: Sequence[Row], outdated: int) -> list[str]:
     seeds = ", ".join(map(str, sorted({row.seed for row in rows})))
     lines = [
         f"Made by `make table-{table.name}` (`sama table {table.name}`; `--dry-run` lists what is "
@@ -78,16 +86,16 @@ def _made_by(table: Table, rows: Sequence[Row], outdated: int) -> list[str]:
         some = [row for row in rows if row.place == place]
         _, name, threads, jobs = place
         lines.append(
-            f"- {name}: {_counted(len(some), 'run')}, {_counted(threads, 'thread')} each, "
-            f"{jobs} at a time; {_values(r.precision for r in some)}, torch "
-            f"{_values(r.torch for r in some)}, transformers "
-            f"{_values(r.transformers for r in some)}, samacli {_values(r.samacli for r in some)} "
-            f"at {_values(r.commit or 'no checkout' for r in some)}"
+            f"- {name}: {counted(len(some), 'run')}, {counted(threads, 'thread')} each, "
+            f"{jobs} at a time; {values(r.precision for r in some)}, torch "
+            f"{values(r.torch for r in some)}, transformers "
+            f"{values(r.transformers for r in some)}, samacli {values(r.samacli for r in some)} "
+            f"at {values(r.commit or 'no checkout' for r in some)}"
         )
     lines.append("")
     if outdated:
         lines += [
-            f"{_counted(outdated, 'run')} of an older recipe left out; "
+            f"{counted(outdated, 'run')} of an older recipe left out; "
             f"`sama table {table.name} --redo-outdated` measures again.",
             "",
         ]
@@ -102,7 +110,7 @@ def _overview(table: Table, blocks: Sequence[Block]) -> list[str]:
             line = block.line(entry)
             mean = None if line is None else line.accuracy
             best = line is not None and block.is_best(line, "accuracy")
-            cells.append(_bold(_shown(mean), best))
+            cells.append(bold(shown(mean), best))
         rows.append([_marked(blocks, entry), *cells])
     footnote = (
         f"{MARK} does not use the clean set: run once for a data set, and shown in each of its "
@@ -112,7 +120,7 @@ def _overview(table: Table, blocks: Sequence[Block]) -> list[str]:
     return [
         "## Accuracy",
         "",
-        *_table(["method", *(block.setting.title for block in blocks)], rows),
+        *grid(["method", *(block.setting.title for block in blocks)], rows),
         *([footnote, ""] if marked else []),
     ]
 
@@ -123,7 +131,7 @@ def _leads(table: Table, blocks: Sequence[Block]) -> list[str]:
         if entry == table.ours:
             continue
         leads = [line.lead if (line := block.line(entry)) else None for block in blocks]
-        rows.append([_marked(blocks, entry), *(_difference(lead) for lead in leads)])
+        rows.append([_marked(blocks, entry), *(difference(lead) for lead in leads)])
     if not rows:
         return []
     return [
@@ -132,7 +140,7 @@ def _leads(table: Table, blocks: Sequence[Block]) -> list[str]:
         f"Mean difference of accuracy over the seeds that both have ± its standard error: above 0 "
         f"where `{table.ours}` is better.",
         "",
-        *_table(["method", *(block.setting.title for block in blocks)], rows),
+        *grid(["method", *(block.setting.title for block in blocks)], rows),
     ]
 
 
@@ -142,7 +150,7 @@ def _setting(table: Table, block: Block) -> list[str]:
             f"time, {table.plain} = 1", "steps", "peak MiB"]  # fmt: skip
 
     def figure(line: Line, name: str) -> str:
-        return _bold(_shown(value(line, name)), block.is_best(line, name))
+        return bold(shown(value(line, name)), block.is_best(line, name))
 
     rows = [
         [
@@ -151,11 +159,11 @@ def _setting(table: Table, block: Block) -> list[str]:
             str(len(line.rows)),
             figure(line, "macro_f1"),
             figure(line, "lowest_recall"),
-            _difference(line.lead),
+            difference(line.lead),
             figure(line, "average_precision"),
             figure(line, "auroc"),
-            _shown(line.time, 2),
-            _values(row.steps for row in line.rows.values()) or "–",
+            shown(line.time, 2),
+            values(row.steps for row in line.rows.values()) or "–",
             _mebibytes(line),
         ]
         for line in block.lines
@@ -177,18 +185,23 @@ def _setting(table: Table, block: Block) -> list[str]:
     return [
         f"## {block.setting.title}",
         "",
-        *_paragraph(block.setting.about),
-        *_paragraph(" ".join([f"Recipe `{block.setting.recipe}`{overrides}.", *chance, *changed])),
-        *_table(head, rows),
+        *paragraph(block.setting.about),
+        *paragraph(" ".join([f"Recipe `{block.setting.recipe}`{overrides}.", *chance, *changed])),
+        *grid(head, rows),
     ]
 
 
-def _methods(blocks: Sequence[Block]) -> list[str]:
-    algorithms = dict.fromkeys(line.entry.method for block in blocks for line in block.lines)
-    return ["## Methods", "", *(f"- `{n}`: {METHODS[n].description}" for n in algorithms), ""]
+def described(blocks: Sequence[Block]) -> list[str]:
+    found = {line.entry.method: line.method for block in blocks for line in block.lines}
+    return [
+        "## Methods",
+        "",
+        *(f"- `{n}`: {method.description}" for n, method in found.items()),
+        "",
+    ]
 
 
-def _budget(blocks: Sequence[Block]) -> list[str]:
+def budget(blocks: Sequence[Block]) -> list[str]:
     head = ["setting", "model", "frozen", "steps", "batch", "tokens", "learning rate",
             "training rows", "clean rows", "test rows"]  # fmt: skip
     rows = []
@@ -200,17 +213,17 @@ def _budget(blocks: Sequence[Block]) -> list[str]:
                 block.setting.title,
                 recipe.model.name,
                 ", ".join(f"`{pattern}`" for pattern in recipe.model.freeze) or "nothing",
-                _values(row.steps for row in block.rows),
+                values(row.steps for row in block.rows),
                 str(recipe.training.batch_size),
                 str(recipe.data.max_length),
                 f"{recipe.training.optimizer.learning_rate:g}",
                 *(
-                    _values(f"{row.rows[split]:,}" for row in own) or "–"
+                    values(f"{row.rows[split]:,}" for row in own) or "–"
                     for split in ("train", "meta", "test")
                 ),
             ]
         )
-    return ["## Budget, the same for every method of a setting", "", *_table(head, rows)]
+    return ["## Budget, the same for every method of a setting", "", *grid(head, rows)]
 
 
 def _entries(blocks: Sequence[Block]) -> list[str]:
@@ -224,41 +237,6 @@ def _marked(blocks: Sequence[Block], entry: str) -> str:
 
 def _name(line: Line) -> str:
     return line.entry.name if line.uses_clean else f"{line.entry.name} {MARK}"
-
-
-def _paragraph(text: str) -> list[str]:
-    return [text.strip(), ""] if text.strip() else []
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
-
-
-def _shown(mean: Mean | None, digits: int = 3, sign: str = "") -> str:
-    if mean is None:
-        return "–"
-    shown = f"{mean.mean:{sign}.{digits}f}"
-    return shown if mean.spread is None else f"{shown} ± {mean.spread:.{digits}f}"
-
-
-def _difference(mean: Mean | None) -> str:
-    if mean is None:
-        return "–"
-    return f"{mean.mean:+.3f}" + ("" if mean.error is None else f" ± {mean.error:.3f}")
-
-
-def _bold(text: str, best: bool) -> str:
-    return f"**{text}**" if best else text
-
-
-def _values(values: Iterable[object]) -> str:
-    """Those that occur, in order of their first occurrence."""
-    return ", ".join(dict.fromkeys(map(str, values)))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _mebibytes(line: Line) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block
-from samacli.workflows.table.plan import learns_weights
+from samacli.workflows.table.kind import learns_weights
 
 # Okabe and Ito's colours, told apart with any colour vision.
 OURS, OTHERS = "#D55E00", "#0072B2"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import Any
 
 from samacli.errors import SamaError, nearest
 from samacli.recipe import Recipe, load_recipe
-from samacli.workflows.methods import METHODS
-from samacli.workflows.table.description import Entry, Setting, Table
+from samacli.workflows.table import kind
+from samacli.workflows.table.description import Entry, Setting, Table, Workflow
 
 DATA = "data"  # the folder that recipes look for local data in
-# Of a recipe's top level, what changes no run: words, the seeds (a row has its own), another
-# workflow's section, and the preset, whose values are spelled out beside it.
-NOT_OF_A_RUN = {"description", "seed", "repeats", "prune", "preset"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,12 @@ class Cell:
     recipe: Recipe
     concerning: dict[str, Any]
     digest: str
+    workflow: Workflow = "reweight"
+
+    @property
+    def method(self) -> kind.Method:
+        """What the table knows of its method."""
+        return kind.methods(self.workflow)[self.entry.method]
 
     @property
     def run(self) -> tuple[str, int, str]:
@@ -61,34 +63,67 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
         SamaError: an unknown method, setting or recipe, or a value that a recipe refuses.
     """
     choice = choice or Choice()
+    workflow, draw = table.workflow, table.draw_clean_sets
     settings = [table.setting(name) for name in choice.settings] or table.settings
-    entries = [table.entry(name) for name in choice.methods] or table.methods
-    for entry in entries:
-        if entry.method not in METHODS:
-            raise SamaError(
-                f"table '{table.name}': there is no method '{entry.method}'"
-                f"{nearest(entry.method, METHODS)} (there are {', '.join(METHODS)})"
-            )
+    entries = _entries(table, choice.methods)
     made = {}
+    load = functools.cache(lambda recipe, overrides: load_recipe(recipe, list(overrides)))
     for setting in settings:
         for entry in entries:
-            recipe = load_recipe(setting.recipe, [*setting.set, *entry.set])
-            concerning = _concerning(recipe, entry.method)
-            if table.draw_clean_sets and concerning["data"]["meta_per_class"] is not None:
+            if entry.base in setting.without:
+                continue
+            recipe = load(setting.recipe, (*setting.set, *entry.set))
+            if table.keeps:  # one scoring run serves all of them
+                config = recipe.prune.model_copy(update={"keep": table.keeps})
+                recipe = recipe.model_copy(update={"prune": config})
+            concerning = kind.concerning(workflow, recipe, entry.method, entry.keep)
+            if draw and concerning["data"]["meta_per_class"] is not None:
                 concerning["data"]["meta_seed"] = "seed"
             made[setting.name, entry.name] = (
                 _with_data_in(recipe, choice.data),
                 concerning,
-                digest(concerning),
+                kind.digest(concerning),
             )
-    draw = table.draw_clean_sets
     return [
-        Cell(setting, entry, seed, _drawn(recipe, seed if draw else None), concerning, digested)
+        Cell(
+            setting,
+            entry,
+            seed,
+            _drawn(recipe, seed if draw else None),
+            concerning,
+            digested,
+            workflow,
+        )
         for seed in choice.seeds or table.seeds
         for setting in settings
         for entry in entries
+        if (setting.name, entry.name) in made
         for recipe, concerning, digested in [made[setting.name, entry.name]]
     ]
+
+
+def _entries(table: Table, names: Sequence[str]) -> list[Entry]:
+    """The lines of the table, or those named: a method at one keep ("el2n-0.7") or at all."""
+    known = kind.methods(table.workflow)
+    lines: list[Entry] = []
+    for entry in table.methods:
+        if entry.method not in known:
+            raise SamaError(
+                f"table '{table.name}': there is no method '{entry.method}'"
+                f"{nearest(entry.method, known)} (there are {', '.join(known)})"
+            )
+        if entry.keep is not None or not kind.prunes(table.workflow, entry.method):
+            lines.append(entry)
+        elif table.keeps:
+            lines.extend(entry.at(keep) for keep in table.keeps)
+        else:
+            raise SamaError(f"table '{table.name}': '{entry.name}' prunes; give keeps: [0.7, …]")
+    for name in names:
+        found = {one for line in lines for one in (line.base, line.name)}
+        if name not in found:
+            hint = nearest(name, found) or f"; there are {', '.join(line.name for line in lines)}"
+            raise SamaError(f"--methods: the table '{table.name}' has no method '{name}'{hint}")
+    return [line for line in lines if not names or line.name in names or line.base in names]
 
 
 def _drawn(recipe: Recipe, seed: int | None) -> Recipe:
@@ -97,33 +132,6 @@ def _drawn(recipe: Recipe, seed: int | None) -> Recipe:
         return recipe
     data = recipe.data.model_copy(update={"meta_seed": seed})
     return recipe.model_copy(update={"data": data})
-
-
-def digest(concerning: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits."""
-    text = json.dumps(concerning, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def learns_weights(method: str) -> bool:
-    """Whether a method is of the SAMA family, which the sections meta and reweight are for."""
-    return method.split("-")[0] == "sama"
-
-
-def _concerning(recipe: Recipe, method: str) -> dict[str, Any]:
-    concerning = recipe.model_dump(mode="json", exclude=NOT_OF_A_RUN)
-    reweight = concerning["reweight"]
-    del reweight["baselines"]
-    rivals = reweight.pop("rivals", {})
-    if not learns_weights(method):
-        del concerning["meta"]
-        concerning["reweight"] = {"rivals": rivals}
-    data = concerning["data"]
-    # Rows that are taken out of another split are lacking there, whoever uses the clean set.
-    carved = data["meta"] in (data["train"], data["validation"], data["test"])
-    if not METHODS[method].uses_clean and not carved:
-        data["meta"] = data["meta_per_class"] = data["meta_seed"] = None
-    return concerning
 
 
 def _with_data_in(recipe: Recipe, folder: Path | None) -> Recipe:

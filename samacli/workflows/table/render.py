@@ -13,13 +13,15 @@ from samacli.workflows.table.figures import blocks
 from samacli.workflows.table.ledger import Ledger
 from samacli.workflows.table.page import page, sheet
 from samacli.workflows.table.plan import Cell
+from samacli.workflows.table.pruning_page import pruning_page
 
 
 def texts(table: Table, cells: Sequence[Cell], ledger: Ledger) -> dict[str, str]:
     """The files that are text, by ending: md and csv."""
     found = blocks(table, cells, ledger)
     outdated = len(left(cells, ledger).outdated)
-    return {"md": page(table, found, outdated=outdated), "csv": sheet(found)}
+    make = pruning_page if table.workflow == "prune" else page
+    return {"md": make(table, found, outdated=outdated), "csv": sheet(found)}
 
 
 def render(table: Table, cells: Sequence[Cell], ledger: Ledger, folder: Path) -> list[Path]:
@@ -29,7 +31,9 @@ def render(table: Table, cells: Sequence[Cell], ledger: Ledger, folder: Path) ->
         SamaError: they can't be written.
     """
     from samacli.workflows.table.picture import picture
+    from samacli.workflows.table.pruning_picture import pruning_picture
 
+    draw = pruning_picture if table.workflow == "prune" else picture
     files = []
     try:
         for ending, text in texts(table, cells, ledger).items():
@@ -38,7 +42,7 @@ def render(table: Table, cells: Sequence[Cell], ledger: Ledger, folder: Path) ->
                 stage.write_text(text, encoding="utf-8")
         files.append(folder / f"{table.name}.png")
         with written(files[-1]) as stage:
-            picture(table, blocks(table, cells, ledger), stage)
+            draw(table, blocks(table, cells, ledger), stage)
     except OSError as error:
         raise SamaError(f"'{files[-1]}' cannot be written: {error.strerror}") from error
     return files

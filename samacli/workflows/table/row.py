@@ -17,6 +17,7 @@ class Row(Run):
         noise rate; None where a method doesn't judge examples or the truth is not known.
     recall: of each class. rows: of each split.
     seconds: of training; wall_seconds: with scoring and testing, without reading the data.
+    parts: seconds by name, of a run that has several parts.
     jobs: runs at a time on this machine. commit: short, with a + where files were changed since.
     """
 
@@ -40,6 +41,7 @@ class Row(Run):
     samacli: str
     commit: str | None
     finished: str
+    parts: dict[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -47,7 +49,14 @@ class Row(Run):
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Row:
         """Raises TypeError or KeyError where it is no row; unknown fields are left out."""
-        return Row(**{field.name: values[field.name] for field in dataclasses.fields(Row)})
+        rows_may_lack = {"parts"}  # they were written before it came
+        return Row(
+            **{
+                field.name: values[field.name]
+                for field in dataclasses.fields(Row)
+                if field.name in values or field.name not in rows_may_lack
+            }
+        )
 
     @property
     def place(self) -> tuple[str, str, int, int]:

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -57,7 +58,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def options(device: DeviceName, jobs: int | None, threads: int | None) -> Options:
+def options(
+    device: DeviceName, jobs: int | None, threads: int | None, *, scores: Path | None = None
+) -> Options:
     """How many runs at a time, with how many threads each.
 
     By default one on a GPU, and on the CPU one for each of up to two cores: a small model does
@@ -65,7 +68,12 @@ def options(device: DeviceName, jobs: int | None, threads: int | None) -> Option
     """
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     jobs = jobs or (1 if on_gpu else min(2, cores()))
-    return Options(device=device, threads=threads or max(1, cores() // jobs), jobs=jobs)
+    return Options(
+        device=device,
+        threads=threads or max(1, cores() // jobs),
+        jobs=jobs,
+        scores=None if scores is None else str(scores),
+    )
 
 
 def run_table(

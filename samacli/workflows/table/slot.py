@@ -51,6 +51,8 @@ class Slot:
             seed=cell.seed,
             digest=cell.digest,
             recipe=cell.recipe.model_dump(mode="json"),
+            workflow=cell.workflow,
+            keep=cell.entry.keep,
         )
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(dataclasses.asdict(task)) + "\n")

@@ -32,6 +32,7 @@ class Store:
     def __init__(self, folder: Path, name: str) -> None:
         self.file = folder / f"{name}.jsonl"
         self.recipes = folder / f"{name}-recipes"
+        self.scores = folder / f"{name}-scores"  # of a table of subsets; see `ScoreCache`
 
     def check(self) -> None:
         """Refuse, before any work is done, a place that cannot be written.
@@ -83,7 +84,7 @@ class Store:
         line = json.dumps(row.as_dict(), ensure_ascii=False, allow_nan=False) + "\n"
         try:
             self._keep(row.digest, recipe)
-            with self.file.open("a+b") as file, _locked(file.fileno()):
+            with self.file.open("a+b") as file, locked(file.fileno()):
                 end = self._mended_end(file)
                 try:
                     file.write(line.encode())
@@ -130,7 +131,8 @@ class Store:
 
 
 @contextlib.contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
+def locked(descriptor: int) -> Iterator[None]:
+    """Alone with an open file, of all processes that ask; does nothing on Windows."""
     if fcntl is None:
         yield
         return

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from samacli.training.runtime import DeviceName
+from samacli.workflows.table.description import Workflow
 
 
 @dataclass(frozen=True)
 class Options:
-    """What all the runs of a worker have in common; jobs: workers beside each other."""
+    """What all the runs of a worker have in common.
+
+    jobs: workers beside each other. scores: the folder that keeps what scoring runs found, of a
+    table of subsets.
+    """
 
     device: DeviceName
     threads: int
     jobs: int
+    scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Task(Run):
-    """One run to be done."""
+    """One run to be done; keep: of a method that prunes."""
 
     recipe: dict[str, Any]
+    workflow: Workflow = "reweight"
+    keep: float | None = None

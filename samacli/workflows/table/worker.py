@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,8 +33,11 @@ from samacli.progress import Silent
 from samacli.recipe import Recipe, resolve_paths
 from samacli.workflows.bench.row import processor_name
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.methods import run_method
+from samacli.workflows.methods import MethodRun, run_method
+from samacli.workflows.prune.methods import PRUNING_METHODS, SCORING, Arrays, retrain_on
+from samacli.workflows.table.kind import concerning, digest
 from samacli.workflows.table.row import Row
+from samacli.workflows.table.score_cache import ScoreCache
 from samacli.workflows.table.task import Options, Task
 
 PARENT_POLL_SECONDS = 1.0
@@ -47,6 +51,7 @@ class Worker:
         self.commit = _commit()
         self._answers = answers
         self._prepared: tuple[str, Experiment] | None = None
+        self._scores = ScoreCache(None if options.scores is None else Path(options.scores))
 
     def answer(self, **message: Any) -> None:
         """Send one line to the parent."""
@@ -59,9 +64,44 @@ class Worker:
         Raises:
             SamaError: anything wrong with its recipe, data or model.
         """
-        experiment = self._experiment(resolve_paths(Recipe.model_validate(task.recipe)))
+        recipe = resolve_paths(Recipe.model_validate(task.recipe))
+        experiment = self._experiment(recipe)
+        if task.workflow == "prune":
+            return self._pruned(task, recipe, experiment)
+        return self._row(
+            task, experiment, lambda: run_method(experiment, task.algorithm, task.seed)
+        )
+
+    def _pruned(self, task: Task, recipe: Recipe, experiment: Experiment) -> Row:
+        """A scoring run, or a retraining on what it found."""
+        scoring = PRUNING_METHODS[task.algorithm].scoring
+        arrays: Arrays = {}
+        if scoring is not None:
+
+            def score() -> tuple[Row, Arrays]:
+                found: list[Arrays] = []
+
+                def work() -> MethodRun:
+                    run, arrays = SCORING[scoring](experiment, task.seed)
+                    found.append(arrays)
+                    return run
+
+                return self._row(task, experiment, work), found[0]
+
+            concerned = digest(concerning("prune", recipe, scoring))
+            row, arrays = self._scores.get(f"{scoring}-{concerned}-{task.seed}", score)
+            if scoring == task.algorithm:
+                return dataclasses.replace(row, **task.names)
+        return self._row(
+            task,
+            experiment,
+            lambda: retrain_on(experiment, task.algorithm, task.keep, task.seed, arrays),
+        )
+
+    def _row(self, task: Task, experiment: Experiment, work: Callable[[], MethodRun]) -> Row:
+        """Do the work, and say what was measured."""
         started = time.perf_counter()
-        run = run_method(experiment, task.algorithm, task.seed)
+        run = work()
         wall = time.perf_counter() - started
         device = experiment.accelerator.device
         on_gpu = device.type == "cuda"
@@ -88,6 +128,7 @@ class Worker:
             samacli=samacli.__version__,
             commit=self.commit,
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            parts=run.parts,
         )
 
     def _experiment(self, recipe: Recipe) -> Experiment:

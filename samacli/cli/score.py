@@ -1,0 +1,118 @@
+"""`sama score`"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samacli.cli import options
+from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.launch import in_processes
+
+
+class PrecisionChoice(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+def score(
+    context: typer.Context,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A finished run that holds a model, or a saved model."),
+    ],
+    data: Annotated[
+        str, typer.Option("--data", help="File, folder, or data set on the hub, to be scored.")
+    ],
+    split: Annotated[
+        str, typer.Option("--split", help="Split of it (not of a single file).")
+    ] = "train",
+    config: Annotated[
+        str | None, typer.Option("--config", help="Hub: configuration of the data set.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Hub: commit, tag or branch.")
+    ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Read from the hub, or from Parquet or JSON lines, without a copy in the cache.",
+        ),
+    ] = False,
+    text_column: options.TextColumn = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            "--scores",
+            help="Which, with commas: el2n, grand, margin, entropy, least_confidence, loss; "
+            "by default all.",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,
+    precision: Annotated[
+        PrecisionChoice | None,
+        typer.Option(
+            "--precision",
+            help="Of the model's arithmetic; by default the run's. bf16 leaves three digits.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Processes that decode images.")
+    ] = 0,
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", min=1, help="Rows a file; what a killed run loses.")
+    ] = 10_000,
+    nproc: options.Processes = 1,
+    output: options.Output = Path("runs/scores"),
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Score every row of a data set by a trained model, in shards, resumable.
+
+    Run the same command again after an interruption: it goes on with the shards that are missing.
+
+    Examples:
+
+        sama score runs/demo --data train.csv --output runs/scores
+
+        sama score runs/photos --data owner/photos --stream --nproc 4 --output runs/scores
+    """
+    from samacli.workflows.score import score as run_score
+
+    settings = options.settings(context)
+    if in_processes(settings.arguments, nproc):
+        return
+    result = run_score(
+        run,
+        data,
+        output,
+        split=split,
+        config=config,
+        revision=revision,
+        stream=stream,
+        text_column=text_column,
+        image_column=image_column,
+        label_column=label_column,
+        names=None if scores is None else [name.strip() for name in scores.split(",")],
+        batch_size=batch_size,
+        workers=workers,
+        precision=None if precision is None else precision.value,
+        rows_a_shard=shard_rows,
+        overwrite=overwrite,
+        device=settings.device.value,
+        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+    )
+    stdout.print(
+        f"{result.output}: {result.rows:,} rows scored ({result.resumed:,} of them before), "
+        f"{', '.join(result.scores)}; sama select {result.output} --score {result.scores[0]} "
+        "chooses by them",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,108 @@
+"""The curve of accuracy against what is kept: `curve.csv`, `curve.md` and `curve.png`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import get_args
+
+from samacli.pruning.curve import Budget, Point
+
+# Okabe and Ito's colours, told apart with any colour vision.
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def write_curve(folder: Path, points: Sequence[Point], sentences: Sequence[str]) -> None:
+    """Write all three into `folder`; sentences: what is recommended, below the table."""
+    with (folder / "curve.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["selection", "keep", "rows", "budget", "steps", "mean", "spread", "accuracy"]
+        )
+        for point in points:
+            spread = "" if point.spread is None else f"{point.spread:.6f}"
+            accuracies = " ".join(f"{value:.6f}" for value in point.accuracy)
+            writer.writerow(
+                [
+                    point.selection,
+                    point.keep,
+                    point.rows,
+                    point.budget,
+                    point.steps,
+                    f"{point.mean:.6f}",
+                    spread,
+                    accuracies,
+                ]
+            )
+    (folder / "curve.md").write_text(_markdown(points, sentences), encoding="utf-8")
+    _draw(folder / "curve.png", points)
+
+
+def _markdown(points: Sequence[Point], sentences: Sequence[str]) -> str:
+    seeds = max(len(point.accuracy) for point in points)
+    lines = [
+        f"Test accuracy after retraining from scratch: mean ± sample standard deviation of {seeds} "
+        "seed(s).",
+        "",
+        "| selection | keep | rows | same steps | same epochs |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for (selection, keep, rows), group in groupby(
+        sorted(points, key=_place), key=lambda p: (p.selection, p.keep, p.rows)
+    ):
+        found = {point.budget: point for point in group}
+        cells = [_shown(found[budget]) if budget in found else "" for budget in ("steps", "epochs")]
+        lines.append(f"| {selection} | {keep or 'all'} | {rows:,} | {cells[0]} | {cells[1]} |")
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in sentences), ""])
+
+
+def _place(point: Point) -> tuple[bool, str, int, str, str]:
+    return point.selection != "full", point.selection, -point.rows, point.keep, point.budget
+
+
+def _shown(point: Point) -> str:
+    spread = "" if point.spread is None else f" ± {point.spread:.3f}"
+    return f"{point.mean:.3f}{spread} ({point.steps:,})"
+
+
+def _draw(file: Path, points: Sequence[Point]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    full = next(point for point in points if point.selection == "full")
+    names = list(dict.fromkeys(p.selection for p in points if p.selection != "full"))
+    figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 4.0), sharey=True, layout="constrained")
+    try:
+        for axis, budget in zip(axes, get_args(Budget), strict=True):
+            axis.axhline(full.mean, color="grey", linestyle="--", label="all rows")
+            if full.spread is not None:
+                low, high = full.mean - full.spread, full.mean + full.spread
+                axis.axhspan(low, high, color="grey", alpha=0.15)
+            for place, name in enumerate(names):
+                line = sorted(
+                    (p for p in points if p.selection == name and p.budget == budget),
+                    key=lambda p: p.rows,
+                )
+                axis.errorbar(
+                    [point.rows / full.rows for point in line],
+                    [point.mean for point in line],
+                    yerr=[point.spread or 0.0 for point in line],
+                    color=_COLOURS[place % len(_COLOURS)],
+                    linestyle="-" if place < len(_COLOURS) else ":",
+                    marker="o",
+                    capsize=3,
+                    label=name,
+                )
+            axis.set_title(f"same number of {budget}", fontsize="medium")
+            axis.set_xlabel("fraction kept")
+            axis.grid(alpha=0.3)
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[0].set_ylabel("test accuracy: mean and standard deviation")
+        axes[1].legend(frameon=False, fontsize="small")
+        figure.savefig(file, dpi=130, format="png")
+    finally:
+        pyplot.close(figure)

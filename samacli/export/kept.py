@@ -1,0 +1,92 @@
+"""Which rows were kept: `keep.txt`, and the rows themselves as Parquet, both written as they come.
+
+`keep.txt` is for others to use without us: one kept row a line, its number or its id, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from samacli.errors import SamaError
+
+KEEP_FILE = "keep.txt"
+KEPT_FOLDER = "kept"
+_ROWS_A_SHARD = 1_000_000
+
+
+class KeepList:
+    """`keep.txt` while it is written; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.written = 0
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def add(self, names: Sequence[int | str | None]) -> None:
+        """Write row numbers or ids, one a line.
+
+        Raises:
+            SamaError: an id is missing, or is more than a line.
+        """
+        for place, name in enumerate(names):
+            if name is None:
+                raise SamaError(
+                    f"kept row {self.written + place:,} (counted from 0) has no id; name another "
+                    "column with --id"
+                )
+        lines = "".join(f"{name}\n" for name in names)
+        if lines.count("\n") != len(names):
+            broken = next(name for name in names if "\n" in str(name))
+            raise SamaError(
+                f"the id {broken!r} holds a line break, and {KEEP_FILE} has one id a line; name "
+                "another column with --id"
+            )
+        self._file.write(lines)
+        self.written += len(names)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class KeptRows:
+    """Parquet files of a million rows, `kept-00000.parquet` and on; a context manager.
+
+    Rows are written as they come: a batch of them is in memory.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        folder.mkdir()
+        self._folder, self._schema = folder, schema
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = self._shards = 0
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Write rows after those before."""
+        if rows.num_rows == 0:
+            return
+        if self._writer is None:
+            file = self._folder / f"kept-{self._shards:05d}.parquet"
+            self._writer = pq.ParquetWriter(file, self._schema)
+            self._rows, self._shards = 0, self._shards + 1
+        self._writer.write_batch(rows)
+        self._rows += rows.num_rows
+        if self._rows >= _ROWS_A_SHARD:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()

@@ -1,0 +1,133 @@
+"""What an onlooker of a training run is shown at every base batch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from samacli.training.last_layer import last_linear, listening_to
+from samacli.training.objective import Batch
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A training batch of b examples as the model sees it, detached, on the training device.
+
+    The model is in training mode: dropout, augmentation and batch norm are those of the step. Of
+    several processes the batches of all are joined, so that everyone is shown the same. A row
+    stands in an observation once.
+
+    index: (b,) row numbers of the training split. labels: (b,) given classes, −1 for none.
+    logits: (b, classes) float32. features: (b, f) float32, what the last linear layer was given;
+    None where no observer asked for it. progress: the fraction of the run that is over, in [0, 1].
+    bias: whether the last linear layer adds one.
+    """
+
+    index: Tensor
+    labels: Tensor
+    logits: Tensor
+    features: Tensor | None
+    progress: float
+    bias: bool = True
+
+    @functools.cached_property
+    def probabilities(self) -> Tensor:
+        """softmax of the logits (b, classes); computed once for all who look."""
+        return self.logits.softmax(-1)
+
+
+class Observer(Protocol):
+    """Someone who looks on; `needs_features` says whether `Observation.features` is wanted."""
+
+    @property
+    def needs_features(self) -> bool: ...
+
+    def observe(self, seen: Observation) -> None: ...
+
+
+class Audience:
+    """The observers of one run of `model`, the bare module; without any, nothing is done."""
+
+    def __init__(
+        self, observers: Sequence[Observer], model: nn.Module, accelerator: Accelerator
+    ) -> None:
+        self._observers = observers
+        self._accelerator = accelerator
+        self._heard: list[Tensor] = []
+        self._layer: nn.Linear | None = None
+        if any(observer.needs_features for observer in observers):
+            self._layer = last_linear(model)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it sets a hook on the last layer: then no compiled pass will do."""
+        return self._layer is not None
+
+    def listening(self) -> contextlib.AbstractContextManager[None]:
+        """Around the base level's own forward pass, and no other (a perturbed one, say)."""
+        if self._layer is None:
+            return contextlib.nullcontext()
+        return self._listening(self._layer)
+
+    @contextlib.contextmanager
+    def _listening(self, layer: nn.Linear) -> Iterator[None]:
+        with listening_to(layer) as self._heard:
+            yield
+
+    @torch.no_grad()
+    def show(self, batch: Batch, logits: Tensor, progress: float) -> None:
+        """Show all observers a batch, on the device, with the logits (b, classes) of its pass."""
+        if not self._observers:
+            return
+        features = None
+        if self._layer is not None:
+            features = self._heard.pop().float()
+        seen = Observation(
+            index=batch["index"],
+            labels=batch["labels"],
+            logits=logits.detach().float(),
+            features=features,
+            progress=progress,
+            bias=self._layer is None or self._layer.bias is not None,
+        )
+        seen = of_all_processes(seen, self._accelerator)
+        for observer in self._observers:
+            observer.observe(seen)
+
+
+def of_all_processes(seen: Observation, accelerator: Accelerator) -> Observation:
+    """The processes' batches, all of one size, as one, in the order of the processes.
+
+    A row comes to another process every epoch, and what happened to it between two epochs (was it
+    forgotten?) is not a sum over processes: so each of them keeps the whole. The message, of
+    b × (classes + f + 4) numbers, is small beside the step's gradients, which include the last
+    layer's classes × f.
+    """
+    if accelerator.num_processes == 1:
+        return seen
+    parts = [seen.index[:, None], seen.labels[:, None], seen.logits]
+    if seen.features is not None:
+        parts.append(seen.features)
+    # bit for bit in one message: int64 as two columns of int32
+    packed = [part.contiguous().view(torch.int32) for part in parts]
+    joined = accelerator.gather(torch.cat(packed, 1))
+    index, labels, logits, *features = (
+        columns.contiguous().view(part.dtype)
+        for columns, part in zip(
+            joined.split([part.shape[1] for part in packed], 1), parts, strict=True
+        )
+    )
+    return replace(
+        seen,
+        index=index[:, 0],
+        labels=labels[:, 0],
+        logits=logits,
+        features=features[0] if features else None,
+    )

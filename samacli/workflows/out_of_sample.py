@@ -1,0 +1,57 @@
+"""Cross-validation: what models say of rows that they were not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from samacli.progress import Silent
+from samacli.training.loop import Fit
+from samacli.workflows.experiment import Experiment
+from samacli.workflows.scikit import few_members_are_fine
+
+
+@dataclass(frozen=True)
+class OutOfSample:
+    """logits: (m, classes) of the m rows asked about. fits: the folds' runs."""
+
+    logits: np.ndarray
+    fits: list[Fit]
+
+
+def predict_out_of_sample(
+    experiment: Experiment,
+    rows: np.ndarray,
+    seed: int,
+    folds: int,
+    description: str,
+    *,
+    steps: int | None = None,
+    with_clean: bool = False,
+) -> OutOfSample:
+    """Train a model on all but each fold of the training split's `rows` (m,), and ask it about it.
+
+    Folds have classes in their proportions; every model starts from the seed's initial one.
+
+    steps: optimiser steps of each fold's run; None: as many as any other run takes.
+    with_clean: every fold's model is trained on the clean set too.
+    """
+    encoded = experiment.train_and_meta if with_clean else experiment.train
+    clean = np.arange(len(experiment.train), len(encoded))
+    labels = experiment.splits.train.labels[rows]
+    logits = np.zeros((len(rows), len(experiment.splits.classes)), dtype=np.float32)
+    fits: list[Fit] = []
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with few_members_are_fine():
+        parts = list(splitter.split(rows, labels))
+    for number, (seen, unseen) in enumerate(parts, start=1):
+        name = f"{description}, fold {number} of {folds}, seed {seed}"
+        fold = np.concatenate([rows[seen], clean])
+        run = experiment.fit_plainly(encoded, seed, name, rows=fold, steps=steps)
+        logits[unseen] = experiment.predict(
+            run.model, experiment.train, name, rows=rows[unseen], progress=Silent()
+        )
+        fits.append(run)
+    return OutOfSample(logits, fits)

@@ -1,0 +1,1 @@
+"""Pruning: scores of training examples, and the rows that are kept."""
