@@ -138,6 +138,7 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
     ("Tables", "no clean set", {"t.csv": GOOD}, ["reweight", "--train", "t.csv"]),
     ("Tables", "JSON cut short", {"t.json": '[{"text": "a", '}, [*TEXT, "t.json"]),
     ("Tables", "a line that is no object", {"t.jsonl": '{"text": "a"}\n[1]\n'}, [*TEXT, "t.jsonl"]),
+    ("Tables", "a line `null`", {"t.jsonl": 'null\n{"text": "a"}\n'}, [*TEXT, "t.jsonl"]),
     ("Tables", "JSON nested 100,000 deep", {"t.jsonl": "[" * 100_000}, [*TEXT, "t.jsonl"]),
     (
         "Tables",

@@ -161,6 +161,21 @@ def test_broken_json_line(tmp_path):
     assert f"{path}: line 2 is no JSON object" in refused(train=str(path))
 
 
+@pytest.mark.parametrize("before", ["", '{"text": "a", "label": 1}\n', " ", "\ufeff"])
+def test_a_null_line(tmp_path, before):
+    """Arrow's JSON reader does not raise at it: it ends the process with a segmentation fault."""
+    path = tmp_path / "train.jsonl"
+    path.write_text(before + 'null\n{"text": "b", "label": 2}\n', encoding="utf-8")
+    line = before.count("\n") + 1
+    assert f"{path}: line {line} is no JSON object" in refused(train=str(path))
+
+
+def test_a_null_in_a_list_of_another_shape(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text('[\n{"text": "a", "label": 1, "x": [\nnull\n]},\n{"text": "b", "label": 2}]')
+    assert len(load_splits(Data(train=str(path)), "text-classification").train) == 2
+
+
 def test_broken_json_list(tmp_path):
     path = tmp_path / "train.json"
     path.write_text('[{"text": "a", "label": 1},\n{"text": "b", "label": 2}')
