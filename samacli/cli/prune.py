@@ -7,11 +7,12 @@ from typing import Annotated, get_args
 
 import typer
 
+import samacli
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
-from samacli.cli.launch import in_processes
+from samacli.cli.launch import in_processes, is_silent
 from samacli.recipe import load_recipe
-from samacli.recipe.schema import PruneBaseline, PruneScore
+from samacli.recipe.schema import PruneBaseline, PruneScore, Tracker
 
 DEFAULT = "demo-vision"
 
@@ -51,6 +52,8 @@ def prune(
     ] = False,
     baselines: options.Baselines = None,
     nproc: options.Processes = 1,
+    track: options.Track = None,
+    push_to_hub: options.PushToHub = None,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -70,9 +73,12 @@ def prune(
         sama prune demo-vision --keep 0.9,0.7,0.5,0.3 --verify -o runs/curve
     """
     from samacli.cli.tables import methods_table, noise_sentence
+    from samacli.export.hub import check_hub, push_run
     from samacli.workflows.prune import prune as run
 
     settings = options.settings(context)
+    if push_to_hub is not None:
+        check_hub(push_to_hub)
     if in_processes(settings.arguments, nproc):
         return
     name, overrides = options.split_arguments(recipe)
@@ -96,10 +102,13 @@ def prune(
     chosen = options.baseline_names(baselines, list(get_args(PruneBaseline)))
     if chosen is not None:
         values["prune.baselines"] = chosen
+    if track is not None:
+        values["track"] = options.baseline_names(track, list(get_args(Tracker)))
     if name is None and train is None and not any(o.startswith("data.") for o in overrides):
         name = DEFAULT
+    loaded = load_recipe(name, overrides, values)
     result = run(
-        load_recipe(name, overrides, values),
+        loaded,
         output,
         overwrite=overwrite,
         device=settings.device.value,
@@ -133,3 +142,6 @@ def prune(
         soft_wrap=True,
         markup=False,
     )
+    if push_to_hub is not None and not is_silent():
+        pushed = push_run(result.output, push_to_hub, task=loaded.task, version=samacli.__version__)
+        stdout.print(f"pushed, private: {', '.join(pushed)}", highlight=False, soft_wrap=True)

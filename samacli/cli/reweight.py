@@ -7,11 +7,12 @@ from typing import Annotated, get_args
 
 import typer
 
+import samacli
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
-from samacli.cli.launch import in_processes
+from samacli.cli.launch import in_processes, is_silent
 from samacli.recipe import load_recipe
-from samacli.recipe.schema import ReweightBaseline
+from samacli.recipe.schema import ReweightBaseline, Tracker
 
 DEFAULT = "demo-text"
 RIVALS: list[str] = list(get_args(ReweightBaseline))
@@ -54,6 +55,8 @@ def reweight(
         ),
     ] = None,
     nproc: options.Processes = 1,
+    track: options.Track = None,
+    push_to_hub: options.PushToHub = None,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -73,9 +76,12 @@ def reweight(
         sama reweight demo-text --baselines clean,elr,confident-learning -o runs/rivals
     """
     from samacli.cli.tables import methods_table, noise_sentence, rare_class_sentence
+    from samacli.export.hub import check_hub, push_run
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
+    if push_to_hub is not None:
+        check_hub(push_to_hub)
     if in_processes(settings.arguments, nproc):
         return
     name, overrides = options.split_arguments(recipe)
@@ -97,10 +103,13 @@ def reweight(
     chosen = options.baseline_names(baselines, RIVALS)
     if chosen is not None:
         values["reweight.baselines"] = chosen
+    if track is not None:
+        values["track"] = options.baseline_names(track, list(get_args(Tracker)))
     if name is None and train is None and not any(o.startswith("data.") for o in overrides):
         name = DEFAULT
+    loaded = load_recipe(name, overrides, values)
     result = run(
-        load_recipe(name, overrides, values),
+        loaded,
         output,
         overwrite=overwrite,
         device=settings.device.value,
@@ -120,3 +129,6 @@ def reweight(
         soft_wrap=True,
         markup=False,
     )
+    if push_to_hub is not None and not is_silent():
+        pushed = push_run(result.output, push_to_hub, task=loaded.task, version=samacli.__version__)
+        stdout.print(f"pushed, private: {', '.join(pushed)}", highlight=False, soft_wrap=True)

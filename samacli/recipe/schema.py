@@ -67,6 +67,7 @@ PruneScore = Literal[
     "ccs",
     "dual",
 ]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
 Keep = Annotated[float, Field(gt=0)]
 PathOrName = Annotated[str, AfterValidator(possible_path)]
 
@@ -501,6 +502,12 @@ class Recipe(Section):
         None,
         description="a budget by name: values for the keys that are not given beside it, see "
         "samacli.recipe.presets",
+    )
+    track: list[Tracker] = Field(
+        [], description="trackers that are told losses and accuracies while it runs"
+    )
+    track_folder: PathOrName = Field(
+        "runs/tracking", description="where trackers that write files (TensorBoard) write them"
     )
     task: Task = "text-classification"
     seed: int = Field(0, ge=0, description="seed of the first run")

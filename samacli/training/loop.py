@@ -34,6 +34,7 @@ from samacli.training.objective import (
 from samacli.training.observation import Audience, Observer
 from samacli.training.optim import make_optimizer, make_schedule
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
+from samacli.training.tracking import track_step
 
 Augment = Callable[[Batch], Batch]
 
@@ -182,6 +183,7 @@ def fit(
                 if meta_level is not None:
                     meta_level.settle(step, steps, averaged)
             curve.append((step, loss_sum, meta_loss))
+            track_step(accelerator, description, loss_sum, meta_loss)
             task.advance()
             if best is not None:
                 best.look(step, trained)

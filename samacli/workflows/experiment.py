@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from samacli.models import load_model, load_processor
 from samacli.models.frozen_layers import frozen_depth, keep_lower, take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
+from samacli.training import tracking
 from samacli.training.augment import make_augment
 from samacli.training.best_state import Validate
 from samacli.training.embed import pooled_embedding
@@ -87,6 +89,7 @@ class Experiment:
             SamaError: anything wrong with the recipe's data, model or device.
         """
         progress = progress or Silent()
+        tracking.check_trackers(recipe.track)
         accelerator = make_accelerator(device, recipe.training.precision)
         processor = load_processor(recipe.model, recipe.task)
         splits = load_splits(recipe.data, recipe.task, progress, tables)
@@ -116,6 +119,8 @@ class Experiment:
             validation=None if splits.validation is None else encoder(splits.validation),
             test=None if splits.test is None else encoder(splits.test),
         )
+        folder = Path(recipe.track_folder).expanduser()
+        tracking.start_tracking(accelerator, recipe.track, folder, recipe.model_dump(mode="json"))
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
         if recipe.model.cache_frozen:
             experiment._pass_frozen_layers(model)

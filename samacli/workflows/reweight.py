@@ -29,6 +29,7 @@ from samacli.export.scores import class_names
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
+from samacli.training.tracking import track_evaluation
 from samacli.workflows.bilevel import Scored
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods import check_methods, run_method
@@ -97,6 +98,7 @@ def reweight(
         for name in [*baselines, "sama"]:
             run = run_method(experiment, name, seed)
             methods.setdefault(name, Method()).add(run, run.evaluation, run.noise)
+            track_evaluation(experiment.accelerator, f"{name}, seed {seed}", run.evaluation)
             if name == "sama":
                 assert run.scored is not None
                 scored.append(run.scored)
@@ -133,6 +135,7 @@ def reweight(
                 model=exported,
                 metrics=metrics,
             )
+    experiment.accelerator.end_training()
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
 
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from samacli.pruning.curve import Budget, Point
 from samacli.pruning.selection import keep_random
+from samacli.training.tracking import track_evaluation
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.results import Method
 
@@ -57,7 +58,9 @@ def retrain(
         at = f"{name} at {keep}" if keep else name
         run = experiment.fit_plainly(experiment.train, seed, f"{at}, seed {seed}", rows=chosen)
         by_keep = done.methods.setdefault(name, {})
-        by_keep.setdefault(keep, Method()).add(run, experiment.evaluate(run.model))
+        evaluation = experiment.evaluate(run.model)
+        by_keep.setdefault(keep, Method()).add(run, evaluation)
+        track_evaluation(experiment.accelerator, f"{at}, seed {seed}", evaluation)
         if verify and keep:
             short = experiment.fit_plainly(
                 experiment.train,

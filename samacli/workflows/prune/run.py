@@ -167,6 +167,7 @@ def prune(
             _write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)
+    experiment.accelerator.end_training()
     return PruneResult(
         output,
         done.methods,
