@@ -6,12 +6,13 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 INPUTS ?= 10000
 
-.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture benchmarks table-text table-pruning clean
+.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture \
+	report-screenshots benchmarks table-text table-pruning large-selection clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-		awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
+		awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
 	@echo
 	@echo "recipes: $(basename $(notdir $(wildcard recipes/*.yaml)))"
 	@echo "ARGS hands options on: make reweight-trec ARGS='data.path=../shared/data/trec --seed 3'"
@@ -60,6 +61,12 @@ lint: $(INSTALLED) ## ruff and mypy
 picture: ## draw docs/demo.svg from what make demo left
 	$(VENV)/bin/python docs/make_picture.py
 
+# The runs that are there are taken as they are: `make demo` repeats them.
+report-screenshots: $(INSTALLED) ## the demos' reports in a browser, into docs/screenshots
+	test -f runs/demo-text/metrics.json || $(SAMA) reweight demo-text --output runs/demo-text
+	test -f runs/demo-vision/metrics.json || $(SAMA) prune demo-vision --output runs/demo-vision
+	$(VENV)/bin/python docs/make_screenshots.py
+
 # PLACE names the machine: make benchmarks PLACE=h100 ARGS='--precision bf16 --device cuda'
 PLACE ?= cpu
 benchmarks: $(INSTALLED) ## measure the engine beside its rivals (an hour), into docs/benchmarks
@@ -75,6 +82,9 @@ table-text: $(INSTALLED) ## every method on weakly labelled text (hours; goes on
 
 table-pruning: $(INSTALLED) ## every pruning score by retraining (hours; goes on where it was cut off)
 	$(SAMA) table pruning --data $(DATA) $(ARGS)
+
+large-selection: $(INSTALLED) ## select from 100 million scores, into docs/results (some minutes)
+	$(VENV)/bin/python docs/benchmarks/large_selection.py --report docs/results/large-selection.md
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

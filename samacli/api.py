@@ -20,7 +20,7 @@ import pandas
 import pyarrow.parquet as pq
 
 from samacli.data.table import Table
-from samacli.errors import SamaError
+from samacli.errors import Interrupted, SamaError
 from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN, with_columns
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress
@@ -74,6 +74,7 @@ def reweight(
     seed: int | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> Result[Rows]:
@@ -97,12 +98,14 @@ def reweight(
         seed: of the first run.
         output: a directory for everything that `sama reweight` writes; None: nothing is kept on
             disk. `recipe.yaml` calls rows in memory `train`, `meta`, … and cannot bring them back.
-        overwrite: replace a finished run in `output`.
+        overwrite: replace a finished or an unfinished run in `output`.
+        resume: go on with the unfinished run in `output`.
         device: "auto", "cpu", "cuda" or "mps".
         progress: told what goes on; default: silence.
 
     Raises:
         SamaError: anything wrong with the data, the model or a setting, in one sentence.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     values = {"reweight.correction": correction} if correction is not None else {}
     return _run(
@@ -112,6 +115,7 @@ def reweight(
         _Said(model, text, image, label, true_label, recipe, {**values, **(settings or {})}, seed),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=device,
         progress=progress,
     )
@@ -134,6 +138,7 @@ def prune(
     seed: int | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> Result[Rows]:
@@ -145,6 +150,7 @@ def prune(
 
     Raises:
         SamaError: anything wrong with the data, the model or a setting, in one sentence.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     values: dict[str, Any] = {}
     if keep is not None:
@@ -156,6 +162,7 @@ def prune(
         _Said(model, text, image, label, true_label, recipe, {**values, **(settings or {})}, seed),
         output,
         overwrite=overwrite,
+        resume=resume,
         device=device,
         progress=progress,
     )
@@ -199,9 +206,12 @@ def _run(
     output: str | Path | None,
     *,
     overwrite: bool,
+    resume: bool,
     device: DeviceName,
     progress: Progress | None,
 ) -> Result[Any]:
+    if resume and output is None:
+        raise SamaError("resume goes on with the unfinished run in an output; name that output")
     tables: dict[str, Table] = {}
     roles: dict[str, str] = {}
     for role, rows in {"train": dataset, **others}.items():
@@ -215,7 +225,13 @@ def _run(
     recipe = said.recipe_with(roles)
     with _folder(output) as folder:
         workflow(
-            recipe, folder, overwrite=overwrite, device=device, progress=progress, tables=tables
+            recipe,
+            folder,
+            overwrite=overwrite,
+            resume=resume,
+            device=device,
+            progress=progress,
+            tables=tables,
         )
         return _result(dataset, tables.get("train"), recipe, folder, output is not None)
 
@@ -226,7 +242,10 @@ def _folder(output: str | Path | None) -> Iterator[Path]:
         yield Path(output)
         return
     with tempfile.TemporaryDirectory(prefix="sama-") as folder:
-        yield Path(folder) / "run"
+        try:
+            yield Path(folder) / "run"
+        except Interrupted as end:  # what was kept to go on with goes with the folder
+            raise Interrupted("interrupted; nothing was written", end.code) from None
 
 
 def _as_dataset(rows: Any, role: str) -> datasets.Dataset:

@@ -25,6 +25,19 @@ def reason(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
+class Interrupted(BaseException):
+    """The user or the system asked the run to stop; one sentence says what became of it.
+
+    Like KeyboardInterrupt it is no failure, and `except Exception` lets it pass.
+
+    code: the exit status, 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(redact(message))
+        self.code = code
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'label'?"` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 HIDDEN = "***"
 _SECRET_NAME = re.compile(r"(TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
@@ -37,6 +38,17 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     for form in _FORMS:
         text = form.sub(lambda found: (found.groups() or ("",))[0] + HIDDEN, text)
     return text
+
+
+def redact_all(tree: Any) -> Any:
+    """The same of every text in nested dicts, lists and tuples, keys included."""
+    if isinstance(tree, str):
+        return redact(tree)
+    if isinstance(tree, dict):
+        return {redact_all(key): redact_all(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [redact_all(value) for value in tree]
+    return tree
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Imports point one way: cli → workflows → training, data, models, export → meta → nothing."""
+"""Imports point one way, layer by layer; the meta algorithm imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"api", "trainer"},
     {"workflows"},
+    {"report"},
     {"export", "pruning"},
     {"training"},
     {"data", "models"},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stderr, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stderr, stdout
 from samacli.errors import SamaError
 
 INTERRUPTED = 130
@@ -105,7 +105,8 @@ def bench(
         Path | None,
         typer.Option(
             "--json",
-            help="Write the rows to this file (replaced if it is there).",
+            help="Write the rows to this file (replaced if it is there); - prints them in place of "
+            "tables.",
             rich_help_panel=RESULTS,
             show_default=False,
         ),
@@ -138,6 +139,8 @@ def bench(
     from samacli.workflows.bench import bench as run
 
     chosen = options.settings(context)
+    to_stdout = json == Path("-")
+    json = None if to_stdout else json
     world_sizes = _counts("--nproc", nproc)
     where = settings(
         _names(model),
@@ -163,6 +166,9 @@ def bench(
             raise
         stderr.print(f"interrupted; the settings measured before are in {json}", markup=False)
         raise typer.Exit(INTERRUPTED) from None
+    if to_stdout:
+        print_json([row.as_dict() for row in rows])
+        return
     for table in (bench_table(rows), meta_step_table(rows), derivatives_table(rows)):
         if table is not None:
             stdout.print(table)

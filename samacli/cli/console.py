@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,8 @@ from rich.progress import (
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from samacli.export.escape import printable
+from samacli.export.metrics import strict_json
 from samacli.progress import Task
 from samacli.redact import redact
 
@@ -28,6 +31,22 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 _PLAIN_LINE_SECONDS = 10.0
+
+
+def print_json(value: Any) -> None:
+    """A result for machines, on stdout: strict JSON in ASCII, so that any terminal takes it."""
+    stdout.out(strict_json(value, ascii_only=True), highlight=False)
+
+
+def complain(message: str, style: str = "red") -> None:
+    """A message to the user, on stderr, without its secrets and control characters."""
+    stderr.print(
+        _shown(message), style=style, markup=False, highlight=False, emoji=False, soft_wrap=True
+    )
+
+
+def _shown(text: str) -> str:
+    return printable(redact(text))
 
 
 class _Rate(ProgressColumn):
@@ -38,7 +57,7 @@ class _Rate(ProgressColumn):
 class _Bar:
     def __init__(self, bars: Progress, description: str, total: int) -> None:
         self.bars = bars
-        self.id = bars.add_task(escape(description), total=total)
+        self.id = bars.add_task(escape(_shown(description)), total=total)
 
     def advance(self, steps: int = 1) -> None:
         self.bars.advance(self.id, steps)
@@ -65,8 +84,9 @@ class _Lines:
         elapsed = time.monotonic() - self.started
         rate = self.done / max(elapsed, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
+        name = _shown(self.description)
         stderr.print(
-            f"{self.description}: {self.done:,}/{self.total:,}, {rate:,.1f}/s, {left:,.0f} s left",
+            f"{name}: {self.done:,}/{self.total:,}, {rate:,.1f}/s, {left:,.0f} s left",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -99,16 +119,10 @@ class ConsoleProgress:
             yield _Bar(bars, description, total)
 
     def note(self, message: str) -> None:
-        stderr.print(redact(message), style="dim", markup=False, highlight=False, soft_wrap=True)
+        complain(message, "dim")
 
     def warn(self, message: str) -> None:
-        stderr.print(
-            redact(f"warning: {message}"),
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        complain(f"warning: {message}", "yellow")
 
 
 class QuietProgress(ConsoleProgress):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 
 
 def evaluate(
@@ -22,6 +22,7 @@ def evaluate(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,
+    json: options.Json = False,
 ) -> None:
     """Accuracy, macro-F1 and a table by class of a saved model on labelled data.
 
@@ -43,6 +44,9 @@ def evaluate(
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json(result.as_dict())
+        return
     stdout.print(classes_table(result))
     stdout.print(
         f"accuracy {result.accuracy:.4f}, macro-F1 {result.macro_f1:.4f}",

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from samacli.errors import SamaError
+from samacli.errors import Interrupted, SamaError
 
 USER_ERROR = 2  # the exit code of what the user can mend
 FAILURES = "SAMA_FAILURES"  # the folder for the files
@@ -50,8 +50,17 @@ def leave_failure(code: int, message: str) -> bool:
     return True
 
 
-def in_processes(arguments: Sequence[str], processes: int) -> bool:
+def in_processes(
+    arguments: Sequence[str],
+    processes: int,
+    output: Path | None = None,
+    *,
+    left: str = "nothing was written",
+) -> bool:
     """Run `sama arguments` in so many processes here; False if this is one of them already.
+
+    output: of a run that can be resumed, for what is said when a process is lost.
+    left: what another run that is ended leaves behind, for the same message.
 
     For several machines there is torchrun itself: `torchrun --nnodes … -m samacli reweight …`.
 
@@ -84,15 +93,25 @@ def in_processes(arguments: Sequence[str], processes: int) -> bool:
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "samacli", *arguments)
         except ChildFailedError as error:
-            raise _explained(error, processes, Path(folder)) from None
-        except SignalException:
-            raise KeyboardInterrupt from None
+            raise _explained(error, processes, Path(folder), output, left) from None
+        except SignalException as end:
+            raise _interrupted(end.sigval, Path(folder)) from None
         finally:
             del os.environ[FAILURES]
     return True
 
 
-def _explained(error: object, processes: int, folder: Path) -> Exception:
+def _interrupted(number: int, folder: Path) -> BaseException:
+    """What the first process said of the end that a signal put to all."""
+    said = folder / "0.json"
+    if not said.is_file():
+        return KeyboardInterrupt()
+    return Interrupted(json.loads(said.read_text())["message"], 128 + number)
+
+
+def _explained(
+    error: object, processes: int, folder: Path, output: Path | None, left: str
+) -> Exception:
     """What came first: the user's mistake, a signal from outside, anything else that was said.
 
     The launcher ends those that are left with SIGTERM, which explains nothing by itself.
@@ -107,9 +126,12 @@ def _explained(error: object, processes: int, folder: Path) -> Exception:
     if said and not killed:
         return ProcessError(said[0]["code"], said[0]["message"])
     for rank, name in (killed or ended).items():
+        from samacli.workflows.recovery import advice
+
+        kept = left if output is None else advice(output)
         return SamaError(
             f"process {rank + 1} of {processes} was ended by {name} (out of memory?), and the "
-            "others were stopped; nothing was written"
+            f"others were stopped; {kept}"
         )
     return SamaError(
         f"process {min(failures) + 1} of {processes} ended without a word; run it without --nproc "

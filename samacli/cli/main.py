@@ -15,20 +15,23 @@ import typer
 import samacli
 from samacli.cli import (
     bench,
+    compare,
     evaluate,
+    inspect,
     launch,
     prune,
     recipes,
+    report,
     reweight,
     score,
     select,
     table,
     train,
 )
-from samacli.cli.console import stderr, stdout
+from samacli.cli.console import complain, stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
-from samacli.errors import SamaError
+from samacli.errors import Interrupted, SamaError
 from samacli.redact import redact
 
 INTERNAL_ERROR = 1
@@ -45,6 +48,9 @@ app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(report.report)
+app.command()(inspect.inspect)
+app.command()(compare.compare)
 app.command()(score.score)
 app.command()(select.select)
 app.command(no_args_is_help=False)(bench.bench)
@@ -88,7 +94,10 @@ def _silence_libraries() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `sama`; exits with 0, 2 (the user can mend it), 1 (a bug) or 130 (interrupted)."""
+    """Run `sama`.
+
+    Exits with 0, 2 (the user can mend it), 1 (a bug), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     arguments = _global_options_first(arguments)
     debug = "--debug" in arguments
@@ -98,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="sama", standalone_mode=True, obj=Globals(arguments))
     except SamaError as error:
         _fail(USER_ERROR, f"error: {error}", debug)
-    except launch.ProcessError as error:
+    except (launch.ProcessError, Interrupted) as error:
         _fail(error.code, str(error), debug=False)
     except KeyboardInterrupt:
         if not launch.leave_failure(INTERRUPTED, "interrupted; nothing was written"):
@@ -121,7 +130,7 @@ def _fail(code: int, message: str, debug: bool) -> NoReturn:
         sys.stderr.write(redact(traceback.format_exc()))
     if not launch.leave_failure(code, message):
         stderr.quiet = False
-        stderr.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(message)
     sys.exit(code)
 
 

@@ -38,7 +38,15 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", help="Directory for the results.", show_default=False)
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a finished run in the output directory.")
+    bool,
+    typer.Option("--overwrite", help="Replace a finished or unfinished run at the output."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the unfinished run at the output; without one, start at the beginning.",
+    ),
 ]
 RecipeAndOverrides = Annotated[
     list[str] | None,
@@ -92,6 +100,9 @@ Baselines = Annotated[
         help="What is run beside sama: none, all, or names with commas.",
         rich_help_panel=MODEL,
     ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the results as JSON, in place of tables.")
 ]
 Processes = Annotated[
     int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -9,7 +10,7 @@ import typer
 
 import samacli
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes, is_silent
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import PruneBaseline, PruneScore, Tracker
@@ -56,6 +57,8 @@ def prune(
     push_to_hub: options.PushToHub = None,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Keep the part of the training data that training needs.
 
@@ -79,7 +82,7 @@ def prune(
     settings = options.settings(context)
     if push_to_hub is not None:
         check_hub(push_to_hub)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
@@ -111,9 +114,16 @@ def prune(
         loaded,
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    push_to = None if is_silent() else push_to_hub
+    push = functools.partial(push_run, result.output, task=loaded.task, version=samacli.__version__)
+    if json:
+        told = {"output": result.output, "suspects": result.suspects, **result.metrics}
+        print_json(told if push_to is None else {**told, "pushed": push(push_to)})
+        return
     seeds = len(result.metrics["seeds"])
     rows = {
         f"{method} {kept}".strip(): measured
@@ -137,11 +147,11 @@ def prune(
     stdout.print(
         f"{result.output}: dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, "
         f"suspects.csv ({result.suspects:,} examples), {result.examples}, model/, "
-        f"{curve}metrics.json, recipe.yaml",
+        f"{curve}metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
-    if push_to_hub is not None and not is_silent():
-        pushed = push_run(result.output, push_to_hub, task=loaded.task, version=samacli.__version__)
-        stdout.print(f"pushed, private: {', '.join(pushed)}", highlight=False, soft_wrap=True)
+    if push_to is not None:
+        pushed = ", ".join(push(push_to))
+        stdout.print(f"pushed, private: {pushed}", highlight=False, soft_wrap=True, markup=False)

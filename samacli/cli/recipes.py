@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from samacli.cli.console import stdout
+from samacli.cli.console import print_json, stdout
+from samacli.cli.options import Json
 from samacli.errors import SamaError
 from samacli.recipe import built_in_recipes, dump_recipe, load_recipe, recipe_path
 from samacli.recipe.load import recipe_text
@@ -19,16 +20,24 @@ Name = Annotated[str, typer.Argument(help="A built-in recipe's name.")]
 
 
 @app.command()
-def ls() -> None:
+def ls(json: Json = False) -> None:
     """List the built-in recipes.
 
     Example: sama recipes ls
     """
+    recipes = {name: load_recipe(name) for name in built_in_recipes()}
+    if json:
+        print_json(
+            [
+                {"name": name, "task": recipe.task, "description": recipe.description}
+                for name, recipe in recipes.items()
+            ]
+        )
+        return
     table = Table()
     for heading in ("recipe", "task", "what it is"):
         table.add_column(heading)
-    for name in built_in_recipes():
-        recipe = load_recipe(name)
+    for name, recipe in recipes.items():
         table.add_row(name, recipe.task, recipe.description)
     stdout.print(table)
 

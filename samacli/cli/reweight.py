@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -9,7 +10,7 @@ import typer
 
 import samacli
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes, is_silent
 from samacli.recipe import load_recipe
 from samacli.recipe.schema import ReweightBaseline, Tracker
@@ -59,6 +60,8 @@ def reweight(
     push_to_hub: options.PushToHub = None,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Learn how much each training example should count, from a small clean set.
 
@@ -82,7 +85,7 @@ def reweight(
     settings = options.settings(context)
     if push_to_hub is not None:
         check_hub(push_to_hub)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
     values = options.data_values(
@@ -112,9 +115,16 @@ def reweight(
         loaded,
         output,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    push_to = None if is_silent() else push_to_hub
+    push = functools.partial(push_run, result.output, task=loaded.task, version=samacli.__version__)
+    if json:
+        told = {"output": result.output, "suspects": result.suspects, **result.metrics}
+        print_json(told if push_to is None else {**told, "pushed": push(push_to)})
+        return
     seeds = len(result.metrics["seeds"])
     stdout.print(methods_table(f"test results over {seeds} seed(s)", result.methods))
     if result.noise is not None:
@@ -124,11 +134,11 @@ def reweight(
         stdout.print(rare, highlight=False, soft_wrap=True, markup=False)
     stdout.print(
         f"{result.output}: dataset/, scores.parquet, suspects.csv ({result.suspects:,} examples), "
-        "model/, metrics.json, recipe.yaml",
+        "model/, metrics.json, recipe.yaml, report.html",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
-    if push_to_hub is not None and not is_silent():
-        pushed = push_run(result.output, push_to_hub, task=loaded.task, version=samacli.__version__)
-        stdout.print(f"pushed, private: {', '.join(pushed)}", highlight=False, soft_wrap=True)
+    if push_to is not None:
+        pushed = ", ".join(push(push_to))
+        stdout.print(f"pushed, private: {pushed}", highlight=False, soft_wrap=True, markup=False)

@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
-from samacli.cli.launch import in_processes
+from samacli.cli.console import ConsoleProgress, QuietProgress, stderr, stdout
+from samacli.cli.launch import in_processes, is_worker
+
+INTERRUPTED = 130
+LEFT = "the finished shards stay, and the same command goes on with the others"
 
 
 class PrecisionChoice(str, Enum):
@@ -86,28 +89,33 @@ def score(
     from samacli.workflows.score import score as run_score
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
-        return
-    result = run_score(
-        run,
-        data,
-        output,
-        split=split,
-        config=config,
-        revision=revision,
-        stream=stream,
-        text_column=text_column,
-        image_column=image_column,
-        label_column=label_column,
-        names=None if scores is None else [name.strip() for name in scores.split(",")],
-        batch_size=batch_size,
-        workers=workers,
-        precision=None if precision is None else precision.value,
-        rows_a_shard=shard_rows,
-        overwrite=overwrite,
-        device=settings.device.value,
-        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
-    )
+    try:
+        if in_processes(settings.arguments, nproc, left=LEFT):
+            return
+        result = run_score(
+            run,
+            data,
+            output,
+            split=split,
+            config=config,
+            revision=revision,
+            stream=stream,
+            text_column=text_column,
+            image_column=image_column,
+            label_column=label_column,
+            names=None if scores is None else [name.strip() for name in scores.split(",")],
+            batch_size=batch_size,
+            workers=workers,
+            precision=None if precision is None else precision.value,
+            rows_a_shard=shard_rows,
+            overwrite=overwrite,
+            device=settings.device.value,
+            progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+        )
+    except KeyboardInterrupt:
+        if not is_worker():  # the launching process speaks
+            stderr.print(f"interrupted; {LEFT}")
+        raise typer.Exit(INTERRUPTED) from None
     stdout.print(
         f"{result.output}: {result.rows:,} rows scored ({result.resumed:,} of them before), "
         f"{', '.join(result.scores)}; sama select {result.output} --score {result.scores[0]} "

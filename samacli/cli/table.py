@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stderr, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stderr, stdout
 from samacli.errors import SamaError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def table(
             rich_help_panel=RUNNING,
         ),
     ] = False,
+    json: options.Json = False,
     render: Annotated[
         bool,
         typer.Option(
@@ -105,7 +106,7 @@ def table(
 
         sama table text --render
     """
-    from samacli.cli.table_view import left_table, overview_table
+    from samacli.cli.table_view import left_table, left_values, overview_table, overview_values
     from samacli.workflows import table as tables
     from samacli.workflows.table import estimate
     from samacli.workflows.table import run as running
@@ -131,6 +132,9 @@ def table(
     how = running.options(
         chosen.device.value, jobs or described.jobs, threads, scores=store.scores.resolve()
     )
+    if dry_run and json:
+        print_json(left_values(left, lambda cell: estimate.seconds(cell, ledger)))
+        return
     if dry_run:
         stdout.print(left_table(left, lambda cell: estimate.seconds(cell, ledger), how.jobs))
         return
@@ -153,10 +157,18 @@ def table(
         )
         raise typer.Exit(INTERRUPTED) from None
     files = tables.render(described, _page(described, choice, ledger), ledger, output)
-    stdout.print(overview_table(described, cells, ledger))
-    stdout.print(
-        ", ".join(map(str, [store.file, *files])), highlight=False, soft_wrap=True, markup=False
-    )
+    if json:
+        print_json(
+            {
+                "settings": overview_values(described, cells, ledger),
+                "files": [store.file, *files],
+            }
+        )
+    else:
+        stdout.print(overview_table(described, cells, ledger))
+        stdout.print(
+            ", ".join(map(str, [store.file, *files])), highlight=False, soft_wrap=True, markup=False
+        )
     if outcome is not None:
         outcome.check()
 

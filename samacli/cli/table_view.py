@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -30,6 +31,32 @@ def overview_table(table: TableOfRuns, cells: Sequence[Cell], ledger: Ledger) ->
             figures.append(shown([row.accuracy for row in rows if row.accuracy is not None]))
         shown_table.add_row(entry, *figures, style="bold" if entry == table.ours else None)
     return shown_table
+
+
+def overview_values(
+    table: TableOfRuns, cells: Sequence[Cell], ledger: Ledger
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Test accuracy by setting, method and seed."""
+    return {
+        block.setting.name: {
+            line.entry.name: {str(seed): row.accuracy for seed, row in sorted(line.rows.items())}
+            for line in block.lines
+        }
+        for block in blocks(table, cells, ledger)
+    }
+
+
+def left_values(left: Left, seconds: Callable[[Cell], float | None]) -> list[dict[str, Any]]:
+    """What is left to run, with the seconds that it may take where rows so far tell."""
+    return [
+        {
+            "setting": cell.setting.name,
+            "method": cell.entry.name,
+            "seed": cell.seed,
+            "seconds": seconds(cell),
+        }
+        for cell in left.runs
+    ]
 
 
 def left_table(left: Left, seconds: Callable[[Cell], float | None], jobs: int) -> Table:

@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from samacli.export.escape import one_line
 from samacli.training.metrics import Evaluation
 from samacli.workflows.bench.row import Row
 from samacli.workflows.results import Method, mean_and_spread
@@ -56,7 +57,7 @@ def classes_table(evaluation: Evaluation) -> Table:
         table.add_column(name, justify="right")
     for row in evaluation.classes:
         table.add_row(
-            row.name,
+            escape(one_line(row.name)),
             f"{row.precision:.3f}",
             f"{row.recall:.3f}",
             f"{row.f1:.3f}",
@@ -91,8 +92,8 @@ def rare_class_sentence(class_rows: Mapping[str, int], methods: Mapping[str, Met
         return None
     shares = ", ".join(f"{method} {shown(values)}" for method, values in found.items())
     return (
-        f"recall of the rarest class, {name} ({rows[name]:,} of {sum(rows.values()):,} training "
-        f"rows): {shares}"
+        f"recall of the rarest class, {one_line(name)} ({rows[name]:,} of "
+        f"{sum(rows.values()):,} training rows): {shares}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
 from samacli.cli.launch import in_processes
 
 
@@ -33,6 +33,8 @@ def train(
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/train"),
     overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
 
@@ -47,7 +49,7 @@ def train(
     from samacli.workflows.train import train as run
 
     settings = options.settings(context)
-    if in_processes(settings.arguments, nproc):
+    if in_processes(settings.arguments, nproc, output):
         return
     values = options.data_values(
         test=test,
@@ -65,9 +67,13 @@ def train(
         values=values,
         use_weights=not ignore_weights,
         overwrite=overwrite,
+        resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    if json:
+        print_json({"output": result.output, "rows": result.rows, **result.method.as_dict()})
+        return
     stdout.print(methods_table(f"trained on {result.rows:,} rows", {result.name: result.method}))
     stdout.print(
         f"{result.output}: model/, metrics.json, recipe.yaml",

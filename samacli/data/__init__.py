@@ -5,6 +5,7 @@ plain facts and warnings); `encode` turns a `Split` into batches of model inputs
 feeds them in a reproducible order.
 """
 
+from samacli.data.batches import Batches
 from samacli.data.encode import Encoded, encode
 from samacli.data.images import EncodedImages
 from samacli.data.load import load_split, load_splits
@@ -15,6 +16,7 @@ from samacli.data.text import EncodedText
 
 __all__ = [
     "BatchSampler",
+    "Batches",
     "Cycle",
     "Encoded",
     "EncodedImages",

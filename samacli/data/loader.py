@@ -145,7 +145,11 @@ class Loader(DataLoader[dict[str, Tensor]]):
         super().__init__(dataset, collate_fn=_as_it_is, persistent_workers=False, **settings)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
-        for batch in super().__iter__():
+        # Made at once: torch draws the seed of an iterator's workers when it is made.
+        return self._finished(super().__iter__())
+
+    def _finished(self, batches: Iterator[Any]) -> Iterator[dict[str, Tensor]]:
+        for batch in batches:
             if isinstance(batch, SamaError):
                 raise batch
             yield batch if self._finish is None else self._finish(batch, self._device)
@@ -254,15 +258,28 @@ class Cycle:
         if self.batch >= len(self.loader):
             self.epoch, self.batch, self._batches = self.epoch + 1, 0, None
         if self._batches is None:
-            self.loader.set_epoch(self.epoch, self.batch)
-            self._batches = iter(self.loader)
+            self._batches = self._open()
         batch = next(self._batches)
         self.batch += 1
         return batch
 
+    def _open(self) -> Iterator[dict[str, Tensor]]:
+        self.loader.set_epoch(self.epoch, self.batch)
+        return iter(self.loader)
+
     def state(self) -> dict[str, int]:
         """`{"epoch": …, "batch": …}`, the arguments that make `cycle` go on from here."""
         return {"epoch": self.epoch, "batch": self.batch}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go to a position that `state` gave.
+
+        In the middle of an epoch its iterator is made at once: that draws a number from the global
+        random state, which the caller sets back afterwards.
+        """
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        inside = 0 < self.batch < len(self.loader)
+        self._batches = self._open() if inside else None
 
 
 def cycle(loader: Loader, *, epoch: int = 0, batch: int = 0) -> Cycle:

@@ -49,7 +49,8 @@ class Parts(Protocol):
     def read(self, size: int, first: int, wanted: Wanted) -> Iterator[tuple[int, Table]]:
         """(number of the part, its rows), `size` of them but in the last, for every wanted part.
 
-        From part `first` on; `wanted` is asked once for each part, in order.
+        From part `first` on, before which there are whole parts only; `wanted` is asked once for
+        each part, in order.
         """
 
 

@@ -17,6 +17,7 @@ from samacli.errors import SamaError
 KEEP_FILE = "keep.txt"
 KEPT_FOLDER = "kept"
 _ROWS_A_SHARD = 1_000_000
+_ROWS_A_GROUP = 1 << 16
 
 
 class KeepList:
@@ -58,25 +59,31 @@ class KeepList:
 class KeptRows:
     """Parquet files of a million rows, `kept-00000.parquet` and on; a context manager.
 
-    Rows are written as they come: a batch of them is in memory.
+    Rows are written as they come: one row group of them is in memory.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         folder.mkdir()
         self._folder, self._schema = folder, schema
         self._writer: pq.ParquetWriter | None = None
+        self._held: list[pa.RecordBatch] = []
         self._rows = self._shards = 0
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Write rows after those before."""
-        if rows.num_rows == 0:
-            return
+        self._held.append(rows)
+        if sum(batch.num_rows for batch in self._held) >= _ROWS_A_GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.Table.from_batches(self._held, self._schema).unify_dictionaries()
+        self._held = []
         if self._writer is None:
             file = self._folder / f"kept-{self._shards:05d}.parquet"
             self._writer = pq.ParquetWriter(file, self._schema)
             self._rows, self._shards = 0, self._shards + 1
-        self._writer.write_batch(rows)
-        self._rows += rows.num_rows
+        self._writer.write_table(table)
+        self._rows += table.num_rows
         if self._rows >= _ROWS_A_SHARD:
             self._finish()
 
@@ -88,5 +95,7 @@ class KeptRows:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None and any(batch.num_rows for batch in self._held):
+            self._write()
         self._finish()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import numpy as np
+
+from samacli.export.escape import write_csv
 
 _IMAGES_AT_MOST = 500
 
@@ -54,17 +55,16 @@ def write_suspects(
 ) -> int:
     """Write the list with each example's text or image path; returns how many there are.
 
-    Images that live in no file of their own are written beside the list, the first 500 of them.
+    Text that a spreadsheet would run as a formula is quoted (`samacli.export.escape`). Images that
+    live in no file of their own are written beside the list, the first 500 of them.
     """
     order = suspects.order()
     probability = suspects.probability
     known = [] if probability is None else ["probability"]
     shown = list(text_columns) if image_column is None else ["image"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["index", *known, "weight", "given_label", "suggested_label", "loss", *shown]
-        )
+    header = ["index", *known, "weight", "given_label", "suggested_label", "loss", *shown]
+
+    def lines() -> Iterator[list[object]]:
         for rank, row in enumerate(order.tolist()):
             if image_column is None:
                 example = rows[row]
@@ -72,17 +72,17 @@ def write_suspects(
             else:
                 folder = path.parent / "suspects" if rank < _IMAGES_AT_MOST else None
                 content = [_image_path(rows, row, image_column, folder)]
-            writer.writerow(
-                [
-                    int(suspects.index[row]),
-                    *([] if probability is None else [f"{probability[row]:.4f}"]),
-                    f"{suspects.weight[row]:.4f}",
-                    classes[suspects.given[row]],
-                    classes[suspects.suggested[row]],
-                    f"{suspects.loss[row]:.4f}",
-                    *content,
-                ]
-            )
+            yield [
+                int(suspects.index[row]),
+                *([] if probability is None else [f"{probability[row]:.4f}"]),
+                f"{suspects.weight[row]:.4f}",
+                classes[suspects.given[row]],
+                classes[suspects.suggested[row]],
+                f"{suspects.loss[row]:.4f}",
+                *content,
+            ]
+
+    write_csv(path, header, lines())
     return len(order)
 
 

@@ -281,6 +281,12 @@ class Training(Section):
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps with a rising rate")
     clip_norm: float | None = Field(1.0, gt=0)
+    skip_at_most: int = Field(
+        10,
+        ge=1,
+        description="steps in a row whose loss or gradient is not finite: they are skipped, and "
+        "the last of so many ends the run",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast where the device computes in it, else fp32"
     )
@@ -299,7 +305,7 @@ class Training(Section):
         [],
         description="image, drawn anew for every example of a training batch. crop: shifted by up "
         "to an eighth of the side; resized-crop: 8 to 100 % of the image file's area, decoded "
-        "lazily; flip: mirrored; cutout: a square of half the side blanked",
+        "lazily; flip: mirrored; cutout: a quarter of the area blanked",
     )
     memory_format: Literal["auto", "channels-last", "contiguous"] = Field(
         "auto",
@@ -494,6 +500,14 @@ class Prune(Section):
         return self
 
 
+class Checkpoint(Section):
+    """When a run is saved on its way, so that --resume can go on with it; changes no result."""
+
+    every_seconds: float | None = Field(300.0, gt=0, description="null: not by time")
+    every_steps: int | None = Field(None, ge=1, description="optimiser steps of each training run")
+    keep: int = Field(2, ge=1, description="of each training run, the last so many")
+
+
 class Recipe(Section):
     """One experiment, whole: data, model, training, meta level, and what to do with the weights."""
 
@@ -518,6 +532,7 @@ class Recipe(Section):
     meta: Meta = Meta()
     reweight: Reweight = Reweight()
     prune: Prune = Prune()
+    checkpoint: Checkpoint = Checkpoint()
 
     @model_validator(mode="after")
     def _early_stopping_has_data_of_its_own(self) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,6 +50,15 @@ class BestState:
                 }
                 for module in modules
             ]
+
+    def state(self) -> dict[str, Any]:
+        """The best so far, for a checkpoint."""
+        return {"score": self.score, "step": self.step, "states": self._states}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.score = None if state["score"] is None else tuple(state["score"])
+        self.step, self._states = state["step"], state["states"]
 
     def restore(self, modules: Sequence[nn.Module]) -> None:
         """Bring `modules` back to the best state."""

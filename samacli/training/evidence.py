@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ class Evidence:
     votes: Tensor | None = None
     representation: Tensor | None = None
     earlier_losses: Tensor | None = None
+
+    def of(self, rows: Tensor) -> Evidence:
+        """The same of some rows, by number (m,)."""
+        parts: dict[str, Any] = {k: None if v is None else v[rows] for k, v in vars(self).items()}
+        return Evidence(**parts)
 
     @property
     def losses(self) -> Tensor:

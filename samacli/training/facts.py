@@ -32,6 +32,15 @@ class LossHistory:
         self.mean[index] = _DECAY * before + (1 - _DECAY) * losses
         self.visited[index] = True
 
+    def state(self) -> dict[str, Tensor]:
+        """The tables, for a checkpoint."""
+        return {"mean": self.mean, "swing": self.swing, "visited": self.visited}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, table in state.items():
+            getattr(self, name).copy_(table)
+
     def of(self, index: Tensor) -> Tensor:
         """Mean and swing in nats (b, 2)."""
         return torch.stack([self.mean[index], self.swing[index]], dim=-1)

@@ -30,6 +30,15 @@ class ExampleHistory:
         if self.targets is not None:
             np.add.at(self.targets, rows, targets.float().cpu().numpy())
 
+    def state(self) -> dict[str, np.ndarray | None]:
+        """The sums, for a checkpoint."""
+        return {"visits": self.visits, "weights": self.weights, "targets": self.targets}
+
+    def restore(self, state: dict[str, np.ndarray | None]) -> None:
+        """Go on from what `state` gave."""
+        for name, values in state.items():
+            setattr(self, name, None if values is None else values.copy())
+
     def sum_over(self, accelerator: Accelerator) -> None:
         """Add what the other processes gathered, so that all hold the whole; once, at the end."""
         if accelerator.num_processes == 1:

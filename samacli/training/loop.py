@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
@@ -26,17 +26,20 @@ from samacli.training.meta_level import MetaLevel
 from samacli.training.objective import (
     Batch,
     Objective,
-    model_inputs,
     model_logits,
     to_device,
     weighted_cross_entropy,
 )
 from samacli.training.observation import Audience, Observer
 from samacli.training.optim import make_optimizer, make_schedule
+from samacli.training.passes import Augment, Passes, read
+from samacli.training.recovery.checkpoints import Checkpoints
+from samacli.training.recovery.fit_state import FitState
+from samacli.training.recovery.interruption import Request, interruptible
+from samacli.training.recovery.memory import free_memory, is_out_of_memory
+from samacli.training.recovery.step_start import StepStart
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
 from samacli.training.tracking import track_step
-
-Augment = Callable[[Batch], Batch]
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Fit:
     averaged: the exponential-moving-average model, where there is a meta level.
     curve: (step, base loss, meta loss or nan) for every optimiser step.
     seconds: of the loop alone, without loading or testing; with validation, where there is any.
+    skipped_steps: those without an update, because loss or gradient was not finite.
     best_step: the optimiser step (from 1) whose state `model` is in; the last without validation.
     samples_per_second: base-level examples a second, of all processes.
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
@@ -57,6 +61,7 @@ class Fit:
     samples_per_second: float
     peak_memory_bytes: int
     best_step: int
+    skipped_steps: int = 0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
 
@@ -71,6 +76,7 @@ def fit(
     objective: Objective = weighted_cross_entropy,
     validate: Validate | None = None,
     augment: Augment | None = None,
+    checkpoints: Checkpoints | None = None,
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
     description: str = "training",
@@ -89,10 +95,18 @@ def fit(
         validate: scores the model on held-out data at even points; the best state is kept
             (`BestState`).
         augment: applied to every batch on the device.
-        observers: each is shown every base batch with its logits (`Observation`).
+        observers: each is shown every base batch with its logits (`Observation`), but those of
+            steps that are skipped.
+        checkpoints: where the run is saved along the way, and goes on from what was saved there.
+            `batches` must then be `Batches`. Ctrl-C and SIGTERM end it after a step.
+
+    A step whose loss or gradient is not finite is skipped and counted. Where memory does not
+    suffice for a batch's passes, the step is begun again with the batch in parts.
 
     Raises:
-        SamaError: the loss became NaN or infinite.
+        SamaError: `training.skip_at_most` steps in a row were skipped; or not even single examples
+            fit in the memory, or not the batches of one of several processes.
+        Interrupted: by a signal, where there are checkpoints.
     """
     device = accelerator.device
     reset_peak_memory(device)
@@ -101,6 +115,7 @@ def fit(
         averaged = AveragedModel(
             model, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True
         ).to(device)
+    source = batches
     if accelerator.num_processes > 1:
         first = next(batches)
         batches = itertools.chain([first], batches)
@@ -109,125 +124,187 @@ def fit(
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     schedule = make_schedule(optimizer, config, steps)
     bare_model = accelerator.unwrap_model(wrapped_model)
-    compiled = Compiled(wrapped_model) if config.compile else wrapped_model
     trained = [bare_model] if averaged is None else [bare_model, averaged]
+    state = FitState(
+        model=bare_model,
+        optimizer=optimizer,
+        schedule=schedule,
+        averaged=averaged,
+        level=meta_level,
+        best=None if validate is None else BestState(validate, steps),
+        batches=source,
+        onlookers=[objective, *observers],
+        steps=steps,
+        device=device,
+    )
+    if checkpoints is not None:
+        checkpoints.restore(state)
+        batches = source if state.step else batches
     audience = Audience(observers, bare_model, accelerator)
-    best = None if validate is None else BestState(validate, steps)
-    curve: list[tuple[int, float, float]] = []
-    samples = 0
-    started = time.perf_counter()
-    with (progress or Silent()).task(description, steps) as task:
-        for step in range(1, steps + 1):
-            wrapped_model.train()
-            wrapped_optimizer.zero_grad()
-            loss_sum = 0.0
-            for part in range(config.accumulation):
-                batch = next(batches)
-                clean = batch.pop("clean", None)
-                batch = to_device(batch, device)
-                if augment is not None:
-                    batch = augment(batch)
-                if averaged is not None and meta_level and meta_level.needs_averaged_logits:
-                    rows = meta_level.reweighted(batch)
-                    batch["averaged_logits"] = _averaged_logits(averaged, batch, rows, accelerator)
-                # replicas average their gradients once a step, with the last batch of it
-                last = part == config.accumulation - 1
-                with _synchronized(last and clean is None, wrapped_model, accelerator):
-                    hooked = audience.needs_features or (
-                        meta_level is not None and meta_level.step_under_way
+    passes = Passes(
+        wrapped_model,
+        Compiled(wrapped_model) if config.compile else wrapped_model,
+        averaged,
+        meta_level,
+        objective,
+        augment,
+        audience,
+        accelerator,
+        config.accumulation,
+    )
+    start = StepStart(bare_model, device)
+    progress = progress or Silent()
+    began = time.perf_counter() - state.seconds
+    with (
+        progress.task(description, steps) as task,
+        contextlib.nullcontext(Request()) if checkpoints is None else interruptible() as request,
+    ):
+        task.advance(state.step)
+        while not state.finished:
+            step = state.step + 1
+            start.take()
+            held: list[Batch] = []
+            while True:
+                wrapped_optimizer.zero_grad()
+                try:
+                    done = passes(
+                        read(batches, held, config.accumulation), state.parts, (step - 1) / steps
                     )
-                    logits, loss = _forward(
-                        wrapped_model if hooked else compiled,
-                        batch,
-                        meta_level,
-                        objective,
-                        accelerator,
-                        audience,
-                    )
-                    accelerator.backward(loss / config.accumulation)
-                loss_sum += float(loss.detach()) / config.accumulation
-                samples += len(batch["labels"]) * accelerator.num_processes
-                audience.show(batch, logits, progress=(step - 1) / steps)
+                    break
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                # Out of the except block, whose error holds what was allocated.
+                _take_more_parts(state, held, accelerator, progress, f"{description}, step {step}")
+                wrapped_optimizer.zero_grad()
                 if meta_level is not None:
-                    meta_level.learn(1 / config.accumulation, progress=(step - 1) / steps)
-                    if step > meta_level.config.average_from * steps:
-                        meta_level.record(logits, batch)
-                    meta_level.remember_losses(logits, batch)
-                if meta_level is not None and clean is not None:
-                    # A pass of its own: padded to its own length, and none of λ's business.
-                    clean = to_device(clean, device)
-                    if augment is not None:
-                        clean = augment(clean)
-                    with _synchronized(last, wrapped_model, accelerator):
-                        with accelerator.autocast():
-                            loss = meta_level.clean_loss(compiled, clean)
-                            loss = meta_level.clean_share * loss
-                        accelerator.backward(loss / config.accumulation)
-                    loss_sum += float(loss.detach()) / config.accumulation
-                    samples += len(clean["labels"]) * accelerator.num_processes
-            if not math.isfinite(loss_sum):
-                raise SamaError(
-                    f"{description}: the loss became {loss_sum} at step {step}; lower "
-                    "training.optimizer.learning_rate, or set training.clip_norm"
-                )
+                    meta_level.give_up()
+                start.restore_buffers()
+                start.restore_random_state()
+                free_memory(device)
+            norm: Any = 0.0
             if config.clip_norm is not None:
-                accelerator.clip_grad_norm_(bare_model.parameters(), config.clip_norm)
-            wrapped_optimizer.step()
+                norm = accelerator.clip_grad_norm_(bare_model.parameters(), config.clip_norm)
+            failed = not (math.isfinite(done.loss) and math.isfinite(float(norm)))
+            state.step = step
+            due = checkpoints is not None and checkpoints.due(state)
+            failed, due = _agreed(failed, due, request, accelerator)
             meta_loss = math.nan
-            if meta_level is not None and meta_level.due(step, steps):
-                with accelerator.autocast():
-                    meta_loss = meta_level.look(bare_model, optimizer)
+            if failed:
+                state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
+                start.restore_buffers()
+                if state.in_a_row >= config.skip_at_most:
+                    raise SamaError(_lost(description, state, done.loss, checkpoints))
+            else:
+                state.in_a_row = 0
+                for observation in done.shown:
+                    audience.show(observation)
+                if meta_level is not None:
+                    for logits, batch in done.seen:
+                        if step > meta_level.config.average_from * steps:
+                            meta_level.record(logits, batch)
+                        meta_level.remember_losses(logits, batch)
+                wrapped_optimizer.step()
+                if meta_level is not None and meta_level.due(step, steps):
+                    meta_loss = _look(meta_level, state, accelerator, progress, description)
             schedule.step()
             if averaged is not None:
                 averaged.update_parameters(bare_model)
                 if meta_level is not None:
                     meta_level.settle(step, steps, averaged)
-            curve.append((step, loss_sum, meta_loss))
-            track_step(accelerator, description, loss_sum, meta_loss)
+            state.curve.append((step, done.loss, meta_loss))
+            state.samples += done.samples
+            track_step(accelerator, description, done.loss, meta_loss)
             task.advance()
-            if best is not None:
-                best.look(step, trained)
-    if best is not None:
-        best.restore(trained)
+            if state.best is not None:
+                state.best.look(step, trained)
+            state.seconds = time.perf_counter() - began
+            if checkpoints is not None:
+                checkpoints.after_step(state, request, due=due)
+    if state.best is not None:
+        state.best.restore(trained)
     _same_buffers(bare_model, averaged, accelerator)
-    seconds = time.perf_counter() - started
     return Fit(
         model=bare_model,
         averaged=None if averaged is None else averaged.module,
-        seconds=seconds,
-        samples_per_second=samples / max(seconds, 1e-9),
+        seconds=state.seconds,
+        samples_per_second=state.samples / max(state.seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(device),
-        best_step=steps if best is None else best.step,
-        curve=curve,
+        best_step=steps if state.best is None else state.best.step,
+        skipped_steps=state.skipped,
+        curve=state.curve,
     )
 
 
-def _synchronized(
-    now: bool, model: nn.Module, accelerator: Accelerator
-) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if now else accelerator.no_sync(model)
+def _take_more_parts(
+    state: FitState, held: list[Batch], accelerator: Accelerator, progress: Progress, where: str
+) -> None:
+    """Twice as many parts of half the size.
+
+    Raises:
+        SamaError: parts are single examples already, or other processes wait for this one's pass.
+    """
+    rows = max(len(batch["labels"]) for batch in held)
+    if accelerator.num_processes > 1 or state.parts >= rows:
+        raise SamaError(
+            f"{where}: out of memory with {-(-rows // state.parts):,} examples a pass; lower "
+            "training.batch_size and raise training.accumulation by as much, or lower "
+            "data.max_length"
+        )
+    state.parts *= 2
+    progress.warn(
+        f"{where}: out of memory; from here on batches of {rows:,} are taken in {state.parts} "
+        "parts, their gradients added up"
+    )
 
 
-def _forward(
-    model: nn.Module,
-    batch: Batch,
-    meta_level: MetaLevel | None,
-    objective: Objective,
-    accelerator: Accelerator,
-    audience: Audience,
-) -> tuple[Tensor, Tensor]:
-    """Logits (n, classes) and the loss to go back from."""
+def _look(
+    level: MetaLevel, state: FitState, accelerator: Accelerator, progress: Progress, run: str
+) -> float:
+    """The first half of a meta step, or where memory is short none, and smaller ones from then on.
 
-    def forward() -> Tensor:
-        with audience.listening():
-            return model_logits(model, batch)
+    Raises:
+        SamaError: one clean example does not fit, or not the batch of one of several processes.
+    """
+    try:
+        with accelerator.autocast():
+            return level.look(state.model, state.optimizer)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    where = f"{run}, step {state.step}"
+    if accelerator.num_processes > 1 or not level.halve_batches():
+        raise SamaError(f"{where}: out of memory in the meta step; lower meta.batch_size")
+    free_memory(accelerator.device)
+    progress.warn(
+        f"{where}: out of memory in the meta step, which is left out; from here on half as many "
+        "clean examples are taken"
+    )
+    return math.nan
 
-    with accelerator.autocast():
-        if meta_level is None:
-            logits = forward()
-            return logits, objective(logits, batch)
-        logits = meta_level.base_pass(batch, forward)
-        return logits, meta_level.objective(meta_level.reweighter, logits, batch)
+
+def _agreed(
+    failed: bool, due: bool, request: Request, accelerator: Accelerator
+) -> tuple[bool, bool]:
+    """What one of several processes says counts for all; so does a signal that one has caught."""
+    if accelerator.num_processes == 1:
+        return failed, due
+    due = due and accelerator.is_main_process
+    flags = torch.tensor([failed, due, request.signal], device=accelerator.device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    failed_anywhere, due_now, request.signal = flags.tolist()
+    return bool(failed_anywhere), bool(due_now)
+
+
+def _lost(description: str, state: FitState, loss: float, checkpoints: Checkpoints | None) -> str:
+    stands = ""
+    if checkpoints is not None and checkpoints.folder.is_dir():
+        stands = f"; the last good checkpoint stands in {checkpoints.folder}"
+    return (
+        f"{description}: loss or gradient became {loss} at step {state.step} and "
+        f"{state.in_a_row} steps in a row were skipped; lower "
+        f"training.optimizer.learning_rate, or set training.clip_norm{stands}"
+    )
 
 
 def _freeze_unused(model: nn.Module, batch: Batch) -> None:
@@ -264,22 +341,3 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, number)
 
     return average
-
-
-@torch.no_grad()
-def _averaged_logits(
-    averaged: nn.Module, batch: Batch, rows: Tensor, accelerator: Accelerator
-) -> Tensor:
-    """The averaged model's logits (n, classes) of the `rows` of a batch (n,); 0 for the others."""
-    averaged.eval()
-    if not rows.any():
-        rows = torch.ones_like(rows)  # no model takes an empty batch
-    part = {
-        name: value[rows] if isinstance(value, Tensor) and len(value) == len(rows) else value
-        for name, value in model_inputs(batch).items()
-    }
-    with accelerator.autocast():
-        some = model_logits(averaged, part)
-    logits = some.new_zeros(len(rows), some.shape[-1])
-    logits[rows] = some
-    return logits

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from samacli.data import Batches
 from samacli.meta import (
     DataParallel,
     Direction,
@@ -25,6 +26,9 @@ from samacli.training.evidence import Evidence, needs_averaged_model
 from samacli.training.facts import Facts
 from samacli.training.history import ExampleHistory
 from samacli.training.objective import Batch, clean_loss, model_logits
+from samacli.training.recovery.memory import in_parts
+from samacli.training.recovery.optimizer_state import optimizer_state, restore_optimizer
+from samacli.training.recovery.tree import Tree
 from samacli.training.reweighter import Reweighter
 
 _log = logging.getLogger(__name__)
@@ -38,12 +42,15 @@ class CleanRows:
     that no example is in both; then λ stays, and the base level has all of it.
 
     share: of the base loss. until: the fraction of the run in which λ learns. settle: called once
-    at its end with the averaged model.
+    at its end with the averaged model. settled: what that left behind, for a checkpoint; None
+    before. resettle: takes it back from there.
     """
 
     share: float
     until: float
     settle: Callable[[nn.Module], None]
+    settled: Callable[[], Tree] = lambda: None
+    resettle: Callable[[Tree], None] = lambda tree: None
 
     def last_step(self, total_steps: int) -> int:
         """The last base step (from 1) of the part in which λ learns."""
@@ -95,6 +102,7 @@ class MetaLevel:
             weight_decay=config.weight_decay,
         )
         self._parallel = parallel
+        self._parts, self._rows = 1, 0
         self._rides = config.derivative in ("auto", "contraction") and not correction
         self._problem: WeightingProblem | None = None
         self._ahead: Direction | None = None
@@ -145,7 +153,21 @@ class MetaLevel:
         model: the module itself, without DistributedDataParallel's wrapper.
         Returns: the meta loss.
         """
-        self._problem = WeightingProblem(
+        self._problem = self._new_problem(model, optimizer)
+        batch = next(self.batches)
+        self._rows = len(batch["labels"])
+        batch, _ = next(in_parts(batch, self._parts, batch["labels"] >= 0))
+        self._ahead = direction(self._problem, batch, self.config.method, release_gradients=True)
+        return self._ahead.loss
+
+    def halve_batches(self) -> bool:
+        """Take half as many rows of each clean batch from now on; False: it is one row already."""
+        self._ahead = None
+        self._parts *= 2
+        return self._parts < 2 * self._rows
+
+    def _new_problem(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> WeightingProblem:
+        return WeightingProblem(
             model=model,
             optimizer=optimizer,
             meta=self.reweighter,
@@ -154,10 +176,41 @@ class MetaLevel:
             meta_loss=self.clean_loss,
             parallel=self._parallel,
         )
-        self._ahead = direction(
-            self._problem, next(self.batches), self.config.method, release_gradients=True
-        )
-        return self._ahead.loss
+
+    def give_up(self) -> None:
+        """Let go of a meta step that is under way: λ then stays as it is until the next one."""
+        self._ahead = self._finish = None
+
+    def state(self) -> Tree:
+        """All that changes while training, for a checkpoint: between two base steps."""
+        assert isinstance(self.batches, Batches)
+        return {
+            "reweighter": dict(self.reweighter.state_dict()),
+            "optimizer": optimizer_state(self.optimizer),
+            "rides": self._rides,
+            "parts": self._parts,
+            "batches": self.batches.state(),
+            "history": self.history.state(),
+            "losses": None if self.facts.losses is None else self.facts.losses.state(),
+            "settled": None if self.clean is None else self.clean.settled(),
+            "ahead": None if self._ahead is None else _direction_state(self._ahead),
+        }
+
+    def restore(self, state: Tree, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Go on from what `state` gave; model, optimizer: as for `look`, restored already."""
+        if state["settled"] is not None and self.clean is not None:
+            self.clean.resettle(state["settled"])
+        self.reweighter.load_state_dict(state["reweighter"])
+        restore_optimizer(self.optimizer, state["optimizer"])
+        self._rides, self._parts = state["rides"], state["parts"]
+        assert isinstance(self.batches, Batches)
+        self.batches.restore(state["batches"])
+        self.history.restore(state["history"])
+        if self.facts.losses is not None:
+            self.facts.losses.restore(state["losses"])
+        if state["ahead"] is not None:
+            self._problem = self._new_problem(model, optimizer)
+            self._ahead = _direction(state["ahead"], model)
 
     @property
     def step_under_way(self) -> bool:
@@ -212,6 +265,8 @@ class MetaLevel:
             self._rides = False
             _log.info("%s: from the next meta step on, a pass of its own", reason)
             return
+        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+            return  # the base step's loss was not finite either, or is about to be
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * (1 - progress)
         for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
@@ -253,3 +308,20 @@ class MetaLevel:
         if rows.any():
             losses = self._evidence(logits, batch, rows).losses
             self.facts.losses.add(batch["index"][rows], losses)
+
+
+def _direction_state(at: Direction) -> Tree:
+    names = {id(p): name for name, p in at.model.named_parameters()}
+    return {
+        "params": [names[id(p)] for p in at.params],
+        "v": list(at.v),
+        "slope": at.slope,
+        "loss": at.loss,
+    }
+
+
+def _direction(state: Tree, model: nn.Module) -> Direction:
+    known = dict(model.named_parameters())
+    params: list[Tensor] = [known[name] for name in state["params"]]
+    v = [x.to(p.device) for x, p in zip(state["v"], params, strict=True)]
+    return Direction(model, params, v, state["slope"], state["loss"])

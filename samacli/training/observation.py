@@ -81,14 +81,14 @@ class Audience:
         with listening_to(layer) as self._heard:
             yield
 
-    @torch.no_grad()
-    def show(self, batch: Batch, logits: Tensor, progress: float) -> None:
-        """Show all observers a batch, on the device, with the logits (b, classes) of its pass."""
+    def note(self, batch: Batch, logits: Tensor, progress: float) -> list[Observation]:
+        """What there is to show of a batch, on the device, with the logits (b, classes) of its
+        pass: one observation, or none where nobody looks on."""
         if not self._observers:
-            return
+            return []
         features = None
         if self._layer is not None:
-            features = self._heard.pop().float()
+            features = self._heard.pop().detach().float()
         seen = Observation(
             index=batch["index"],
             labels=batch["labels"],
@@ -97,6 +97,11 @@ class Audience:
             progress=progress,
             bias=self._layer is None or self._layer.bias is not None,
         )
+        return [seen]
+
+    @torch.no_grad()
+    def show(self, seen: Observation) -> None:
+        """Show all observers what was noted, of all processes."""
         seen = of_all_processes(seen, self._accelerator)
         for observer in self._observers:
             observer.observe(seen)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from samacli.progress import Progress, Silent
 from samacli.training.objective import Batch, model_logits, to_device
+from samacli.training.recovery.memory import free_memory, in_parts, is_out_of_memory
 
 ROWS_A_MESSAGE = 1 << 16
 
@@ -29,11 +30,13 @@ def predict(
     """Logits (rows, classes) float32 in the split's order, whatever the order of the batches.
 
     Rows that no batch has stay 0. Several processes share the batches among them, and all get the
-    whole. `output` may give something else than logits, (n, any) for a batch of n.
+    whole. `output` may give something else than logits, (n, any) for a batch of n. A batch that
+    the memory does not suffice for is taken in parts.
     """
     model.eval()
     device = accelerator.device
     logits: np.ndarray | None = None
+    parts = 1
     with (progress or Silent()).task(description, rows) as task:
         for number, batch in enumerate(batches):
             task.advance(len(batch["index"]))
@@ -43,7 +46,7 @@ def predict(
                 continue
             moved = to_device(batch, device)
             with accelerator.autocast():
-                found = output(model, moved).cpu().numpy()
+                found, parts = _outputs(output, model, moved, parts)
             if logits is None:
                 logits = np.zeros((rows, found.shape[1]), dtype=np.float32)
             if own:
@@ -55,3 +58,19 @@ def predict(
             part = torch.from_numpy(logits[first : first + ROWS_A_MESSAGE])
             logits[first : first + ROWS_A_MESSAGE] = accelerator.reduce(part.to(device)).cpu()
     return logits
+
+
+def _outputs(
+    output: Callable[[nn.Module, Batch], Tensor], model: nn.Module, batch: Batch, parts: int
+) -> tuple[np.ndarray, int]:
+    """Of a batch taken in `parts`, or in more, if it takes them: then so many come back."""
+    every = torch.ones(len(batch["index"]), dtype=torch.bool)
+    while True:
+        try:
+            found = [output(model, part).cpu().numpy() for part, _ in in_parts(batch, parts, every)]
+            return np.concatenate(found), parts
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or parts >= len(every):
+                raise
+        parts *= 2
+        free_memory(batch["index"].device)

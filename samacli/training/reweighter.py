@@ -67,15 +67,27 @@ class Reweighter(nn.Module):
         Targets are class labels (n,) as given, or corrected distributions (n, classes).
         """
         labels = evidence.labels
-        takes_label = "label" in self.features
-        label = torch.where(labels < 0, self.classes, labels) if takes_label else None
-        features = feature_matrix(evidence, self.features)
-        if self.standardize:
-            deviation = features.std(dim=0, correction=0).clamp_min(1e-6)
-            features = (features - features.mean(dim=0)) / deviation
-        weights = self.weight_net(features, label)
+        weights = self.of_inputs(self.inputs(evidence), labels)
         if self.corrector is None or self.log_power is None:
             return weights, labels
         targets = self.corrector(labels, evidence.belief, evidence.prior)
         sure = (1 - entropy(targets)).clamp_min(1e-4)
         return weights * sure ** (_CONFIDENCE_POWER * self.log_power.exp()), targets
+
+    def inputs(self, evidence: Evidence, like: Evidence | None = None) -> Tensor:
+        """What the meta-weight-net is given besides labels (n, features).
+
+        like: standardised as these examples are; None: as their own.
+        """
+        features = feature_matrix(evidence, self.features)
+        if not self.standardize:
+            return features
+        all_features = features if like is None else feature_matrix(like, self.features)
+        deviation = all_features.std(dim=0, correction=0).clamp_min(1e-6)
+        return (features - all_features.mean(dim=0)) / deviation
+
+    def of_inputs(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The meta-weight-net's positive weights (n,) for `inputs` and given labels (n,)."""
+        takes_label = "label" in self.features
+        label = torch.where(labels < 0, self.classes, labels) if takes_label else None
+        return self.weight_net(inputs, label)

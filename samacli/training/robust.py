@@ -31,6 +31,14 @@ class LossTruncation:
         self.warmup = warmup
         self.batches = 0
 
+    def state(self) -> dict[str, int]:
+        """Batches seen, for a checkpoint."""
+        return {"batches": self.batches}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from what `state` gave."""
+        self.batches = state["batches"]
+
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         self.batches += 1
         if self.batches <= self.warmup:
@@ -78,6 +86,14 @@ class EarlyLearning:
         self.targets = torch.zeros(rows, classes, device=device)
         self.gather = gather
 
+    def state(self) -> dict[str, Tensor]:
+        """The targets, for a checkpoint."""
+        return {"targets": self.targets}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.targets.copy_(state["targets"])
+
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         probabilities = logits.softmax(-1).clamp(1e-4, 1 - 1e-4)
         index = batch["index"].to(self.targets.device)
@@ -95,5 +111,7 @@ class EarlyLearning:
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         if self.gather is not None:
             index, probabilities = self.gather(index), self.gather(probabilities)
-        old = self.momentum * self.targets[index]
-        self.targets[index] = old + (1 - self.momentum) * probabilities.to(self.targets)
+        old = self.targets[index]
+        new = self.momentum * old + (1 - self.momentum) * probabilities.to(self.targets)
+        # A step whose loss is not finite is skipped, and must not spoil the later ones.
+        self.targets[index] = torch.where(new.isfinite(), new, old)

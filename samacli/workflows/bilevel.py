@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samacli.data import Batches
+from samacli.data.batches import Beside, Mapped
 from samacli.data.clean_batches import halves
 from samacli.errors import SamaError
 from samacli.meta import DataParallel, LabelCorrector
@@ -26,10 +27,12 @@ from samacli.training.history import ExampleHistory
 from samacli.training.loop import Fit
 from samacli.training.meta_level import CleanRows, MetaLevel
 from samacli.training.mislabelled import Calibration, calibrate
-from samacli.training.objective import Batch, to_device
+from samacli.training.objective import to_device
 from samacli.training.observation import Observer
 from samacli.training.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
+from samacli.training.recovery.tree import Tree
 from samacli.training.reweighter import Reweighter
+from samacli.training.weight_function import WeightFunction, weight_function
 from samacli.workflows.experiment import Experiment, Subset
 
 # Beliefs at first: the fixed one whole, the model's own, which knows nothing yet, by half.
@@ -47,6 +50,7 @@ class Scored:
     targets: (n, classes), corrected labels, where they are learnt.
     mislabelled: probability that the given label is wrong (nan without one), where a clean set
         tells what given labels are worth.
+    weight_function: weight against loss, where the loss is a feature.
     """
 
     weight: np.ndarray
@@ -55,6 +59,7 @@ class Scored:
     probabilities: np.ndarray
     targets: np.ndarray | None
     mislabelled: np.ndarray | None
+    weight_function: WeightFunction | None = None
 
 
 def fit_sama(
@@ -226,7 +231,7 @@ class _Bilevel:
         train = self.experiment.train
         return train if self.rows is None else Subset(train, self.rows)
 
-    def _meta_batches(self) -> Iterator[Batch]:
+    def _meta_batches(self) -> Batches:
         experiment, config = self.experiment, self.experiment.recipe.meta
         data = self._base_data
         if experiment.meta is not None:
@@ -239,8 +244,7 @@ class _Bilevel:
             class_balanced=config.class_balanced,
             crop=False,  # the clean rows as they will be asked about
         )
-        for batch in batches:
-            yield to_device(batch, self.device)
+        return Mapped(batches, lambda batch: to_device(batch, self.device))
 
     @property
     def _other_seed(self) -> int:
@@ -252,33 +256,31 @@ class _Bilevel:
         if self.share == 0:
             return None
         assert self.reweight is not None
-        return CleanRows(self.share, self.reweight.learn_until, self._settle)
+        return CleanRows(
+            self.share, self.reweight.learn_until, self._settle, self._settled, self._resettle
+        )
 
-    def _base_batches(self) -> Iterator[Batch]:
+    def _base_batches(self) -> Batches:
         experiment, training = self.experiment, self.experiment.recipe.training
         batches = experiment.endless(self._base_data, training.batch_size, self.seed)
         if self.level.clean is None:
             return batches
         learning = self.level.clean.last_step(experiment.steps) * training.accumulation
-        return itertools.chain(
-            itertools.islice(self._with_clean(batches, self.base_rows), learning),
-            self._with_clean(batches, self.all_clean),
-        )
+        first, then = self._clean_batches(self.base_rows), self._clean_batches(self.all_clean)
+        return Beside(batches, "clean", learning, first, then)
 
-    def _with_clean(self, batches: Iterator[Batch], rows: np.ndarray) -> Iterator[Batch]:
+    def _clean_batches(self, rows: np.ndarray) -> Batches | None:
         if not len(rows):
-            yield from batches
+            return None
         experiment, config = self.experiment, self.reweight
         assert experiment.meta is not None
         assert config is not None
-        clean = experiment.endless(
+        return experiment.endless(
             Subset(experiment.meta, rows),
             config.clean_batch_size or experiment.recipe.training.batch_size,
             self._other_seed,
             shared=False,
         )
-        for batch in batches:
-            yield {**batch, "clean": next(clean)}
 
     # what given labels are worth, and what is believed beforehand
 
@@ -391,6 +393,23 @@ class _Bilevel:
             everything = self._likelihood(self.all_clean)
             corrector.start_from(everything, mixture.gate, mixture.temperature)
 
+    def _settled(self) -> Tree:
+        """What `_settle` left behind besides the reweighter's state; None before it."""
+        if self.calibration is None:
+            return None
+        prior = self.prior
+        return {
+            "calibration": [self.calibration.slope, self.calibration.offset],
+            "prior": None if prior is None else [prior.mean, prior.deviation, prior.weight],
+            "of_train": self.level.facts.prior,
+        }
+
+    def _resettle(self, state: Tree) -> None:
+        self.calibration = Calibration(*state["calibration"])
+        if state["prior"] is not None:
+            self.prior = LinearBelief(*state["prior"])
+            self.level.facts.prior = state["of_train"].to(self.device)
+
     def _prior_of_clean(self, rows: np.ndarray, prior: LinearBelief) -> Tensor:
         return prior(torch.from_numpy(self.experiment.representations[1][rows]))
 
@@ -469,6 +488,7 @@ class _Bilevel:
             probabilities=evidence.logits.softmax(-1).cpu().numpy(),
             targets=corrected,
             mislabelled=self._mislabelled(run, averaged),
+            weight_function=weight_function(level.reweighter, evidence, trained),
         )
 
     def _mislabelled(self, run: Fit, averaged: np.ndarray) -> np.ndarray | None:

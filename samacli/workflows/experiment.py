@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from samacli.data import (
+    Batches,
     Encoded,
     EncodedImages,
     EncodedText,
@@ -28,6 +29,7 @@ from samacli.data import (
     load_splits,
     make_loader,
 )
+from samacli.data.batches import Mapped
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
 from samacli.data.pixels import processor_layout
@@ -50,6 +52,7 @@ from samacli.training.objective import Batch, Objective, model_logits, weighted_
 from samacli.training.observation import Observer
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, fits_on, make_accelerator, memory_format
+from samacli.workflows.recovery import Recovery, Result
 
 
 @dataclass
@@ -71,6 +74,10 @@ class Experiment:
     test: Encoded | None
     # Layers from below whose states the splits hold in place of tokens (`model.cache_frozen`).
     cached_layers: int = 0
+    # Of the whole model, before layers were taken off.
+    model_bytes: int = 0
+    # Where runs are saved on their way, and known again.
+    recovery: Recovery | None = None
 
     @classmethod
     def prepare(
@@ -122,6 +129,7 @@ class Experiment:
         folder = Path(recipe.track_folder).expanduser()
         tracking.start_tracking(accelerator, recipe.track, folder, recipe.model_dump(mode="json"))
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         if recipe.model.cache_frozen:
             experiment._pass_frozen_layers(model)
         return experiment
@@ -214,7 +222,7 @@ class Experiment:
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
-        batches: Iterator[Batch] = self.endless(data, self.recipe.training.batch_size, seed)
+        batches = self.endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
             batches = _with_weights(batches, weights)
         return self.run_loop(
@@ -228,6 +236,19 @@ class Experiment:
             steps=steps,
             observers=observers,
         )
+
+    def once(
+        self,
+        name: str,
+        kind: type[Result],
+        compute: Callable[[], Result],
+        *,
+        keep_model: bool = False,
+    ) -> Result:
+        """`compute()`, which a run that goes on does not repeat; see `Recovery.once`."""
+        if self.recovery is None:
+            return compute()
+        return self.recovery.once(name, kind, compute, keep_model=keep_model)
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
         """Accuracy and macro-F1 on the test split; None where there is none."""
@@ -360,7 +381,7 @@ class Experiment:
     def run_loop(
         self,
         model: PreTrainedModel,
-        batches: Iterator[Batch],
+        batches: Batches,
         level: MetaLevel | None,
         seed: int,
         description: str,
@@ -392,6 +413,7 @@ class Experiment:
             objective=objective,
             validate=None if held_out is None else self._validator(held_out),
             augment=augment,
+            checkpoints=None if self.recovery is None else self.recovery.checkpoints(description),
             observers=observers,
             progress=self.progress,
             description=description,
@@ -406,7 +428,7 @@ class Experiment:
         shared: bool = True,
         class_balanced: bool = False,
         crop: bool = True,
-    ) -> Iterator[Batch]:
+    ) -> Batches:
         """Batches without end; processes share out one epoch among them, if `shared`.
 
         crop: random-resized crops, if the recipe augments by them; else images as at evaluation.
@@ -414,19 +436,17 @@ class Experiment:
         if crop and "resized-crop" in self.recipe.training.augment:
             data = data.randomly_cropped(seed)
         replicas = self.accelerator.num_processes if shared else 1
-        return iter(
-            cycle(
-                make_loader(
-                    data,
-                    max(1, min(batch_size, len(data) // replicas)),
-                    shuffle=True,
-                    seed=seed,
-                    drop_last=True,
-                    class_balanced=class_balanced,
-                    replica=self.accelerator.process_index if shared else 0,
-                    replicas=replicas,
-                    **self._loading(data),
-                )
+        return cycle(
+            make_loader(
+                data,
+                max(1, min(batch_size, len(data) // replicas)),
+                shuffle=True,
+                seed=seed,
+                drop_last=True,
+                class_balanced=class_balanced,
+                replica=self.accelerator.process_index if shared else 0,
+                replicas=replicas,
+                **self._loading(data),
             )
         )
 
@@ -495,7 +515,6 @@ class Subset(torch.utils.data.Dataset):
         return Subset(self.encoded.randomly_cropped(seed), self.rows)
 
 
-def _with_weights(batches: Iterator[Batch], weights: np.ndarray) -> Iterator[Batch]:
+def _with_weights(batches: Batches, weights: np.ndarray) -> Batches:
     values = torch.from_numpy(weights.astype(np.float32))
-    for batch in batches:
-        yield {**batch, "sample_weight": values[batch["index"]]}
+    return Mapped(batches, lambda batch: {**batch, "sample_weight": values[batch["index"]]})

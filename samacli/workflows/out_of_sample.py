@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from samacli.data import Encoded
 from samacli.progress import Silent
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
@@ -49,9 +50,32 @@ def predict_out_of_sample(
     for number, (seen, unseen) in enumerate(parts, start=1):
         name = f"{description}, fold {number} of {folds}, seed {seed}"
         fold = np.concatenate([rows[seen], clean])
-        run = experiment.fit_plainly(encoded, seed, name, rows=fold, steps=steps)
-        logits[unseen] = experiment.predict(
-            run.model, experiment.train, name, rows=rows[unseen], progress=Silent()
-        )
-        fits.append(run)
+        found = train_and_ask(experiment, encoded, seed, name, fold, rows[unseen], steps=steps)
+        logits[unseen] = found.logits
+        fits += found.fits
     return OutOfSample(logits, fits)
+
+
+def train_and_ask(
+    experiment: Experiment,
+    encoded: Encoded,
+    seed: int,
+    name: str,
+    rows: np.ndarray,
+    asked: np.ndarray,
+    *,
+    steps: int | None = None,
+) -> OutOfSample:
+    """Train a model on `rows` of `encoded`, and ask it about rows `asked` of the training split.
+
+    name: of this run, a single one. A run that goes on after it does not repeat it.
+    """
+
+    def compute() -> OutOfSample:
+        run = experiment.fit_plainly(encoded, seed, name, rows=rows, steps=steps)
+        logits = experiment.predict(
+            run.model, experiment.train, name, rows=asked, progress=Silent()
+        )
+        return OutOfSample(logits, [run])
+
+    return experiment.once(name, OutOfSample, compute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +11,9 @@ import torch
 
 import samacli
 from samacli.training.metrics import Evaluation
+from samacli.training.spread import mean_and_spread
+
+__all__ = ["Cost", "Method", "environment", "mean_and_spread"]
 
 
 class Cost(Protocol):
@@ -25,14 +28,22 @@ class Cost(Protocol):
     @property
     def peak_memory_bytes(self) -> int: ...
 
+    @property
+    def skipped_steps(self) -> int: ...
+
+    @property
+    def curve(self) -> list[tuple[int, float, float]]: ...
+
 
 @dataclass
 class Method:
     """One way of training, measured once a seed.
 
+    skipped_steps: of training, those whose loss or gradient was not finite.
     recall: of each class by name, a dict a seed.
     noise: how well the method's own scores find wrong labels, a dict a seed (`noise_detection`);
     empty for a method without scores, or where the truth is not known.
+    curves: (step, base loss, meta loss or nan), a list a seed; not in metrics.json.
     """
 
     accuracy: list[float] = field(default_factory=list)
@@ -40,8 +51,10 @@ class Method:
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
     peak_memory_bytes: list[int] = field(default_factory=list)
+    skipped_steps: list[int] = field(default_factory=list)
     noise: list[dict[str, float]] = field(default_factory=list)
     recall: list[dict[str, float]] = field(default_factory=list)
+    curves: list[list[tuple[int, float, float]]] = field(default_factory=list)
 
     def add(
         self, run: Cost, evaluation: Evaluation | None, noise: dict[str, float] | None = None
@@ -54,6 +67,8 @@ class Method:
         self.seconds.append(run.seconds)
         self.samples_per_second.append(run.samples_per_second)
         self.peak_memory_bytes.append(run.peak_memory_bytes)
+        self.skipped_steps.append(run.skipped_steps)
+        self.curves.append(run.curve)
         if noise is not None:
             self.noise.append(noise)
 
@@ -87,6 +102,7 @@ class Method:
             "seconds": self.seconds,
             "samples_per_second": self.samples_per_second,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "skipped_steps": self.skipped_steps,
             **found,
         }
 
@@ -99,16 +115,11 @@ def _by_seed(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def mean_and_spread(values: list[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; the latter is None for one value."""
-    if not values:
-        return float("nan"), None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
 def environment(device: torch.device) -> dict[str, str]:
     """The versions and the device that a result was made with."""
+    import accelerate
     import datasets
+    import numpy as np
     import transformers
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -117,5 +128,9 @@ def environment(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "datasets": datasets.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
         "device": name,
+        "threads": str(torch.get_num_threads()),
     }

@@ -5,7 +5,7 @@ sources → training beside the baselines → scores → reweighted dataset, sus
 
 from __future__ import annotations
 
-import time
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.fingerprint import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.dataset import (
@@ -32,8 +33,9 @@ from samacli.training.runtime import DeviceName
 from samacli.training.tracking import track_evaluation
 from samacli.workflows.bilevel import Scored
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.methods import check_methods, run_method
+from samacli.workflows.methods import MethodRun, check_methods, run_method
 from samacli.workflows.outputs import write_outputs
+from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 from samacli.workflows.summary import Summary, summarize
 
@@ -60,18 +62,23 @@ def reweight(
     output: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
     tables: Mapping[str, Table] | None = None,
 ) -> ReweightResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
+    Until it is finished, what was done is kept beside `output` (`Recovery`).
+
     Of several processes the first writes, and alone knows the number of suspects.
 
+    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
     tables: rows that a program has already, by the name that the recipe calls them.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
@@ -81,7 +88,21 @@ def reweight(
             "data.meta=train data.meta_per_class=10 where the labels of those rows can be trusted"
         )
     recipe = resolve_paths(recipe)
-    started = time.perf_counter()
+    with Recovery(
+        "reweight", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, overwrite, device, progress, tables)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+    tables: Mapping[str, Table] | None,
+) -> ReweightResult:
     experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
     baselines: list[str] = list(recipe.reweight.baselines)
     if baselines and experiment.test is None:
@@ -94,9 +115,15 @@ def reweight(
     scored: list[Scored] = []
     exported = None
     check_methods(experiment, [*baselines, "sama"])
+    recovery.begin(experiment)
     for seed in recipe.seeds:
         for name in [*baselines, "sama"]:
-            run = run_method(experiment, name, seed)
+            run = experiment.once(
+                f"{name}, seed {seed}",
+                MethodRun,
+                functools.partial(run_method, experiment, name, seed),
+                keep_model=name == "sama" and seed == recipe.seeds[0],
+            )
             methods.setdefault(name, Method()).add(run, run.evaluation, run.noise)
             track_evaluation(experiment.accelerator, f"{name}, seed {seed}", run.evaluation)
             if name == "sama":
@@ -114,10 +141,11 @@ def reweight(
         "class_rows": experiment.splits.train.class_rows(experiment.splits.classes),
         "methods": {name: method.as_dict() for name, method in methods.items()},
         "noise_detection": summary.noise,
-        "seconds": time.perf_counter() - started,
+        "seconds": recovery.seconds,
         "samples_per_second": methods["sama"].samples_per_second,
         "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
         "processes": experiment.accelerator.num_processes,
+        "fingerprints": fingerprints(experiment.splits),
         "environment": environment(experiment.accelerator.device),
     }
     suspects = 0
@@ -133,9 +161,11 @@ def reweight(
                 card=_card(experiment, summary),
                 scores=_score_columns(experiment, summary),
                 model=exported,
+                curves={name: method.curves for name, method in methods.items()},
                 metrics=metrics,
             )
     experiment.accelerator.end_training()
+    recovery.finish()
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
 
 

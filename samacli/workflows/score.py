@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from samacli.data import encode, make_loader
-from samacli.data.parts import open_parts, part_split
+from samacli.data.parts import Parts, open_parts, part_split
 from samacli.data.split import Split
 from samacli.errors import SamaError, nearest
 from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
@@ -131,6 +131,7 @@ def score(
         memory_limit_mb=0,  # images are decoded when their batch comes
     )
     parts = open_parts(reading, stream=stream)
+    _check_not_empty(parts, data)
     accelerator = make_accelerator(device, precision or saved.recipe.training.precision)
     scorer = _Scorer(saved, reading, names, batch_size, workers, accelerator)
 
@@ -177,8 +178,7 @@ def score(
             if parts.rows is None:
                 progress.note(f"scored rows up to {int(rows.index[-1]):,}")
     assert parts.rows is not None  # known at the end of a stream too
-    if parts.rows == 0:
-        raise SamaError(f"'{data}' has no rows to score")
+    _check_not_empty(parts, data)
     if accelerator.is_main_process and not is_finished(output):
         shards.wait_for(parts.rows)
         shards.finish(parts.rows)
@@ -251,6 +251,11 @@ class _Scorer:
         else:
             with self._accelerator.autocast(), listening_to(self._layer) as heard:
                 logits = model_logits(self._model, moved)
+            if not heard:
+                raise SamaError(
+                    "the model's last linear layer takes no part in its forward pass, so there is "
+                    f"no score {_OF_FEATURES}; leave it out of --scores"
+                )
             features = heard[-1].float()
         bias = self._layer is not None and self._layer.bias is not None
         return Seen(logits, logits.softmax(-1), moved["labels"], features, bias)
@@ -268,6 +273,11 @@ def _names(names: Sequence[str] | None) -> list[str]:
     if not names:
         raise SamaError(f"--scores names none; choose from {', '.join(SCORES)}")
     return list(dict.fromkeys(names))
+
+
+def _check_not_empty(parts: Parts, data: str) -> None:
+    if parts.rows == 0:
+        raise SamaError(f"'{data}' has no rows to score")
 
 
 def _there(shards: ScoreShards, rows: int | None) -> dict[int, int]:

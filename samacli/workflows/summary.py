@@ -10,6 +10,7 @@ import numpy as np
 from samacli.data import Split
 from samacli.export.suspects import Suspects
 from samacli.training.metrics import noise_detection
+from samacli.training.weight_function import WeightFunction
 from samacli.workflows.bilevel import Scored
 
 
@@ -22,6 +23,7 @@ class Summary:
     mislabelled: probability that the given label is wrong, where a clean set tells.
     noise: how well that probability, or else low weight, finds wrong labels, where the truth is
         known.
+    weight_functions: weight against loss, of each run, where the loss is a feature.
     """
 
     weight: np.ndarray
@@ -32,6 +34,7 @@ class Summary:
     mislabelled: np.ndarray | None
     noise: dict[str, float] | None
     train: Split
+    weight_functions: tuple[WeightFunction, ...] = ()
 
     @property
     def suspects(self) -> Suspects:
@@ -68,4 +71,7 @@ def summarize(scored: Sequence[Scored], train: Split) -> Summary:
         mislabelled=mislabelled,
         noise=noise,
         train=train,
+        weight_functions=tuple(
+            one.weight_function for one in scored if one.weight_function is not None
+        ),
     )

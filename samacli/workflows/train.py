@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from samacli.data import Split
+from samacli.data.fingerprint import fingerprints
 from samacli.data.sources import make_opener
 from samacli.errors import SamaError
 from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN
@@ -20,6 +21,7 @@ from samacli.progress import Progress, Silent
 from samacli.recipe import Data, Recipe, dump_recipe, load_recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment
+from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 
 
@@ -41,16 +43,19 @@ def train(
     values: dict[str, Any] | None = None,
     use_weights: bool = True,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> TrainResult:
     """Fine-tune on `dataset` (a `dataset/` folder or the run that holds it), once.
 
     The run's `recipe.yaml` gives columns, model and training settings where it lies beside the
-    dataset; `overrides` (KEY=VALUE) and `values` (dotted keys) replace them.
+    dataset; `overrides` (KEY=VALUE) and `values` (dotted keys) replace them. resume: go on with an
+    unfinished run.
 
     Raises:
         SamaError: anything wrong with the dataset, the recipe or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
@@ -62,10 +67,26 @@ def train(
         progress.note("an exported dataset has no validation split, so the last state is kept")
         calm = recipe.training.model_copy(update={"early_stopping": False})
         recipe = recipe.model_copy(update={"training": calm})
+    with Recovery(
+        "train", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, use_weights, overwrite, device, progress)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    use_weights: bool,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+) -> TrainResult:
     experiment = Experiment.prepare(recipe, device=device, progress=progress)
     weights = _weights(experiment.splits.train) if use_weights else None
     name = "all examples alike" if weights is None else f"weighted by {WEIGHT_COLUMN}"
     progress.note(f"labels from column '{recipe.data.columns.label}', {name}")
+    recovery.begin(experiment, weights=weights)
     run = experiment.fit_plainly(experiment.train, recipe.seed, "training", weights=weights)
     method = Method()
     evaluation = experiment.evaluate(run.model)
@@ -85,9 +106,11 @@ def train(
                     "methods": {"train": method.as_dict()},
                     "test": None if evaluation is None else evaluation.as_dict(),
                     "processes": experiment.accelerator.num_processes,
+                    "fingerprints": fingerprints(experiment.splits),
                     "environment": environment(experiment.accelerator.device),
                 },
             )
+    recovery.finish()
     return TrainResult(output, name, len(experiment.train), method)
 
 

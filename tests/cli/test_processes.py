@@ -130,3 +130,43 @@ def test_a_killed_process_ends_the_run_with_a_clear_message(
     assert "Traceback" not in stderr
     assert stderr.count("error:") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find processes")
+def test_two_processes_go_on_to_the_same_end(
+    texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    """After a lost process, and after SIGTERM to the launching one."""
+    saving = ["checkpoint.every_steps=5", "checkpoint.every_seconds=null", "training.steps=150"]
+
+    def command(output: Path, *more: str) -> list[str]:
+        parts = [*SAMA, *reweight(texts, tiny_bert, output), "--nproc", 2, *saving, *more]
+        return [str(part) for part in parts]
+
+    assert run(*command(tmp_path / "whole")).returncode == 0
+    partial = tmp_path / "out.partial"
+
+    def end(step: str, how: str, *more: str) -> None:
+        with subprocess.Popen(
+            command(tmp_path / "out", *more),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        ) as process:  # fmt: skip
+            while not list(partial.glob(f"fits/sama*/sama*/step-{step}")):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+            if how == "SIGTERM":
+                process.terminate()
+            else:
+                os.kill(workers(process.pid)[-1], signal.SIGKILL)
+            _, stderr = process.communicate(timeout=120)
+        assert process.returncode == (143 if how == "SIGTERM" else 2), stderr
+        assert f"is kept in '{partial}', and the same command with --resume goes on" in stderr
+        assert "Traceback" not in stderr
+
+    end("*", "a lost process")
+    end("000001*", "SIGTERM", "--resume")
+    done = run(*command(tmp_path / "out", "--resume"))
+    assert done.returncode == 0, done.stderr
+    for name in ("scores.parquet", "model/model.safetensors", "suspects.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not partial.exists()

@@ -180,3 +180,18 @@ def test_without_duckdb_the_extra_is_named(
     files = write_files(frame(5, 0), tmp_path / "files", 1, pa.float64(), "text")
     with pytest.raises(SamaError, match=r"pip install 'samacli\[large\]'"):
         rank_cuts(files, "my score", 2, sorting)
+
+
+def test_odd_names_are_names(tmp_path: Path, sorting: Sorting) -> None:
+    folder = tmp_path / "a[1]*" / "my score=3"
+    folder.mkdir(parents=True)
+    table = pa.table({"my score": [1.0, 3.0, 2.0], 'a "b"': pa.array([None] * 3, pa.string())})
+    pq.write_table(table, folder / "x?.parquet")
+    files = open_score_files(folder)
+    for by_class in (None, 'a "b"'):
+        cuts = rank_cuts(files, "my score", 2, sorting, by_class=by_class)
+        batches = kept_batches(files, "my score", cuts, by_class=by_class)
+        assert [n for batch in batches for n in batch.numbers] == [1, 2]
+    pq.write_table(pa.table({"Score": [1.0], "score": [2.0]}), tmp_path / "twice.parquet")
+    with pytest.raises(SamaError, match="'Score' and 'score'"):
+        open_score_files(tmp_path / "twice.parquet")

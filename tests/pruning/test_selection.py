@@ -18,6 +18,7 @@ from samacli.pruning.selection import (
     keep_covering,
     keep_highest,
     keep_lowest,
+    originals_first,
     stratum_budgets,
 )
 
@@ -198,3 +199,6 @@ def test_copies_go_first(scores: list[float], data: st.DataObject) -> None:
     best_first = [row for row in order if stand_in[groups[row]] == row]
     copies = [row for row in order if stand_in[groups[row]] != row]
     assert kept == sorted((best_first + copies)[:count])
+    demoted = originals_first(np.array(scores), groups)
+    assert keep_highest(demoted, count).tolist() == kept
+    assert np.argsort(-demoted).tolist() == best_first + copies

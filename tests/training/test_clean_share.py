@@ -17,8 +17,9 @@ from samacli.recipe import Meta, Optimizer
 from samacli.recipe.schema import Feature
 from samacli.training.evidence import Evidence
 from samacli.training.history import ExampleHistory
-from samacli.training.loop import _averaged_logits, _freeze_unused, fit
+from samacli.training.loop import _freeze_unused, fit
 from samacli.training.meta_level import CleanRows, MetaLevel
+from samacli.training.passes import averaged_logits
 from samacli.training.reweighter import Reweighter
 from samacli.training.runtime import make_accelerator
 from tests.training.test_loop import Classifier, endless, problem, settings
@@ -184,7 +185,7 @@ def test_the_averaged_model_is_asked_about_the_rows_that_are_weighted(
     rows = torch.zeros(5, dtype=torch.bool)
     rows[chosen] = True
     averaged = Counting().train()
-    logits = _averaged_logits(averaged, batch, rows, accelerator)
+    logits = averaged_logits(averaged, batch, rows, accelerator)
     assert logits.shape == (5, 3)
     if not chosen:
         assert len(averaged.asked) == 1, "no model takes an empty batch"

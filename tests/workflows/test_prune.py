@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,18 @@ class Heard:
         self.warnings.append(message)
 
 
+TINY = [
+    "training.steps=60",
+    "meta.learning_rate=0.02",
+    "meta.standardize=true",
+    "repeats=1",
+    "model.config={hidden_sizes: [16, 32], depths: [1, 1], embedding_size: 16}",
+    "data.max_train_rows=400",
+]
+
+
 def digits(*overrides: str) -> Recipe:
-    return load_recipe(
-        "demo-vision",
-        [
-            "training.steps=60",
-            "meta.learning_rate=0.02",
-            "meta.standardize=true",
-            "repeats=1",
-            "model.config={hidden_sizes: [16, 32], depths: [1, 1], embedding_size: 16}",
-            "data.max_train_rows=400",
-            "prune.order=highest",
-            *overrides,
-        ],
-    )
+    return load_recipe("demo-vision", [*TINY, "prune.order=highest", *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -195,21 +194,17 @@ def test_the_papers_way_warns_where_its_weights_rise_with_the_loss(tmp_path: Pat
     assert "right" not in pq.read_schema(tmp_path / "out" / "scores.parquet").names
 
 
-def test_verified_subsets_are_trained_by_steps_and_by_epochs(tmp_path: Path) -> None:
+def test_verified_subsets_are_trained_by_steps_and_by_epochs(
+    tmp_path: Path, run_sama: Callable[..., tuple[int, str, str]]
+) -> None:
     """Every score's, beside all rows and random; and what is recommended is one of them."""
-    recipe = digits(
-        "data.max_train_rows=200",
-        "data.meta=null",
-        "training.steps=20",
-        "prune.keep=[0.5, 0.25]",
-        "prune.scores=[ccs]",
-        "prune.score_runs=1",
-        "prune.order=auto",
-        "prune.verify=true",
-        "repeats=2",
-    )
     output = tmp_path / "out"
-    result = prune(recipe, output, device="cpu")
+    code, said, err = run_sama(
+        "prune", "demo-vision", "--keep", "0.5,0.25", "--verify", "--scores", "ccs",
+        "--output", output, "--device", "cpu", *TINY, "data.max_train_rows=200", "data.meta=null",
+        "training.steps=20", "prune.score_runs=1", "repeats=2",
+    )  # fmt: skip
+    assert code == 0, err
     rows = list(csv.DictReader((output / "curve.csv").open()))
     assert {(row["selection"], row["keep"], row["budget"], row["steps"]) for row in rows} == {
         ("full", "", "steps", "20"),
@@ -227,8 +222,11 @@ def test_verified_subsets_are_trained_by_steps_and_by_epochs(tmp_path: Path) -> 
     assert metrics["recommended"]["steps"]["keep"] in (None, "0.5", "0.25")
     assert metrics["scoring"]["sama"]["runs"] == 1
     assert set(metrics["tried"]["0.5"]) == {"highest", "even", "lowest"}
-    for sentence in result.recommended:
+    for budget in ("steps", "epochs"):
+        sentence = metrics["recommended"][budget]["why"]
         assert sentence in (output / "curve.md").read_text()
+        assert sentence in said
+    assert "same epochs" in said
     assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

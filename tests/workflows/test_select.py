@@ -138,3 +138,28 @@ def test_ids_that_are_no_line(run_sama: Run, tmp_path: Path) -> None:
         code, _, err = run_sama("select", file, "--keep", 2, "--id", "name", "-o", tmp_path / "out")
         refused((code, err), words, "--id")
         assert not (tmp_path / "out").exists()
+
+
+def test_kept_rows_of_many_batches_and_files(tmp_path: Path) -> None:
+    from samacli.export.kept import KeptRows
+
+    def batch(start: int, names: list[str]) -> pa.RecordBatch:
+        numbers = np.arange(start, start + 60_000)
+        indices = pa.array(numbers % len(names), pa.int32())
+        return pa.record_batch(
+            {"n": numbers, "class": pa.DictionaryArray.from_arrays(indices, pa.array(names))}
+        )
+
+    batches = [batch(0, ["a", "b"]), batch(60_000, ["b", "c", "a"])]
+    batches += [batch(i * 60_000, ["d"]) for i in range(2, 20)]
+    with KeptRows(tmp_path / "kept", batches[0].schema) as kept:
+        for one in batches:
+            kept.add(one)
+            kept.add(one.slice(0, 0))
+    files = sorted((tmp_path / "kept").iterdir())
+    assert [file.name for file in files] == ["kept-00000.parquet", "kept-00001.parquet"]
+    assert pq.ParquetFile(files[0]).metadata.num_rows >= 1_000_000
+    table = pq.read_table(tmp_path / "kept")
+    assert table["n"].to_pylist() == list(range(1_200_000))
+    expected = [value for one in batches for value in one.column("class").to_pylist()]
+    assert table["class"].to_pylist() == expected

@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean, where_labelled
 
 
-class AUM:
+class AUM(Running):
     """The mean over visits of z_y − max_{c≠y} z_c, logits z, given label y.
 
     Pleiss et al.: "Identifying mislabeled data using the area under the margin ranking" (NeurIPS

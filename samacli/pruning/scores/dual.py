@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import where_labelled
 
 
-class DUAL:
+class DUAL(Running):
     """The mean over windows of J visits in a row of std(P)·(1 − mean(P)), P = p(y | x).
 
     Cho, Shin, Yun: "Lightweight dataset pruning without full training via example difficulty and

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean, where_labelled
 
@@ -17,7 +18,7 @@ from samacli.pruning.scores.window_mean import WindowMean, where_labelled
 EARLY = (0.05, 0.2)
 
 
-class EL2N:
+class EL2N(Running):
     """‖p(x) − onehot(y)‖₂, the mean over early visits; the largest (hardest) are kept.
 
     Paul, Ganguli, Dziugaite: "Deep learning on a data diet: finding important examples early in

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from samacli.pruning.scores.margin import LATE
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean
 
 
-class Entropy:
+class Entropy(Running):
     """−Σ_c p_c log p_c in nats, the mean over late visits; the largest are kept.
 
     Shannon's entropy of the prediction as in uncertainty sampling (Settles 2009, section 3.1); as a

@@ -7,10 +7,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 
 
-class Forgetting:
+class Forgetting(Running):
     """The number of visits at which a row is wrong and was right at the visit before.
 
     Toneva et al.: "An empirical study of example forgetting during deep neural network learning"

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from samacli.pruning.scores.el2n import EARLY, error_norm
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean
 
 
-class GraNd:
+class GraNd(Running):
     """‖∇_{W,b} ℓ(x, y)‖₂ of the last linear layer, the mean over early visits; the largest kept.
 
     Paul, Ganguli, Dziugaite: "Deep learning on a data diet" (NeurIPS 2021), definition 2.1, whose

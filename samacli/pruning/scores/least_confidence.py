@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from samacli.pruning.scores.margin import LATE
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean
 
 
-class LeastConfidence:
+class LeastConfidence(Running):
     """1 − max_c p_c, the mean over late visits; the largest are kept.
 
     Lewis, Gale: "A sequential algorithm for training text classifiers" (1994); as a score for

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 from samacli.pruning.scores.window_mean import WindowMean
 
@@ -14,7 +15,7 @@ from samacli.pruning.scores.window_mean import WindowMean
 LATE = (0.9, 1.0)
 
 
-class Margin:
+class Margin(Running):
     """−(p₍₁₎ − p₍₂₎), the two largest probabilities, mean over late visits; small margins are kept.
 
     Scheffer, Decomain, Wrobel: "Active hidden Markov models for information extraction" (2001); as

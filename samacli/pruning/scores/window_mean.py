@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
 
 
-class WindowMean:
+class WindowMean(Running):
     """The mean over a row's visits at start ≤ progress ≤ stop.
 
     A row without a visit in there (a short run, a short window) takes the visits nearest to it, so

@@ -82,6 +82,7 @@ def open_score_files(path: Path) -> ScoreFiles:
                 f"({', '.join(schema.names)}), or of other types; select from files of one kind"
             )
     assert schema is not None
+    _check_names(schema.names, files[0])
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     if starts[-1] == 0:
         raise SamaError(f"{path} has no rows to select from")
@@ -141,6 +142,18 @@ def _type_of(scores: ScoreFiles, column: str, option: str) -> pa.DataType:
             f"{nearest(column, names)}"
         )
     return scores.schema.field(column).type
+
+
+def _check_names(names: list[str], file: Path) -> None:
+    """Refuse names that SQL does not tell apart: another column would be read without a word."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other is not name:
+            raise SamaError(
+                f"the columns '{other}' and '{name}' of {file} have one name but for capitals; "
+                "rename or leave out one of them"
+            )
 
 
 def _opened(file: Path) -> pq.ParquetFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
@@ -25,6 +25,8 @@ class MethodRun:
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
     model: the trained model; None for a method that has none to export.
     scored: what was learnt of each training row, by the methods that weigh them.
+    skipped_steps: those without an update, because loss or gradient was not finite.
+    curve: (step, base loss, meta loss or nan) for each step, of all parts one after the other.
     parts: seconds by name, of a run that has several parts.
     """
 
@@ -38,6 +40,8 @@ class MethodRun:
     peak_memory_bytes: int
     model: PreTrainedModel | None
     scored: Scored | None
+    skipped_steps: int = 0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
     parts: dict[str, float] | None = None
 
 
@@ -64,4 +68,11 @@ def measured(
         peak_memory_bytes=max(fit.peak_memory_bytes for fit in fits),
         model=fits[-1].model,
         scored=scored,
+        skipped_steps=sum(fit.skipped_steps for fit in fits),
+        curve=_joined(fits),
     )
+
+
+def _joined(fits: Sequence[Fit]) -> list[tuple[int, float, float]]:
+    losses = [values for fit in fits for _, *values in fit.curve]
+    return [(step, loss, meta) for step, (loss, meta) in enumerate(losses, start=1)]

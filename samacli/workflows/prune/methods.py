@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from samacli.pruning.coverage import keep_covering
 from samacli.pruning.scores import SCORES
 from samacli.pruning.selection import keep_count
 from samacli.recipe import Recipe
@@ -38,7 +37,7 @@ class PruningMethod:
 
     scoring: the scoring run that it takes its array from; None: it takes none.
     array: whose rows are kept from the highest value down; of `sama` one a keep.
-    sign: −1 where the lowest are kept. covers: kept in strata (CCS), not by rank.
+    sign: −1 where the lowest are kept.
     """
 
     name: str
@@ -47,7 +46,6 @@ class PruningMethod:
     scoring: str | None = None
     array: str = ""
     sign: int = 1
-    covers: bool = False
 
     @property
     def prunes(self) -> bool:
@@ -66,7 +64,7 @@ _WORDS = {
     "aum": "the largest area under the margin, the clearest labels (Pleiss et al. 2020)",
     "prototypes": "the farthest from k-means prototypes (Sorscher et al. 2022), on the trained "
     "model's features",
-    "ccs": "in strata of AUM, the hardest tenth left out (CCS, Zheng et al. 2023)",
+    "ccs": "in strata of AUM in each class, the hardest tenth left out (CCS, Zheng et al. 2023)",
     "dual": "difficult and wavering early in training (DUAL, Cho et al. 2025)",
 }
 
@@ -80,7 +78,6 @@ def _rivals() -> list[PruningMethod]:
                 _WORDS.get(name, f"the highest by {name}"),
                 scoring=RIVAL_SCORES,
                 array=name,
-                covers=name == "ccs",
             )
         )
         if name not in ("random", "ccs"):
@@ -213,7 +210,7 @@ def retrain_on(
     rows = noise = None
     if method.prunes:
         assert keep is not None
-        rows = chosen_rows(experiment, method, keep, seed, arrays)
+        rows = chosen_rows(with_seed(experiment, seed), method, keep, arrays)
         if train.true_labels is not None:
             suspects = arrays[TRUST] if name == SAMA_RUN else _ranked(method, keep, arrays)
             noise = noise_detection(train.labels, train.true_labels, _finite(suspects))
@@ -226,17 +223,12 @@ def chosen_rows(
     experiment: Experiment,
     method: PruningMethod,
     keep: float,
-    seed: int,
     arrays: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    """Row numbers in input order: alike for all methods but CCS, whose choice is its own."""
+    """Row numbers in input order, chosen as `prune` chooses by that score."""
     count = keep_count(keep, len(experiment.train))
-    ranking = _ranked(method, keep, arrays)
-    if method.covers:
-        return keep_covering(ranking, count, seed=seed)
-    # Rows that no batch has shown have no score, and come last.
-    last = np.where(np.isnan(ranking), -np.inf, ranking)
-    return select(experiment, last, experiment.splits.train.labels, count)
+    labels = experiment.splits.train.labels
+    return select(experiment, _ranked(method, keep, arrays), labels, count, method.array)
 
 
 def _ranked(method: PruningMethod, keep: float, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

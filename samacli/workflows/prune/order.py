@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from samacli.progress import Silent
 from samacli.pruning.ranking import ORDERS, Order, rank
 from samacli.pruning.selection import Select, keep_by_class, keep_covering, keep_highest
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
+from samacli.workflows.out_of_sample import train_and_ask
 from samacli.workflows.scikit import few_members_are_fine
 
 # Standard errors: what one model gets right varies from run to run beyond the rows it is asked.
@@ -67,12 +67,9 @@ def try_orders(
                 scores = rank(weight[seen], right[seen], labels[seen], order)
                 chosen = seen[select(experiment, scores, labels[seen], as_many)]
                 name = f"{order} weights first at {keep}, held out, seed {seed}"
-                run = experiment.fit_plainly(experiment.train, seed, name, rows=chosen)
-                logits = experiment.predict(
-                    run.model, experiment.train, name, rows=unseen, progress=Silent()
-                )
-                agrees[keep][order].append(logits.argmax(-1) == labels[unseen])
-                fits.append(run)
+                found = train_and_ask(experiment, experiment.train, seed, name, chosen, unseen)
+                agrees[keep][order].append(found.logits.argmax(-1) == labels[unseen])
+                fits += found.fits
     return {keep: choose_order(by_order, trust) for keep, by_order in agrees.items()}, fits
 
 

@@ -12,6 +12,7 @@ from samacli.pruning.curve import Budget, Point
 from samacli.pruning.selection import keep_random
 from samacli.training.tracking import track_evaluation
 from samacli.workflows.experiment import Experiment
+from samacli.workflows.methods.run import MethodRun, measured
 from samacli.workflows.results import Method
 
 # Rows to train on, by seed; None: all.
@@ -54,29 +55,30 @@ def retrain(
         keep: max(1, round(experiment.steps * count / labelled)) for keep, count in counts.items()
     }
 
-    def train_on(name: str, keep: str, seed: int, chosen: np.ndarray | None) -> PreTrainedModel:
+    def train_on(
+        name: str, keep: str, seed: int, chosen: np.ndarray | None
+    ) -> PreTrainedModel | None:
         at = f"{name} at {keep}" if keep else name
-        run = experiment.fit_plainly(experiment.train, seed, f"{at}, seed {seed}", rows=chosen)
+        first = name == ours and keep == exported and done.model is None
+        run = _measure(experiment, f"{at}, seed {seed}", seed, chosen, keep_model=first)
         by_keep = done.methods.setdefault(name, {})
-        evaluation = experiment.evaluate(run.model)
-        by_keep.setdefault(keep, Method()).add(run, evaluation)
-        track_evaluation(experiment.accelerator, f"{at}, seed {seed}", evaluation)
+        by_keep.setdefault(keep, Method()).add(run, run.evaluation)
+        track_evaluation(experiment.accelerator, f"{at}, seed {seed}", run.evaluation)
         if verify and keep:
-            short = experiment.fit_plainly(
-                experiment.train,
-                seed,
+            short = _measure(
+                experiment,
                 f"{at}, same epochs, seed {seed}",
-                rows=chosen,
+                seed,
+                chosen,
                 steps=done.steps_by_epochs[keep],
             )
             by_keep = done.by_epochs.setdefault(name, {})
-            by_keep.setdefault(keep, Method()).add(short, experiment.evaluate(short.model))
+            by_keep.setdefault(keep, Method()).add(short, short.evaluation)
         return run.model
 
     if experiment.test is None:
-        run = experiment.fit_plainly(
-            experiment.train, recipe.seed, f"{ours} at {exported}", rows=selections[ours][exported]
-        )
+        chosen = selections[ours][exported]
+        run = _measure(experiment, f"{ours} at {exported}", recipe.seed, chosen, keep_model=True)
         done.methods = {ours: {exported: Method()}}
         done.methods[ours][exported].add(run, None)
         done.model = run.model
@@ -94,6 +96,24 @@ def retrain(
                     if name == ours and keep == exported and done.model is None:
                         done.model = model
     return done
+
+
+def _measure(
+    experiment: Experiment,
+    name: str,
+    seed: int,
+    rows: np.ndarray | None,
+    *,
+    steps: int | None = None,
+    keep_model: bool = False,
+) -> MethodRun:
+    """Train on `rows` and test. keep_model: whether it is still asked for when a run goes on."""
+
+    def compute() -> MethodRun:
+        run = experiment.fit_plainly(experiment.train, seed, name, rows=rows, steps=steps)
+        return measured(name, seed, [run], experiment.evaluate(run.model))
+
+    return experiment.once(name, MethodRun, compute, keep_model=keep_model)
 
 
 def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -> list[Point]:

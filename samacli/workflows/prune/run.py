@@ -6,8 +6,7 @@ baselines → kept dataset, scores, curve, metrics
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.data.fingerprint import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.curve import write_curve
+from samacli.export.curves import Curve
 from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
 from samacli.export.directory import check_output, staged
 from samacli.export.kept_rows import write_kept_rows
@@ -33,8 +34,9 @@ from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.outputs import write_outputs
 from samacli.workflows.prune.order import select
-from samacli.workflows.prune.retrain import points, retrain
+from samacli.workflows.prune.retrain import Retrained, points, retrain
 from samacli.workflows.prune.scoring import Scores, score
+from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 
 
@@ -64,20 +66,25 @@ def prune(
     output: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
     tables: Mapping[str, Table] | None = None,
 ) -> PruneResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
+    Until it is finished, what was done is kept beside `output` (`Recovery`).
+
     Every keep of the recipe is measured by retraining from scratch, for the same number of steps,
     once a seed (with `prune.verify`: for the same number of epochs too); the first is exported. Of
     several processes the first writes.
 
+    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
     tables: rows that a program has already, by the name that the recipe calls them.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     progress = progress or Silent()
     check_output(output, overwrite=overwrite)
@@ -87,8 +94,23 @@ def prune(
             "--verify measures on a test split, and data.test names none; give --test FILE, or "
             "data.test=train data.test_fraction=0.2 to hold some training rows out"
         )
-    started = time.perf_counter()
+    with Recovery(
+        "prune", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, overwrite, device, progress, tables)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+    tables: Mapping[str, Table] | None,
+) -> PruneResult:
     experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
+    recovery.begin(experiment)
     rows = len(experiment.train)
     counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
 
@@ -141,11 +163,12 @@ def prune(
             for budget, one in recommended.items()
         },
         "noise_detection": scores.summary.noise,
-        "seconds": time.perf_counter() - started,
+        "seconds": recovery.seconds,
         "scoring": scores.costs,
         "samples_per_second": scores.samples_per_second,
         "peak_memory_bytes": scores.peak_memory_bytes,
         "processes": experiment.accelerator.num_processes,
+        "fingerprints": fingerprints(experiment.splits),
         "environment": environment(experiment.accelerator.device),
     }
     suspects = 0
@@ -161,6 +184,7 @@ def prune(
                 card=_card(experiment, scores, len(ours[exported])),
                 scores=_score_columns(experiment, scores, ours),
                 model=done.model,
+                curves=_curves(scores, done),
                 metrics=metrics,
             )
             write_kept_rows(stage, experiment.splits.train.index, ours)
@@ -168,6 +192,7 @@ def prune(
             if curve:
                 write_curve(stage, curve, sentences)
     experiment.accelerator.end_training()
+    recovery.finish()
     return PruneResult(
         output,
         done.methods,
@@ -179,6 +204,16 @@ def prune(
         "pictures/" if recipe.task == "image-classification" else "examples.md",
         metrics,
     )
+
+
+def _curves(scores: Scores, done: Retrained) -> dict[str, Sequence[Curve]]:
+    """Learning curves of every training, by the name that the report gives it."""
+    retrained: dict[str, Sequence[Curve]] = {
+        f"{name} {keep}".strip(): method.curves
+        for name, by_keep in done.methods.items()
+        for keep, method in by_keep.items()
+    }
+    return {"scoring": scores.scoring.curves, **retrained}
 
 
 def _tell(progress: Progress, diagnosis: Diagnosis) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +11,13 @@ import numpy as np
 from samacli.pruning.diagnosis import Diagnosis, diagnose
 from samacli.pruning.label_noise import LabelNoise
 from samacli.pruning.ranking import Order, rank
-from samacli.training.loop import Fit
 from samacli.training.metrics import noise_detection
 from samacli.workflows.bilevel import Scored, fit_sama
 from samacli.workflows.experiment import Experiment
+from samacli.workflows.methods.run import MethodRun, measured
 from samacli.workflows.prune.order import try_orders
 from samacli.workflows.prune.trust import label_noise
-from samacli.workflows.results import Method
+from samacli.workflows.results import Cost, Method
 from samacli.workflows.score_run import score_training_set
 from samacli.workflows.summary import Summary, summarize
 
@@ -40,6 +41,7 @@ class Scores:
     diagnosis: Diagnosis
     meta_data: str
     costs: dict[str, dict[str, float]]
+    scoring: Method
     samples_per_second: list[float]
     peak_memory_bytes: int
 
@@ -61,26 +63,25 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     costs: dict[str, dict[str, float]] = {}
     if recipe.prune.trust == "auto":
         noise, fits = label_noise(experiment, seeds)
-        costs["trust"] = _cost(fits)
+        costs["trust"] = _cost(fits, sum(len(fit.curve) for fit in fits))
         estimate = noise.rate, noise.error
         if noise.trusted.sum() < len(experiment.splits.classes):
             noise = None  # models that have learnt nothing say nothing of labels; it is warned of
 
     scored: list[Scored] = []
     scoring = Method()
-    runs: list[Fit] = []
+    runs: list[MethodRun] = []
     for seed in seeds:
-        run, one = fit_sama(
-            experiment,
-            seed,
-            f"sama scores, seed {seed}",
-            features=recipe.prune.features,
-            rows=None if noise is None else np.flatnonzero(noise.trusted),
+        rows = None if noise is None else np.flatnonzero(noise.trusted)
+        name = f"sama scores, seed {seed}"
+        run = experiment.once(
+            name, MethodRun, functools.partial(_learn_weights, experiment, name, seed, rows)
         )
-        scored.append(one)
+        assert run.scored is not None
+        scored.append(run.scored)
         scoring.add(run, None)
         runs.append(run)
-    costs["sama"] = _cost(runs)
+    costs["sama"] = _cost(runs, sum(run.steps for run in runs))
     summary = summarize(scored, train)
 
     order: dict[str, Order] = dict.fromkeys(counts, "highest")
@@ -93,7 +94,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
             found, fits = try_orders(experiment, summary.weight, right, counts, seeds)
             order = {keep: one.chosen for keep, one in found.items()}
             tried = {keep: dict(one.accuracy) for keep, one in found.items()}
-            costs["order"] = _cost(fits)
+            costs["order"] = _cost(fits, sum(len(fit.curve) for fit in fits))
     if recipe.prune.order != "auto":
         order = dict.fromkeys(counts, recipe.prune.order)
 
@@ -120,9 +121,24 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         ),
         meta_data=_meta_data(experiment, noise),
         costs=costs,
+        scoring=scoring,
         samples_per_second=scoring.samples_per_second,
         peak_memory_bytes=max(scoring.peak_memory_bytes),
     )
+
+
+def _learn_weights(
+    experiment: Experiment, name: str, seed: int, rows: np.ndarray | None
+) -> MethodRun:
+    run, scored = fit_sama(
+        experiment, seed, name, features=experiment.recipe.prune.features, rows=rows
+    )
+    return measured(name, seed, [run], None, scored=scored)
+
+
+@dataclass(frozen=True)
+class _Rivals:
+    scores: dict[str, np.ndarray]
 
 
 def _rivals(experiment: Experiment) -> dict[str, np.ndarray]:
@@ -133,7 +149,14 @@ def _rivals(experiment: Experiment) -> dict[str, np.ndarray]:
     names = [name for name in experiment.recipe.prune.scores if name != "sama"]
     if not names:
         return {}
-    runs = [score_training_set(experiment, seed, names) for seed in experiment.recipe.score_seeds]
+
+    def look_on(seed: int) -> _Rivals:
+        return _Rivals(score_training_set(experiment, seed, names))
+
+    runs = [
+        experiment.once(f"scores, seed {seed}", _Rivals, functools.partial(look_on, seed)).scores
+        for seed in experiment.recipe.score_seeds
+    ]
     return {name: np.mean([run[name] for run in runs], axis=0) for name in names}
 
 
@@ -152,10 +175,10 @@ def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
     return replace(summary, mislabelled=1 - noise.right, noise=found)
 
 
-def _cost(fits: list[Fit]) -> dict[str, float]:
+def _cost(runs: Sequence[Cost], steps: int) -> dict[str, float]:
     return {
-        "runs": len(fits),
-        "seconds": sum(fit.seconds for fit in fits),
-        "steps": sum(len(fit.curve) for fit in fits),
-        "peak_memory_bytes": max(fit.peak_memory_bytes for fit in fits),
+        "runs": len(runs),
+        "seconds": sum(run.seconds for run in runs),
+        "steps": steps,
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
     }

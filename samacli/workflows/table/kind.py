@@ -18,7 +18,7 @@ from samacli.workflows.table.description import Workflow
 
 # Of a recipe's top level, what changes no run: words, the seeds (a row has its own), and the
 # preset, whose values are spelled out beside it.
-NOT_OF_A_RUN = {"description", "seed", "repeats", "preset"}
+NOT_OF_A_RUN = {"checkpoint", "description", "seed", "repeats", "preset"}
 # Of the section prune, what is not of a single run: a cell is one score, measured one way.
 NOT_OF_A_SUBSET = {"scores", "baselines", "verify"}
 # What concerns a selection by a score that a plain run makes.

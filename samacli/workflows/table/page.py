@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
+from samacli.export.escape import csv_cell
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block, Line, Mean, value
 from samacli.workflows.table.markdown import (
@@ -56,11 +57,11 @@ def sheet(blocks: Sequence[Block]) -> str:
             means += [Mean.of([r.seconds for r in line.rows.values()]), line.time, line.lead]
             writer.writerow(
                 [
-                    block.setting.name,
-                    block.setting.group,
-                    line.entry.name,
+                    csv_cell(block.setting.name),
+                    csv_cell(block.setting.group),
+                    csv_cell(line.entry.name),
                     line.entry.method,
-                    " ".join(line.entry.set),
+                    csv_cell(" ".join(line.entry.set)),
                     line.uses_clean,
                     " ".join(map(str, sorted(line.rows))),
                     *(cell for mean in means for cell in _sheet_cells(mean)),

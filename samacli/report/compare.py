@@ -1,0 +1,98 @@
+"""Finished runs side by side: what they gave, what they took, and where their recipes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from samacli.errors import SamaError
+from samacli.report.finished import flattened, read_metrics, read_recipe
+from samacli.report.trainings import Training, trainings
+
+# Where a run lay and what it is called makes no difference to it.
+_UNTOLD = {"description"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run.
+
+    accuracy, macro_f1: of its own result, one a seed. best_rival: the best of what ran beside it,
+    by mean accuracy, with its accuracies. average_precision, auroc: of finding wrong labels.
+    seconds: of the whole run. peak_memory_bytes: at most.
+    """
+
+    directory: str
+    workflow: str
+    seeds: list[int]
+    result: str
+    accuracy: list[float]
+    macro_f1: list[float]
+    best_rival: str | None
+    rival_accuracy: list[float]
+    average_precision: float | None
+    auroc: float | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """differences: recipe keys whose values are not the same in all runs, with each run's value."""
+
+    runs: list[Compared]
+    differences: dict[str, list[Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(directories: Sequence[Path]) -> Comparison:
+    """Runs of any command that leaves `metrics.json` and `recipe.yaml`.
+
+    Raises:
+        SamaError: fewer than two directories, or one that holds no finished run.
+    """
+    if len(directories) < 2:
+        raise SamaError("compare takes two runs or more; name another directory")
+    recipes = [flattened(read_recipe(directory)[1]) for directory in directories]
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe if key not in _UNTOLD)
+    differences = {}
+    for key in keys:
+        values = [recipe.get(key) for recipe in recipes]
+        if any(value != values[0] for value in values):
+            differences[key] = values
+    return Comparison([_compared(directory) for directory in directories], differences)
+
+
+def _compared(directory: Path) -> Compared:
+    metrics = read_metrics(directory)
+    found = trainings(metrics)
+    own = next((training for training in found if training.ours), found[0] if found else None)
+    if own is None:
+        raise SamaError(f"'{directory}' tells of no training in its metrics.json; run it again")
+    rivals = [t for t in found if not t.ours and t.accuracy and t.keep in ("", own.keep)]
+    best = max(rivals, key=_mean, default=None) if own.ours else None
+    noise = metrics.get("noise_detection") or {}
+    seconds = metrics.get("seconds", sum(own.seconds) if own.seconds else None)
+    memory = metrics.get("peak_memory_bytes", max(own.peak_memory_bytes, default=None))
+    return Compared(
+        directory=str(directory),
+        workflow=str(metrics.get("workflow")),
+        seeds=list(metrics.get("seeds", [])),
+        result=own.name,
+        accuracy=list(own.accuracy),
+        macro_f1=list(own.macro_f1),
+        best_rival=None if best is None else best.name,
+        rival_accuracy=[] if best is None else list(best.accuracy),
+        average_precision=noise.get("average_precision"),
+        auroc=noise.get("auroc"),
+        seconds=seconds,
+        peak_memory_bytes=None if memory is None else int(memory),
+    )
+
+
+def _mean(training: Training) -> float:
+    return training.mean

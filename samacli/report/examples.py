@@ -1,0 +1,129 @@
+"""The examples that a report shows: the most suspicious and the most valuable ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from samacli.export.escape import printable
+from samacli.report.finished import FinishedRun, example_rows
+
+SUSPECTS_AT_MOST = 150
+VALUABLE_AT_MOST = 100
+_TEXT = 500  # characters
+_SIDE = 96  # pixels
+_SMALL = 40  # below, images are shown enlarged
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training row as it is shown.
+
+    row: position in the input. value: its weight, or score where rows are pruned. text: empty for
+    an image. image: a data URI, empty for a text and for an image that is not there any more.
+    """
+
+    row: int
+    given: str
+    suggested: str
+    value: float
+    loss: float
+    probability: float | None
+    text: str
+    image: str
+
+
+def suspicious(run: FinishedRun) -> list[Example]:
+    """The first of `suspects.csv`."""
+    found = []
+    measure = dict(zip(run.scores.index.tolist(), run.scores.ranked_by.tolist(), strict=True))
+    for line in run.suspects[:SUSPECTS_AT_MOST]:
+        probability = line.get("probability")
+        found.append(
+            Example(
+                row=int(line["index"]),
+                given=line["given_label"],
+                suggested=line["suggested_label"],
+                value=measure.get(int(line["index"]), math.nan),
+                loss=float(line["loss"]),
+                probability=float(probability) if probability else None,
+                text="" if run.image_column else _text([line.get(c, "") for c in run.text_columns]),
+                image=_thumbnail_of_file(run.directory, line.get("image", "")),
+            )
+        )
+    return found
+
+
+def valuable(run: FinishedRun) -> list[Example]:
+    """The examples of the highest weight of each class, the highest first.
+
+    As many of each class, so that a single class does not fill the list.
+    """
+    scores = run.scores
+    classes = scores.classes
+    each = max(2, math.ceil(VALUABLE_AT_MOST / max(len(classes), 1)))
+    rows: list[int] = []
+    for name in classes:
+        of_class = scores.of_class(name)
+        rows += of_class[np.argsort(-scores.ranked_by[of_class], kind="stable")][:each].tolist()
+    rows = sorted(rows, key=lambda row: (-scores.ranked_by[row], row))[:VALUABLE_AT_MOST]
+    contents = example_rows(run, rows)
+    return [example(run, row, contents.get(row, {})) for row in rows]
+
+
+def example(run: FinishedRun, row: int, content: dict[str, Any]) -> Example:
+    """One training row with its text or image."""
+    scores = run.scores
+    image = content.get(run.image_column) if run.image_column else None
+    return Example(
+        row=int(scores.index[row]),
+        given=scores.given[row] or "",
+        suggested=scores.suggested[row] or "",
+        value=float(scores.ranked_by[row]),
+        loss=float(scores.loss[row]),
+        probability=None if scores.mislabelled is None else float(scores.mislabelled[row]),
+        text=_text([content.get(column) for column in run.text_columns]),
+        image="" if image is None else _thumbnail(image),
+    )
+
+
+def _text(parts: Sequence[str | None]) -> str:
+    text = printable("\n".join(part for part in parts if part)).strip()
+    text = re.sub(r"\s*\n\s*", "\n", text)  # blank lines are room for words
+    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
+
+
+def _thumbnail_of_file(directory: Path, path: str) -> str:
+    file = directory / path  # an absolute path stays what it is
+    return _thumbnail({"path": str(file)}) if path and file.is_file() else ""
+
+
+def _thumbnail(image: dict[str, Any]) -> str:
+    """A small copy as a data URI, from a `datasets.Image`'s bytes or path; empty if unreadable."""
+    source = io.BytesIO(image["bytes"]) if image.get("bytes") else image.get("path")
+    if source is None:
+        return ""
+    try:
+        with Image.open(source) as opened:
+            small = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+            small.thumbnail((_SIDE, _SIDE))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""  # moved or damaged since: the report shows its place
+    tiny = max(small.size) <= _SMALL
+    file = io.BytesIO()
+    if tiny or small.mode == "RGBA":
+        small.save(file, "PNG", optimize=True)
+        kind = "png"
+    else:
+        small.save(file, "JPEG", quality=80)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

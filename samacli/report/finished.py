@@ -1,0 +1,289 @@
+"""A finished run of `reweight` or `prune`, read from its files alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from samacli.errors import SamaError
+from samacli.export.columns import LABEL_COLUMN
+from samacli.export.curves import LEARNING_FILE, WEIGHT_FILE
+from samacli.export.directory import METRICS_FILE, RECIPE_FILE
+from samacli.export.escape import csv_text
+from samacli.recipe.load import read_yaml
+from samacli.report.rows import class_names_of, columns_of
+
+WORKFLOWS = ("reweight", "prune")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was learnt of each training row (n), in input order.
+
+    index: the row's position in the input. given, prediction, suggested: class names, None where
+    there is no given label; suggested is the corrected label where labels were corrected, else the
+    prediction. weight: mean 1. loss: nats, nan without a given label. uncertainty: nats.
+    mislabelled: probability that the given label is wrong, where it is known. score, keep: of
+    pruning, what rows are ranked by, and which are kept.
+    """
+
+    index: np.ndarray
+    given: np.ndarray
+    prediction: np.ndarray
+    suggested: np.ndarray
+    weight: np.ndarray
+    loss: np.ndarray
+    uncertainty: np.ndarray
+    mislabelled: np.ndarray | None
+    score: np.ndarray | None
+    keep: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def measure(self) -> str:
+        """What rows are ranked by: the weight, or the score, where they are pruned."""
+        return "weight" if self.score is None else "score"
+
+    @property
+    def ranked_by(self) -> np.ndarray:
+        """The values of `measure` (n,); the higher, the more valuable."""
+        return self.weight if self.score is None else self.score
+
+    @property
+    def classes(self) -> list[str]:
+        """Given labels, the most frequent first."""
+        names, counts = np.unique(self.given[self.labelled].astype(str), return_counts=True)
+        return names[np.argsort(-counts, kind="stable")].tolist()
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """bool (n,)."""
+        return np.array([name is not None for name in self.given], dtype=bool)
+
+    def of_class(self, name: str) -> np.ndarray:
+        """Rows with that given label."""
+        return np.flatnonzero(self.given == name)
+
+    def in_dataset(self, row: int) -> int | None:
+        """Where in `dataset/` the row is; None where it was pruned."""
+        if self.keep is None:
+            return row
+        return int(self.keep[:row].sum()) if self.keep[row] else None
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The files of a run.
+
+    metrics: `metrics.json`. recipe: `recipe.yaml` as it stands there. suspects: the lines of
+    `suspects.csv`. learning: lines of `curves/learning.csv`; weight_lines: of
+    `curves/weight_by_loss.csv`; both empty where the run has none.
+    """
+
+    directory: Path
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+    recipe_text: str
+    scores: Scores
+    suspects: list[dict[str, str]]
+    learning: list[dict[str, str]]
+    weight_lines: list[dict[str, str]]
+
+    @classmethod
+    def read(cls, directory: Path) -> FinishedRun:
+        """Read a run's directory.
+
+        Raises:
+            SamaError: it is not one, or a file of it is missing or damaged.
+        """
+        metrics = read_metrics(directory)
+        workflow = metrics.get("workflow")
+        if workflow not in WORKFLOWS:
+            raise SamaError(
+                f"'{directory}' holds a run of `sama {workflow}`; reports are made of "
+                "`sama reweight` and `sama prune`"
+            )
+        text, recipe = read_recipe(directory)
+        return cls(
+            directory=directory,
+            metrics=metrics,
+            recipe=recipe,
+            recipe_text=text,
+            scores=_scores(directory),
+            suspects=list(_lines(directory / "suspects.csv")),
+            learning=list(_lines(directory / LEARNING_FILE, needed=False)),
+            weight_lines=list(_lines(directory / WEIGHT_FILE, needed=False)),
+        )
+
+    @property
+    def workflow(self) -> str:
+        return str(self.metrics["workflow"])
+
+    @property
+    def corrected(self) -> bool:
+        """Whether labels were corrected."""
+        return self.workflow == "reweight" and bool(_get(self.recipe, "reweight", "correction"))
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(self.metrics.get("seeds", []))
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each split, by name."""
+        return dict(self.metrics.get("rows", {}))
+
+    @property
+    def text_columns(self) -> list[str]:
+        columns = self.metrics.get("columns", {})
+        return list(columns.get("text_columns", []))
+
+    @property
+    def image_column(self) -> str | None:
+        found = self.metrics.get("columns", {}).get("image_column")
+        return None if found is None else str(found)
+
+    @property
+    def features(self) -> list[str]:
+        """What the weights are made from."""
+        return list(_get(self.recipe, self.workflow, "features") or [])
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """`metrics.json` of any run.
+
+    Raises:
+        SamaError: there is none, or it is damaged.
+    """
+    if not directory.is_dir():
+        raise SamaError(f"there is no directory '{directory}'; name one that a run has written")
+    text = _text(directory / METRICS_FILE)
+    try:
+        metrics = json.loads(text)
+    except ValueError as error:
+        raise SamaError(f"'{directory / METRICS_FILE}' is not JSON: {error}") from error
+    if not isinstance(metrics, dict):
+        raise SamaError(f"'{directory / METRICS_FILE}' holds no object of figures; run it again")
+    return metrics
+
+
+def read_recipe(directory: Path) -> tuple[str, dict[str, Any]]:
+    """`recipe.yaml` of any run: its text, and what is in it.
+
+    Raises:
+        SamaError: there is none, or it is damaged.
+    """
+    text = _text(directory / RECIPE_FILE)
+    return text, read_yaml(text, str(directory / RECIPE_FILE))
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise SamaError(
+            f"'{file.parent}' holds no {file.name}, so it is no finished run; name the directory "
+            "that --output named"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SamaError(f"'{file}' cannot be read: {error}") from error
+
+
+def _lines(file: Path, *, needed: bool = True) -> Iterator[dict[str, str]]:
+    if not needed and not file.is_file():
+        return
+    limit = csv.field_size_limit(2**31 - 1)  # the library's own stops at 131,072 characters
+    try:
+        for line in csv.DictReader(io.StringIO(_text(file), newline="")):
+            yield {key: csv_text(value or "") for key, value in line.items() if key is not None}
+    except csv.Error as error:
+        raise SamaError(f"'{file}' is not CSV: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _scores(directory: Path) -> Scores:
+    file = directory / "scores.parquet"
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise SamaError(f"'{file}' cannot be read: {' '.join(str(error).split())}") from error
+    names = table.column_names
+    weight = "weight" if "weight" in names else "score"
+    missing = {"index", "given_label", "prediction", "loss", weight} - set(names)
+    if missing:
+        raise SamaError(f"'{file}' has no column '{min(missing)}'; was it made by samacli?")
+
+    def floats(name: str) -> np.ndarray:
+        return table[name].to_numpy().astype(np.float64)
+
+    def objects(name: str) -> np.ndarray:
+        return np.array([*table[name].to_pylist(), None], dtype=object)[:-1]
+
+    prediction = objects("prediction")
+    suggested = class_names_of(directory / "dataset", LABEL_COLUMN)
+    if suggested is None or len(suggested) != len(table):  # not corrected, or corrected and pruned
+        suggested = prediction
+    mislabelled = floats("mislabelled") if "mislabelled" in names else None
+    if mislabelled is None and "right" in names:
+        mislabelled = 1 - floats("right")
+    unknown = np.full(len(table), np.nan)
+    return Scores(
+        index=table["index"].to_numpy().astype(np.int64),
+        given=objects("given_label"),
+        prediction=prediction,
+        suggested=suggested,
+        weight=floats(weight),
+        loss=floats("loss"),
+        uncertainty=floats("uncertainty") if "uncertainty" in names else unknown,
+        mislabelled=mislabelled,
+        score=floats("score") if "score" in names else None,
+        keep=table["keep"].to_numpy(zero_copy_only=False) if "keep" in names else None,
+    )
+
+
+def _get(tree: Mapping[str, Any], *keys: str) -> Any:
+    found: Any = tree
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A recipe's values under dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flattened(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def example_rows(run: FinishedRun, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Text or image columns of training rows, by row.
+
+    Of rows that were pruned, the text of those that are suspects; the others are not there.
+    """
+    wanted = {row: run.scores.in_dataset(row) for row in rows}
+    columns = [*run.text_columns, *([] if run.image_column is None else [run.image_column])]
+    places = [place for place in wanted.values() if place is not None]
+    found = columns_of(run.directory / "dataset", columns, places)
+    told = {int(line["index"]): line for line in run.suspects} if run.text_columns else {}
+    pruned = {row: told.get(int(run.scores.index[row])) for row, p in wanted.items() if p is None}
+    return {
+        **{row: found[place] for row, place in wanted.items() if place in found},
+        **{row: line for row, line in pruned.items() if line is not None},
+    }

@@ -1,0 +1,145 @@
+"""What came of a run, in sentences: the first thing that a reader wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from samacli.report.finished import FinishedRun
+from samacli.report.numbers import percent, signed, with_spread
+from samacli.report.trainings import Training, in_words, trainings
+
+Tone = Literal["good", "open", "bad"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """tone: best of all beyond chance, or not told apart from the best, or not the best.
+
+    headline: the accuracies. points: what to make of them.
+    """
+
+    tone: Tone
+    headline: str
+    points: list[str]
+
+
+def verdict(run: FinishedRun) -> Verdict:
+    """Of a run's accuracies and of the labels that it found wrong, in plain words."""
+    found = trainings(run.metrics)
+    tested = run.rows.get("test", 0)
+    ours, others = _compared(run, found)
+    if ours is None or not ours.accuracy:
+        headline = "Nothing was measured: there was no test split."
+        points = ["Give --test FILE, and the report tells what the result is worth."]
+        return Verdict("open", headline, points + _labels(run))
+    tone, points = _ranked(run, ours, others, tested)
+    points += _advice(run) + _chance(run, tested) + _labels(run)
+    return Verdict(tone, _headline(run, ours, others), points)
+
+
+def _compared(
+    run: FinishedRun, found: Sequence[Training]
+) -> tuple[Training | None, list[Training]]:
+    """SAMA's (of pruning: at the exported keep) and what it is compared with."""
+    mine = [training for training in found if training.ours]
+    ours = mine[0] if mine else None
+    others = [
+        training
+        for training in found
+        if not training.ours and ours is not None and training.keep in ("", ours.keep)
+    ]
+    return ours, [training for training in others if training.accuracy]
+
+
+def _headline(run: FinishedRun, ours: Training, others: Sequence[Training]) -> str:
+    if run.workflow == "prune":
+        parts = [f"{kept(ours.keep)} of the rows, chosen by SAMA: {with_spread(ours.accuracy)}"]
+        parts += [f"{_pruned_name(other)}: {with_spread(other.accuracy)}" for other in others]
+    else:
+        told = [ours, *others]
+        parts = [
+            f"{in_words(one, corrected=run.corrected)}: {with_spread(one.accuracy)}" for one in told
+        ]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]} (accuracy)."
+
+
+def _pruned_name(training: Training) -> str:
+    if training.method == "full":
+        return "all rows"
+    if training.method == "random":
+        return f"{kept(training.keep)} at random"
+    return training.name
+
+
+def kept(keep: str) -> str:
+    """A keep such as 0.7 as 70 %; a count as it is."""
+    value = float(keep)
+    return percent(value) if value <= 1 else f"{value:,.0f}"
+
+
+def _ranked(
+    run: FinishedRun, ours: Training, others: Sequence[Training], tested: int
+) -> tuple[Tone, list[str]]:
+    if not others:
+        return "open", ["Nothing was trained beside it, so this says nothing of what it is worth."]
+    best = max(others, key=lambda training: training.mean)
+    lead = ours.lead_over(best, tested)
+    name = _pruned_name(best) if run.workflow == "prune" else best.name
+    gap = ours.mean - best.mean
+    clear = lead is not None and lead.clear
+    by = signed(gap) if lead is None else lead.text
+    if not clear:
+        place = "above" if gap > 0 else "below" if gap < 0 else "level with"
+        said = f"It is {place} {name}" if gap == 0 else f"It is {place} {name} by {by.lstrip('+−')}"
+        return "open", [
+            f"{said}, the best of the others: a difference that chance can make, so the two are "
+            "not told apart."
+        ]
+    if gap > 0:
+        among = f"the {len(others) + 1} compared" if len(others) > 1 else "the two compared"
+        return "good", [f"That is the best of {among}: {by} against the next, {name}."]
+    return "bad", [
+        f"It is not the best here: {name} is better by {by.lstrip('−')}. Use that instead."
+    ]
+
+
+def _advice(run: FinishedRun) -> list[str]:
+    """What a verified pruning recommends, and what a pruning warns of, in the run's own words."""
+    advice = [one.get("why") for one in (run.metrics.get("recommended") or {}).values()]
+    advice.append((run.metrics.get("diagnosis") or {}).get("warning"))
+    return [sentence for sentence in advice if isinstance(sentence, str)]
+
+
+def _chance(run: FinishedRun, tested: int) -> list[str]:
+    seeds = len(run.seeds)
+    rows = f"{tested:,} test rows"
+    if seeds < 2:
+        return [f"One seed and {rows}: another seed may give another order; repeats=3 would tell."]
+    return [f"Mean ± standard deviation over {seeds} seeds, {rows}; differences seed by seed."]
+
+
+def _labels(run: FinishedRun) -> list[str]:
+    points = []
+    labelled = int(run.scores.labelled.sum())
+    if run.scores.mislabelled is not None and labelled:
+        count = len(run.suspects)
+        points.append(
+            f"{count:,} of {labelled:,} labels ({percent(count / labelled)}) are more probably "
+            "wrong than right."
+        )
+    elif labelled:
+        points.append(
+            f"{len(run.suspects):,} of {labelled:,} labels are disputed by the model and count "
+            "less than average."
+        )
+    noise = run.metrics.get("noise_detection")
+    if noise:
+        points.append(
+            f"The truth is known here: {percent(noise['noise_rate'])} of the labels are wrong, and "
+            f"ranking them first works with average precision {noise['average_precision']:.3f} "
+            f"(chance {noise['noise_rate']:.3f}), AUROC {noise['auroc']:.3f}."
+        )
+    return points
