@@ -341,6 +341,12 @@ def test_fractional_label(write):
     assert "has the label 0.5 in row 0 (counted from 0)" in refused(train=path)
 
 
+@pytest.mark.parametrize("label", ["1e40", "9" * 40, "inf", "-1e300"])
+def test_a_number_too_large_for_a_label(write, label):
+    path = write("train.csv", [("a", 1), ("b", label)])
+    assert "in row 1 (counted from 0); labels are text or whole numbers" in refused(train=path)
+
+
 def test_empty_splits(write):
     empty = write("empty.csv", [])
     assert refused(train=empty) == f"the training split ({empty}) has no rows"

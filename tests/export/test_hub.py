@@ -103,3 +103,36 @@ def test_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
         check_hub("me/better")
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
     check_hub("me/better")
+
+
+def test_the_command_asks_for_a_token_before_it_works(
+    run_sama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    given = ("reweight", "--push-to-hub", "me/better", "--output", tmp_path / "out")
+    code, _, err = run_sama(*given)
+    assert code == 2
+    assert "set HF_TOKEN" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_pushes_what_it_wrote(
+    run_sama: Any,
+    texts: dict[str, Path],
+    tiny_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Recorder()
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    code, out, err = run_sama(
+        "reweight", "--train", texts["noisy"], "--meta", texts["clean"], "--model", tiny_bert,
+        "training.steps=2", "training.batch_size=8", "training.precision=fp32",
+        "--output", tmp_path / "out", "--push-to-hub", "me/better",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "pushed, private: me/better, me/better-model" in out
+    written = (tmp_path / "out" / "scores.parquet").read_bytes()
+    assert hub.files["datasets/me/better"]["scores.parquet"] == written
+    assert "model.safetensors" in hub.files["models/me/better-model"]

@@ -31,6 +31,16 @@ def test_nothing_is_told_unless_asked(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_tensorboard_writes_files(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    accelerator = make_accelerator("cpu", "fp32")
+    settings = {"training": {"steps": 4, "clip_norm": None, "augment": ["crop"]}}
+    tracking.start_tracking(accelerator, ["tensorboard"], tmp_path, settings)
+    tracking.track_step(accelerator, "sama, seed 0", 1.0, math.nan)
+    accelerator.end_training()
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
 def test_a_run_tells_losses_accuracy_and_settings(
     run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
