@@ -126,7 +126,7 @@ def table(
     left = tables.left(cells, ledger, redo_outdated=redo_outdated)
     if left.outdated and not redo_outdated:
         progress.warn(
-            f"{len(left.outdated)} runs have rows of an older recipe (first "
+            f"{len(left.outdated)} runs have rows of an older recipe or another precision (first "
             f"{left.outdated[0].title}); --redo-outdated runs them again"
         )
     how = running.options(

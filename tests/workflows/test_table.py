@@ -189,13 +189,31 @@ def test_rows_of_an_older_recipe_are_not_shown_and_are_redone_on_demand(
     assert {cell.entry.name for cell in found.outdated} == {"sama", "sama-slow"}
     assert len(found.outdated) == 8
     text = page(table, blocks(table, plan(table), ledger), outdated=len(found.outdated))
-    assert "8 runs of an older recipe left out" in text
+    assert "8 runs of an older recipe or another precision left out" in text
     assert "| sama | – | – |" in text
 
     slot = InstantSlot()
     run_all(table, store, slot, redo_outdated=True)
     assert len(slot.done) == 8
     assert left(plan(table), Ledger(store, store.read()[0])).outdated == []
+
+
+def test_a_table_that_names_a_precision_runs_in_it_and_shows_no_other(
+    table: Table, store: Store
+) -> None:
+    run_all(table, store, InstantSlot())
+    before = plan(table)
+    half = table.model_copy(update={"precision": "bf16"})
+    cells = plan(half)
+    assert {cell.recipe.training.precision for cell in before} == {"fp32"}
+    assert {cell.recipe.training.precision for cell in cells} == {"bf16"}
+    assert [cell.digest for cell in cells] == [cell.digest for cell in before]
+
+    ledger = Ledger(store, store.read()[0])
+    assert all(ledger.row(cell) is not None for cell in before)
+    assert all(ledger.row(cell) is None for cell in cells)
+    ledger.add(row_of(cells[0], precision="bf16"))
+    assert ledger.row(cells[0]) is not None
 
 
 def test_a_newer_schema_does_not_outdate_rows() -> None:

@@ -128,7 +128,7 @@ def with_seed(experiment: Experiment, seed: int) -> Experiment:
 
 
 def plain_runs(recipe: Recipe, name: str) -> float:
-    """About how many plain training runs' time a method takes; a SAMA run counts as two."""
+    """About how many plain training runs' time a method takes; a SAMA run counts as 2.5."""
     method, config = PRUNING_METHODS[name], recipe.prune
     if method.prunes or method.scoring is None:
         return 1.0
@@ -137,7 +137,7 @@ def plain_runs(recipe: Recipe, name: str) -> float:
         return float(runs)
     folds = config.folds - 1 if config.trust == "auto" else 0
     orders = 3 * len(config.keep) if config.trust == config.order == "auto" else 0
-    return runs * (folds + 2.0 + orders)
+    return runs * (folds + 2.5 + orders)
 
 
 def score_by_rivals(experiment: Experiment, seed: int) -> ScoringRun:

@@ -17,6 +17,9 @@ FOLDER = "tables"  # in the recipes' folder
 Workflow = Literal["reweight", "prune"]
 
 
+Precision = Literal["fp32", "bf16"]
+
+
 class Setting(Section):
     """One column of the table: a recipe on one data set and one clean set."""
 
@@ -82,6 +85,11 @@ class Table(Section):
         False,
         description="each seed draws its own clean set where data.meta_per_class takes a part of a "
         "split (data.meta_seed = seed), so that the spread tells of that choice too",
+    )
+    precision: Precision | None = Field(
+        None,
+        description="what every run computes in, whatever its recipe says: rows of another "
+        "precision count as outdated, so that runs of different machines compare",
     )
     jobs: int | None = Field(None, ge=1, description="runs at a time; default: see `sama table`")
 

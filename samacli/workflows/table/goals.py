@@ -150,10 +150,11 @@ def _above_full(table: Table, block: Block) -> Case:
 
 
 def _times(table: Table, block: Block) -> list[Case]:
-    rivals = block.line(RIVAL_SCORES)
+    rivals, ours = block.line(RIVAL_SCORES), block.line(SAMA_SCORES)
     found = {
         "all rival scores": None if rivals is None else rivals.time,
         "the SAMA run": relative_part(table, block, SAMA_RUN),
+        "all that `sama` takes": None if ours is None else ours.time,
     }
     return [
         Case(

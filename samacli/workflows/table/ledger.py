@@ -33,6 +33,8 @@ class Ledger:
     def row(self, cell: Cell) -> Row | None:
         """The cell's row, perhaps measured in another setting (see `Cell.run`), or None."""
         for row in reversed(self._rows):
+            if cell.precision not in (None, row.precision):
+                continue
             if (row.algorithm, row.seed) == (cell.entry.method, cell.seed) and self._same(
                 row.digest, cell
             ):

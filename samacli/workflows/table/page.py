@@ -25,7 +25,7 @@ SHEET = ("accuracy", "macro_f1", "lowest_recall", "average_precision", "auroc", 
 
 
 def page(table: Table, blocks: Sequence[Block], *, outdated: int = 0) -> str:
-    """The whole page; outdated: cells left out because their rows are of an older recipe."""
+    """The whole page; outdated: cells left out because their rows are of another recipe or precision."""
     rows = [row for block in blocks for row in block.rows]
     if not rows:
         return f"# {table.title}\n\nNothing is measured yet.\n"
@@ -96,7 +96,7 @@ def made_by(table: Table, rows: Sequence[Row], outdated: int) -> list[str]:
     lines.append("")
     if outdated:
         lines += [
-            f"{counted(outdated, 'run')} of an older recipe left out; "
+            f"{counted(outdated, 'run')} of an older recipe or another precision left out; "
             f"`sama table {table.name} --redo-outdated` measures again.",
             "",
         ]

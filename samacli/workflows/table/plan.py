@@ -11,7 +11,7 @@ from typing import Any
 from samacli.errors import SamaError, nearest
 from samacli.recipe import Recipe, load_recipe
 from samacli.workflows.table import kind
-from samacli.workflows.table.description import Entry, Setting, Table, Workflow
+from samacli.workflows.table.description import Entry, Precision, Setting, Table, Workflow
 
 DATA = "data"  # the folder that recipes look for local data in
 
@@ -30,7 +30,8 @@ class Choice:
 class Cell:
     """One method in one setting with one seed.
 
-    recipe: what is run. concerning: what in it concerns the method. digest: of that.
+    recipe: what is run. concerning: what in it concerns the method. digest: of that. precision: of
+    the rows that stand for it; None: any.
     """
 
     setting: Setting
@@ -40,6 +41,7 @@ class Cell:
     concerning: dict[str, Any]
     digest: str
     workflow: Workflow = "reweight"
+    precision: Precision | None = None
 
     @property
     def method(self) -> kind.Method:
@@ -68,7 +70,14 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
     entries = _entries(table, choice.methods)
     made = {}
     load = functools.cache(lambda recipe, overrides: load_recipe(recipe, list(overrides)))
+    names = {entry.base for entry in table.methods}
     for setting in settings:
+        for name in setting.without:
+            if name not in names:
+                raise SamaError(
+                    f"table '{table.name}': setting '{setting.name}' is without '{name}', which is "
+                    f"no method of the table{nearest(name, names)}"
+                )
         for entry in entries:
             if entry.base in setting.without:
                 continue
@@ -80,7 +89,7 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
             if draw and concerning["data"]["meta_per_class"] is not None:
                 concerning["data"]["meta_seed"] = "seed"
             made[setting.name, entry.name] = (
-                _with_data_in(recipe, choice.data),
+                _computed_in(table.precision, _with_data_in(recipe, choice.data)),
                 concerning,
                 kind.digest(concerning),
             )
@@ -93,6 +102,7 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
             concerning,
             digested,
             workflow,
+            table.precision,
         )
         for seed in choice.seeds or table.seeds
         for setting in settings
@@ -132,6 +142,14 @@ def _drawn(recipe: Recipe, seed: int | None) -> Recipe:
         return recipe
     data = recipe.data.model_copy(update={"meta_seed": seed})
     return recipe.model_copy(update={"data": data})
+
+
+def _computed_in(precision: Precision | None, recipe: Recipe) -> Recipe:
+    """The recipe in the table's precision. Rows tell theirs, so that it is not in the digest."""
+    if precision is None:
+        return recipe
+    training = recipe.training.model_copy(update={"precision": precision})
+    return recipe.model_copy(update={"training": training})
 
 
 def _with_data_in(recipe: Recipe, folder: Path | None) -> Recipe:

@@ -17,7 +17,7 @@ PARTS = {"trust": "cross-validation", SAMA_RUN: "SAMA run", "order": "trials of 
 
 
 def pruning_page(table: Table, blocks: Sequence[Block], *, outdated: int = 0) -> str:
-    """The whole page; outdated: cells left out because their rows are of an older recipe."""
+    """The whole page; outdated: cells left out because their rows are of another recipe or precision."""
     rows = [row for block in blocks for row in block.rows]
     if not rows:
         return f"# {table.title}\n\nNothing is measured yet.\n"
