@@ -4,9 +4,10 @@ VENV ?= .venv
 SAMA := $(VENV)/bin/sama
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+INPUTS ?= 10000
 
-.PHONY: help demo test lint picture report-screenshots benchmarks table-text table-pruning \
-	large-selection clean
+.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture \
+	report-screenshots benchmarks table-text table-pruning large-selection clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -29,6 +30,28 @@ demo: $(INSTALLED) ## reweight noisy text and prune noisy images, on real data
 
 test: $(INSTALLED) ## run every test
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+fuzz: $(INSTALLED) ## 10,000 broken recipes, tables and command lines; none may give a traceback
+	SAMA_FUZZ_INPUTS=$(INPUTS) $(VENV)/bin/python -m pytest tests/fuzz $(ARGS)
+
+docs: $(INSTALLED) ## the documentation as web pages, into build/site
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+reference: $(INSTALLED) ## the reference pages from the code, into docs/reference
+	$(VENV)/bin/python docs/make_reference.py
+
+bad-inputs: $(INSTALLED) ## try every bad input that is listed, into docs/bad-inputs.md
+	$(VENV)/bin/python docs/make_bad_inputs.py
+
+licences: $(INSTALLED) ## the licences of what samacli needs, into docs/licences.md
+	$(VENV)/bin/python docs/make_licences.py
+
+audit: $(INSTALLED) ## look the pinned packages up in PyPI's list of known vulnerabilities (network)
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet 'pip-audit==2.10.1'
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS) || \
+		{ code=$$?; echo 'make audit: vulnerabilities, or PyPI out of reach: see above; nothing is proven safe' >&2; exit $$code; }
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -5,13 +5,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from samacli.redact import redact
+
 
 class SamaError(Exception):
     """A failure that the user can mend: one sentence naming what is wrong, where, and the mend.
 
     The command line prints the sentence and exits with status 2 without a traceback (`--debug`
-    shows it). Raise it from anywhere; never raise it for a bug.
+    shows it). Raise it from anywhere; never raise it for a bug. Secrets in the sentence (the URL
+    of a recipe, a token) are hidden.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redact(sentence))
+
+
+def reason(error: Exception) -> str:
+    """What a parser says, in the same words at any depth of the stack."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 class Interrupted(BaseException):
@@ -23,7 +34,7 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.code = code
 
 

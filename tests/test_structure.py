@@ -14,6 +14,7 @@ PACKAGE = Path(samacli.__file__).parent
 # Each layer may import itself and those after it.
 LAYERS = [
     {"cli", "__main__"},
+    {"api", "trainer"},
     {"workflows"},
     {"report"},
     {"export", "pruning"},
@@ -21,6 +22,7 @@ LAYERS = [
     {"data", "models"},
     {"recipe", "progress", "meta"},
     {"errors"},
+    {"redact"},
 ]
 
 

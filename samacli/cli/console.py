@@ -25,6 +25,7 @@ from rich.text import Text
 from samacli.export.escape import printable
 from samacli.export.metrics import strict_json
 from samacli.progress import Task
+from samacli.redact import redact
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -38,10 +39,14 @@ def print_json(value: Any) -> None:
 
 
 def complain(message: str, style: str = "red") -> None:
-    """A message to the user, on stderr: as it is written, without its control characters."""
+    """A message to the user, on stderr, without its secrets and control characters."""
     stderr.print(
-        printable(message), style=style, markup=False, highlight=False, emoji=False, soft_wrap=True
+        _shown(message), style=style, markup=False, highlight=False, emoji=False, soft_wrap=True
     )
+
+
+def _shown(text: str) -> str:
+    return printable(redact(text))
 
 
 class _Rate(ProgressColumn):
@@ -52,7 +57,7 @@ class _Rate(ProgressColumn):
 class _Bar:
     def __init__(self, bars: Progress, description: str, total: int) -> None:
         self.bars = bars
-        self.id = bars.add_task(escape(printable(description)), total=total)
+        self.id = bars.add_task(escape(_shown(description)), total=total)
 
     def advance(self, steps: int = 1) -> None:
         self.bars.advance(self.id, steps)
@@ -79,7 +84,7 @@ class _Lines:
         elapsed = time.monotonic() - self.started
         rate = self.done / max(elapsed, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
-        name = printable(self.description)
+        name = _shown(self.description)
         stderr.print(
             f"{name}: {self.done:,}/{self.total:,}, {rate:,.1f}/s, {left:,.0f} s left",
             markup=False,

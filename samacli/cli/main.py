@@ -32,6 +32,7 @@ from samacli.cli.console import complain, stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import Interrupted, SamaError
+from samacli.redact import redact
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
@@ -113,8 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stderr.print("interrupted; nothing was written")
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if debug:
-            raise
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            # A file's permissions, a full disk, a name too long: the user's to mend.
+            _fail(USER_ERROR, f"error: {error.filename}: {error.strerror}", debug)
         message = " ".join(str(error).split()) or "no message"
         bug = "(this is a bug in samacli or a library; --debug shows where)"
         _fail(INTERNAL_ERROR, f"error: {type(error).__name__}: {message} {bug}", debug)
@@ -123,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(code: int, message: str, debug: bool) -> NoReturn:
+    message = redact(message)
     if debug:
-        traceback.print_exc()
+        sys.stderr.write(redact(traceback.format_exc()))
     if not launch.leave_failure(code, message):
         stderr.quiet = False
         complain(message)

@@ -115,6 +115,26 @@ Processes = Annotated[
 ]
 
 
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        help="Tell losses and accuracies to trackers: tensorboard, trackio, wandb, or several with "
+        "commas (track).",
+        rich_help_panel=MODEL,
+    ),
+]
+PushToHub = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to-hub",
+        metavar="OWNER/NAME",
+        help="Then upload dataset and scores to this private repository of the Hugging Face hub, "
+        "and the model to OWNER/NAME-model; the token is HF_TOKEN.",
+    ),
+]
+
+
 def split_arguments(arguments: list[str] | None) -> tuple[str | None, list[str]]:
     """(recipe or None, KEY=VALUE overrides) from a command's arguments.
 

@@ -13,6 +13,7 @@ from samacli.cli.console import print_json, stdout
 from samacli.cli.options import Json
 from samacli.errors import SamaError
 from samacli.recipe import built_in_recipes, dump_recipe, load_recipe, recipe_path
+from samacli.recipe.load import recipe_text
 
 app = typer.Typer(no_args_is_help=True, help="List, show and copy the built-in recipes.")
 Name = Annotated[str, typer.Argument(help="A built-in recipe's name.")]
@@ -53,7 +54,7 @@ def show(
 
     Example: sama recipes show demo-text
     """
-    text = recipe_path(name).read_text(encoding="utf-8")
+    text = recipe_text(recipe_path(name))
     typer.echo(dump_recipe(load_recipe(name)) if resolved else text, nl=False)
 
 
@@ -66,7 +67,7 @@ def cp(
     Example: sama recipes cp demo-text mine.yaml
     """
     target = path / f"{name}.yaml" if path.is_dir() else path
-    text = recipe_path(name).read_text(encoding="utf-8")
+    text = recipe_text(recipe_path(name))
     try:
         # Mode x: an existing recipe, perhaps edited for hours, is never overwritten.
         with target.open("x", encoding="utf-8") as file:

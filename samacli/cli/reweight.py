@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
+import samacli
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
-from samacli.cli.launch import in_processes
+from samacli.cli.launch import in_processes, is_silent
 from samacli.recipe import load_recipe
-from samacli.recipe.schema import ReweightBaseline
+from samacli.recipe.schema import ReweightBaseline, Tracker
 
 DEFAULT = "demo-text"
 RIVALS: list[str] = list(get_args(ReweightBaseline))
@@ -54,6 +56,8 @@ def reweight(
         ),
     ] = None,
     nproc: options.Processes = 1,
+    track: options.Track = None,
+    push_to_hub: options.PushToHub = None,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
@@ -75,9 +79,12 @@ def reweight(
         sama reweight demo-text --baselines clean,elr,confident-learning -o runs/rivals
     """
     from samacli.cli.tables import methods_table, noise_sentence, rare_class_sentence
+    from samacli.export.hub import check_hub, push_run
     from samacli.workflows.reweight import reweight as run
 
     settings = options.settings(context)
+    if push_to_hub is not None:
+        check_hub(push_to_hub)
     if in_processes(settings.arguments, nproc, output):
         return
     name, overrides = options.split_arguments(recipe)
@@ -99,18 +106,24 @@ def reweight(
     chosen = options.baseline_names(baselines, RIVALS)
     if chosen is not None:
         values["reweight.baselines"] = chosen
+    if track is not None:
+        values["track"] = options.baseline_names(track, list(get_args(Tracker)))
     if name is None and train is None and not any(o.startswith("data.") for o in overrides):
         name = DEFAULT
+    loaded = load_recipe(name, overrides, values)
     result = run(
-        load_recipe(name, overrides, values),
+        loaded,
         output,
         overwrite=overwrite,
         resume=resume,
         device=settings.device.value,
         progress=QuietProgress() if settings.quiet else ConsoleProgress(),
     )
+    push_to = None if is_silent() else push_to_hub
+    push = functools.partial(push_run, result.output, task=loaded.task, version=samacli.__version__)
     if json:
-        print_json({"output": result.output, "suspects": result.suspects, **result.metrics})
+        told = {"output": result.output, "suspects": result.suspects, **result.metrics}
+        print_json(told if push_to is None else {**told, "pushed": push(push_to)})
         return
     seeds = len(result.metrics["seeds"])
     stdout.print(methods_table(f"test results over {seeds} seed(s)", result.methods))
@@ -126,3 +139,6 @@ def reweight(
         soft_wrap=True,
         markup=False,
     )
+    if push_to is not None:
+        pushed = ", ".join(push(push_to))
+        stdout.print(f"pushed, private: {pushed}", highlight=False, soft_wrap=True, markup=False)

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from samacli.data.confine import refuse_images_outside
 from samacli.data.pixels import check_image, encoded_bytes
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError
@@ -86,6 +87,7 @@ def read_content(
     rows = table.rows.select(positions).select_columns(names)
     with progress.task(f"checking the {role} split", len(rows)) as bar:
         if task == "image-classification":
+            refuse_images_outside(table, names[0], positions)
             return _images(rows, names[0], table.origin, positions, bar, skip)
         hashes = _text_hashes(rows, names, table.origin, positions, bar)
         return Content(hashes, np.ones(len(hashes), dtype=bool))

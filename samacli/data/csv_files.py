@@ -17,7 +17,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.csv
 
-from samacli.data.table import cache_root, open_text
+from samacli.data.table import cache_root, first_line, open_text
 from samacli.errors import SamaError
 
 _VERSION = "1"  # part of the cache key; raise it when the conversion changes
@@ -31,7 +31,10 @@ def read_csv(path: Path, delimiter: str) -> datasets.Dataset:
     cached = cache_root() / f"csv-{_content_key(path, _VERSION, delimiter)}.arrow"
     if not cached.exists():
         _convert_csv(path, delimiter, cached)
-    return datasets.Dataset.from_file(str(cached))
+    try:
+        return datasets.Dataset.from_file(str(cached))
+    except (ValueError, pa.ArrowException) as error:  # a header that no table can have
+        raise SamaError(f"cannot read {path} as CSV: {first_line(error)}") from error
 
 
 def _convert_csv(path: Path, delimiter: str, target: Path) -> None:
@@ -77,6 +80,8 @@ def _first_types(path: Path, delimiter: str, block_bytes: int) -> dict[str, pa.D
     """Numbers as numbers, all else as text: a date or "true" comes back as it was written."""
     with _open_csv(path, delimiter, None, block_bytes) as reader:
         schema = reader.schema
+    if any("\0" in name for name in schema.names):
+        raise SamaError(f"{path} has a null character in its header; save it as UTF-8 text")
     doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if doubled:
         raise SamaError(f"{path} has two columns named '{doubled[0]}'; rename one")

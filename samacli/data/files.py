@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
 
+from samacli.data.confine import refuse_archive, refuse_outside
 from samacli.data.csv_files import read_csv
 from samacli.data.json_files import read_json
 from samacli.data.table import Table, first_line, load_with_library
@@ -52,6 +54,9 @@ def read_files(paths: list[Path], kind: str | None = None) -> Table:
     for path in paths:
         if not path.exists():
             raise SamaError(f"there is no file {path}")
+    for path in paths:
+        if path.is_file():
+            refuse_archive(path)
     origin = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more files"
     kind = kind or file_kind(paths[0])
     if kind is None:
@@ -71,6 +76,7 @@ def read_files(paths: list[Path], kind: str | None = None) -> Table:
 def read_saved_arrow(path: Path, split: str | None = None) -> Table:
     """Open what `save_to_disk` wrote; `split` picks one out of a saved DatasetDict."""
     target = path / split if split is not None and (path / "dataset_dict.json").is_file() else path
+    _check_index(target, path)
     try:
         rows = datasets.load_from_disk(str(target))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
@@ -83,7 +89,36 @@ def read_saved_arrow(path: Path, split: str | None = None) -> Table:
 def saved_splits(path: Path) -> list[str] | None:
     """Names of the splits of a saved DatasetDict; None for a single saved Dataset."""
     index = path / "dataset_dict.json"
-    return list(json.loads(index.read_text())["splits"]) if index.is_file() else None
+    if not index.is_file():
+        return None
+    splits = _index(index).get("splits")
+    if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+        raise SamaError(f"{index} does not list the splits' names; save the dataset again")
+    return splits
+
+
+def _check_index(folder: Path, whole: Path) -> None:
+    """Refuse a saved dataset whose index names files outside of it."""
+    refuse_outside(folder, whole)
+    index = folder / "state.json"
+    if not index.is_file():
+        return
+    listed = _index(index).get("_data_files")
+    names = [file.get("filename") if isinstance(file, dict) else None for file in listed or []]
+    for name in names:
+        if not isinstance(name, str):
+            raise SamaError(f"{index} does not name the data files; save the dataset again")
+        refuse_outside(folder / name, whole)
+
+
+def _index(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SamaError(f"cannot read {path}: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise SamaError(f"{path} is no index of a saved dataset; save the dataset again")
+    return content
 
 
 def _read(paths: list[Path], kind: str) -> datasets.Dataset:

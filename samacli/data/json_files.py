@@ -13,13 +13,17 @@ import pyarrow as pa
 import pyarrow.json
 
 from samacli.data.table import first_line, load_with_library, open_text
-from samacli.errors import SamaError
+from samacli.errors import SamaError, reason
 
 _CHUNK_BYTES = 10 << 20  # what the library reads at a time, taking the first for the types of all
+
+_NULL_LINE = re.compile(rb"(?m)^[ \t]*null[ \t\r]*$")
 
 
 def read_json(paths: list[Path]) -> datasets.Dataset:
     """The rows of all files. Raises SamaError naming the file, and the line or column at fault."""
+    for path in paths:
+        refuse_null_rows(path)
     try:
         return load_with_library("json", paths)
     except (SamaError, UnicodeDecodeError):
@@ -35,6 +39,41 @@ def read_json(paths: list[Path]) -> datasets.Dataset:
             raise SamaError(f"cannot read {paths[0]} as JSON: {first_line(cause)}") from error
 
 
+def refuse_null_rows(path: Path, *, start_alone: bool = False) -> None:
+    """Raise SamaError for a line `null`: Arrow's reader ends the process where a block starts so.
+
+    (pyarrow 26: `pyarrow.json.read_json` of b"null" is a segmentation fault.) A file that is one
+    JSON list is read otherwise, and may hold them. start_alone: look no further than the start.
+    """
+    number = 0
+    with pa.input_stream(str(path), compression="detect") as stream:
+        start = stream.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start.startswith(b"null"):
+            number = 1
+    if not number and not start_alone and not start.startswith(b"["):
+        with pa.input_stream(str(path), compression="detect") as stream:
+            number = _null_line(stream)
+    if number:
+        raise SamaError(
+            f"{path}: line {number} is no JSON object; write one row a line, "
+            '{"text": …, "label": …}'
+        )
+
+
+def _null_line(stream: pa.NativeFile) -> int:
+    """Number of the first line that is `null`; 0 if there is none."""
+    before, rest = 0, b""
+    while block := stream.read(_CHUNK_BYTES):
+        block = rest + block
+        found = _NULL_LINE.search(block)
+        if found:
+            return before + block[: found.start()].count(b"\n") + 1
+        end = block.rfind(b"\n") + 1
+        before += block[:end].count(b"\n")
+        rest = block[end:]
+    return 0
+
+
 def _check_lines(path: Path) -> None:
     """Raise SamaError for the first line of `path` that is no JSON object; return if all are."""
     with open_text(path) as lines:
@@ -47,6 +86,8 @@ def _check_lines(path: Path) -> None:
                 raise SamaError(
                     f"{path} is not valid JSON: {error.msg} in line {error.lineno}"
                 ) from error
+            except (ValueError, RecursionError) as error:
+                raise SamaError(f"{path} is not JSON that can be read: {reason(error)}") from error
             return
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -56,6 +97,10 @@ def _check_lines(path: Path) -> None:
             except json.JSONDecodeError as error:
                 raise SamaError(
                     f"{path} is not valid JSON: {error.msg} in line {number}"
+                ) from error
+            except (ValueError, RecursionError) as error:  # 5,000 digits, deep nesting
+                raise SamaError(
+                    f"{path} is not JSON that can be read: {reason(error)} in line {number}"
                 ) from error
             if not isinstance(value, dict):
                 raise SamaError(

@@ -152,7 +152,9 @@ def _by_index(
 def _whole(values: pa.ChunkedArray, table: Table, column: str) -> pa.ChunkedArray:
     numbers = pc.fill_null(values, np.nan).to_numpy().astype(np.float64)
     with np.errstate(invalid="ignore"):
-        broken = np.flatnonzero(~np.isnan(numbers) & (numbers != np.floor(numbers)))
+        # Beyond 2**53 a float tells one whole number from the next no more.
+        whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= 2**53)
+        broken = np.flatnonzero(~np.isnan(numbers) & ~whole)
     if broken.size:
         raise SamaError(
             f"column '{column}' of {table.origin} has the label {numbers[broken[0]]:g} in row "

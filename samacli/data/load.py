@@ -7,7 +7,7 @@ so; look for rows that occur in two splits. Rows always stay in input order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,14 +18,21 @@ from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
 from samacli.data.streams import stream_seed
-from samacli.data.table import check_column, quiet_datasets, utf8_or_refused
+from samacli.data.table import Table, check_column, quiet_datasets, utf8_or_refused
 from samacli.errors import SamaError
 from samacli.progress import Progress, Silent
 from samacli.recipe.schema import Data, Task
 
 
-def load_splits(config: Data, task: Task, progress: Progress | None = None) -> Splits:
+def load_splits(
+    config: Data,
+    task: Task,
+    progress: Progress | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> Splits:
     """Read, check and split the data that a recipe names.
+
+    tables: rows that a program has already, by the name that the recipe calls them.
 
     Raises SamaError, one sentence naming file, column, row or option and the mend, for anything
     wrong with the data or with what the recipe says about them.
@@ -34,7 +41,7 @@ def load_splits(config: Data, task: Task, progress: Progress | None = None) -> S
         raise SamaError("data.train names no training split; give a split's name or a file")
     _check_roles(config)
     with quiet_datasets():
-        return _load(config, task, config.train, progress or Silent())
+        return _load(config, task, config.train, progress or Silent(), tables or {})
 
 
 def load_split(
@@ -72,8 +79,10 @@ def load_split(
     return _spared(pool.clean_split(role, pool.positions), config)
 
 
-def _load(config: Data, task: Task, train_name: str, progress: Progress) -> Splits:
-    open_table = make_opener(config)
+def _load(
+    config: Data, task: Task, train_name: str, progress: Progress, tables: Mapping[str, Table]
+) -> Splits:
+    open_table = make_opener(config, tables)
     train_table = open_table(train_name, "data.train")
     with utf8_or_refused(train_table):
         train, notes = training_pool(train_table, config, task, progress)

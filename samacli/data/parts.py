@@ -16,9 +16,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from samacli.data.confine import refuse_images_outside
 from samacli.data.content import check_inputs, input_columns
 from samacli.data.files import file_kind
 from samacli.data.hub import stream_hub
+from samacli.data.json_files import refuse_null_rows
 from samacli.data.labels import NONE, class_ids, label_names
 from samacli.data.pool import with_images
 from samacli.data.sources import make_opener, match_split
@@ -137,6 +139,9 @@ def open_parts(config: Data, *, stream: bool = False) -> Parts:
             f"{named} cannot be read as a stream: that takes Parquet files, JSON lines files, or a "
             "data set on the hub; leave --stream out"
         )
+    for file in files:
+        if file_kind(file) == "jsonl":
+            refuse_null_rows(file, start_alone=True)
     stream_ = stream_with_library(_STREAMED_KINDS[str(kinds.pop())], files)
     identity = {"files": {file.name: file.stat().st_size for file in files}}
     return StreamedParts(stream_, str(named), identity, base=files[0].parent)
@@ -158,6 +163,8 @@ def part_split(
     check_inputs(table, columns, task)
     check_column(table, columns.label, "data.columns.label")
     index = np.arange(first, first + len(table.rows))
+    if task == "image-classification":
+        refuse_images_outside(table, columns.image, np.arange(len(table.rows)), first)
     if task == "text-classification":
         for column, _ in input_columns(columns, task):
             _check_texts(table, column, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -197,16 +198,18 @@ def with_images(table: Table, columns: Columns, task: Task) -> Table:
     kind = getattr(feature, "dtype", None)
     if kind in ("string", "large_string"):
         order, base = rows.column_names, table.base
-        paths = [
-            None if path is None else str(path if base is None else base / path)
-            for path in rows[columns.image]
-        ]
+        paths = [None if path is None else _image_path(path, base) for path in rows[columns.image]]
         rows = rows.remove_columns(columns.image).add_column(columns.image, paths)
         rows = rows.select_columns(order)
     elif kind not in ("binary", "large_binary") and not _is_bytes_and_path(feature):
         return table  # check_inputs refuses it, with its type
     rows = rows.cast_column(columns.image, datasets.Image())
     return replace(table, rows=rows)
+
+
+def _image_path(path: str, base: Path | None) -> str:
+    # A URL stays as it is, to be refused by its own name.
+    return path if base is None or "://" in path else str(base / path)
 
 
 def _is_bytes_and_path(feature: object) -> bool:

@@ -7,13 +7,14 @@ own. The kind of source is found from what stands at the path, unless the recipe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 
 from samacli.data import files, imagefolder, wrench
+from samacli.data.confine import refuse_outside
 from samacli.data.demo import read_demo
 from samacli.data.hub import load_hub
 from samacli.data.table import Table
@@ -37,16 +38,27 @@ class Source:
     read: Callable[[str], Table]
 
 
-def make_opener(config: Data) -> Callable[[str, str], Table]:
+def make_opener(
+    config: Data, tables: Mapping[str, Table] | None = None
+) -> Callable[[str, str], Table]:
     """A function (name, option) -> Table that opens a split or a file by what the recipe calls it.
 
+    tables: rows that a program has already, by name; they are looked at first.
     `option` ("data.meta") is named in messages. The source at `data.path` is opened once, and only
     when a split of it is asked for.
     """
     source: Source | None = None
 
     def open_table(name: str, option: str) -> Table:
+        table = opened(name, option)
+        if config.image_root is not None:
+            table.base = Path(config.image_root).expanduser()
+        return table
+
+    def opened(name: str, option: str) -> Table:
         nonlocal source
+        if tables is not None and name in tables:
+            return replace(tables[name])
         path = _file_named(config, name)
         if path is not None:
             return _read_path(config, path, option)
@@ -198,6 +210,7 @@ def _files_by_split(folder: Path, kind: str | None) -> dict[str, list[Path]]:
         for path in sorted(place.iterdir()):
             if not path.is_file() or path.name.startswith(".") or not _wanted(path, kind):
                 continue
+            refuse_outside(path, folder)
             stem = path.name.split(".")[0]
             shard = _SHARD.match(stem)
             found.setdefault(shard["split"] if shard else stem, []).append(path)

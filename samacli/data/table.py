@@ -22,9 +22,11 @@ class Table:
     """Rows as read.
 
     `origin` names them in messages ("train.csv", "split 'train' of ag_news"); `base` is the
-    folder that relative image paths start from. A source whose own format fixes where the given
-    and the true label stand (WRENCH) names the true column in `true_label`, and
-    the column of the labelling functions' votes (a list of class ids, −1 for none) in `votes`.
+    folder that relative image paths start from. Rows that are `confined` may name images in `base`
+    only (`samacli.data.confine`); those that a program hands over need not be. A source whose own
+    format fixes where the given and the true label stand (WRENCH) names the true column in
+    `true_label`, and the column of the labelling functions' votes (a list of class ids, −1 for
+    none) in `votes`.
     """
 
     rows: datasets.Dataset
@@ -32,6 +34,7 @@ class Table:
     base: Path | None = None
     true_label: str | None = None
     votes: str | None = None
+    confined: bool = True
 
 
 def check_column(table: Table, column: str, option: str) -> None:

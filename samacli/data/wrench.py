@@ -15,9 +15,11 @@ from typing import Any, TypeGuard
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
-from samacli.data.table import Table
-from samacli.errors import SamaError
+from samacli.data.confine import refuse_outside
+from samacli.data.table import Table, first_line
+from samacli.errors import SamaError, reason
 
 MARKED_TEXT = "marked_text"
 FILES = {"train": "train.json", "validation": "valid.json", "test": "test.json"}
@@ -56,6 +58,8 @@ def read_wrench(
     Raises SamaError naming file and row.
     """
     path = folder / file
+    for one in (path, folder / "label.json"):
+        refuse_outside(one, folder)
     names = _class_names(folder / "label.json")
     entries = _load(path)
     fields: list[str] = []
@@ -82,9 +86,22 @@ def read_wrench(
     columns[true_label] = [
         _true_label(path, key, entry, len(names)) for key, entry in entries.items()
     ]
-    rows = datasets.Dataset.from_dict(columns)
+    rows = datasets.Dataset.from_dict(
+        {name: _stored(path, name, values) for name, values in columns.items()}
+    )
     rows = rows.cast(datasets.Features({**rows.features, **features}))
     return Table(rows, str(path), base=folder, true_label=true_label, votes="weak_labels")
+
+
+def _stored(path: Path, field: str, values: list[Any]) -> pa.Array:
+    """A field of all rows as a column of one type."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeError, ValueError, TypeError) as error:
+        raise SamaError(
+            f"{path}: the values of '{field}' cannot be stored as one column "
+            f"({first_line(error)}); write all its values the same way"
+        ) from error
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:
@@ -158,6 +175,8 @@ def _class_names(path: Path) -> list[str]:
     names = _json(path)
     if not isinstance(names, dict) or {str(i) for i in range(len(names))} != set(names):
         raise SamaError(f'{path} must name the classes by number: {{"0": "HAM", "1": "SPAM"}}')
+    if len(names) < 2 or len({str(name) for name in names.values()}) < len(names):
+        raise SamaError(f"{path} must name two classes or more, each by a name of its own")
     return [str(names[str(i)]) for i in range(len(names))]
 
 
@@ -166,5 +185,9 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SamaError(f"there is no file {path}") from error
+    except UnicodeDecodeError as error:
+        raise SamaError(f"{path} is not UTF-8 text; convert it to UTF-8") from error
     except json.JSONDecodeError as error:
         raise SamaError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, deep nesting
+        raise SamaError(f"{path} is not JSON that can be read: {reason(error)}") from error

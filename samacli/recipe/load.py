@@ -10,9 +10,11 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from samacli.errors import SamaError, nearest
+from samacli.errors import SamaError, nearest, reason
+from samacli.recipe.paths import possible_path
 from samacli.recipe.presets import PRESETS
 from samacli.recipe.schema import Recipe
+from samacli.redact import redact
 
 EXTENDS = "extends"  # a recipe file's key: the recipe that it starts from
 PRESET = "preset"
@@ -63,7 +65,10 @@ def recipe_path(name: str) -> Path:
     Raises:
         SamaError: there is no such file and no built-in recipe of that name.
     """
-    path = Path(name).expanduser()
+    try:
+        path = Path(possible_path(name)).expanduser()
+    except ValueError as error:
+        raise SamaError(f"the recipe {_short(name)} cannot be read: {error}") from error
     looks_like_a_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     if looks_like_a_path:
         if path.is_dir():
@@ -83,6 +88,14 @@ def recipe_path(name: str) -> Path:
     return known[name]
 
 
+def recipe_text(path: Path) -> str:
+    """What a recipe's file holds. Raises SamaError if it cannot be read or is not UTF-8 text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SamaError(f"the recipe file '{path}' cannot be read: {error}") from error
+
+
 def read_yaml(text: str, where: str, kind: str = "recipe") -> dict[str, Any]:
     """Parse a recipe's text into nested dicts; `kind` and `where` name the file in errors."""
     try:
@@ -93,7 +106,7 @@ def read_yaml(text: str, where: str, kind: str = "recipe") -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise SamaError(f"the {kind} '{where}'{place} is not valid YAML: {problem}") from error
     except (ValueError, RecursionError) as error:  # a date such as 2024-99-99, deep nesting
-        raise SamaError(f"the {kind} '{where}' is not valid YAML: {error}") from error
+        raise SamaError(f"the {kind} '{where}' is not valid YAML: {reason(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -151,11 +164,7 @@ def _layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     if own in seen:
         ring = " → ".join(f"'{file}'" for file in (*seen[seen.index(own) :], own))
         raise SamaError(f"recipes extend each other in a ring: {ring}; take one {EXTENDS} out")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SamaError(f"the recipe file '{path}' cannot be read: {error}") from error
-    content = read_yaml(text, str(path))
+    content = read_yaml(recipe_text(path), str(path))
     if EXTENDS not in content:
         return [content]
     name = content.pop(EXTENDS)
@@ -164,10 +173,10 @@ def _layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
             f"recipe '{path}': {EXTENDS} should be a built-in recipe's name or a YAML file, "
             f"got {_short(name)}"
         )
-    beside = path.parent / Path(name).expanduser()
     try:
+        beside = path.parent / Path(possible_path(name)).expanduser()
         base = beside if beside.suffix and beside.is_file() else recipe_path(name)
-    except SamaError as error:
+    except (SamaError, ValueError) as error:
         raise SamaError(f"recipe '{path}': {EXTENDS}: {error}") from error
     return [*_layers(base, (*seen, own)), content]
 
@@ -207,15 +216,19 @@ def validate_as(model: type[_Model], content: dict[str, Any], where: str, *, kin
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe, every value spelled out, as YAML that `load_recipe` reads back unchanged."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The recipe, every value spelled out, as YAML that `load_recipe` reads back unchanged.
+
+    But for secrets: what looks like a token or a password is written as `***`.
+    """
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return redact(text)
 
 
 def resolve_paths(recipe: Recipe) -> Recipe:
     """The same recipe with its local paths absolute, so that it runs from any directory."""
     data = recipe.data
     changed: dict[str, str] = {}
-    for field in ("path", "train", "meta", "validation", "test"):
+    for field in ("path", "train", "meta", "validation", "test", "image_root"):
         value = getattr(data, field)
         if (
             value is not None
@@ -223,7 +236,7 @@ def resolve_paths(recipe: Recipe) -> Recipe:
             and Path(value).expanduser().exists()
         ):
             # A split's name may also be the name of something lying about in this directory.
-            if field != "path" and not Path(value).suffix:
+            if field not in ("path", "image_root") and not Path(value).suffix:
                 continue
             changed[field] = str(Path(value).expanduser().resolve())
     name = recipe.model.name
@@ -279,7 +292,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str, kind: s
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = redact(repr(value))  # before it is cut, which could hide what tells a secret
     return text if len(text) <= 60 else text[:57] + "…"
 
 

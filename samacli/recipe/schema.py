@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from samacli.recipe.paths import possible_path
 
 Task = Literal["text-classification", "image-classification"]
 Source = Literal[
@@ -65,13 +67,18 @@ PruneScore = Literal[
     "ccs",
     "dual",
 ]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
 Keep = Annotated[float, Field(gt=0)]
+PathOrName = Annotated[str, AfterValidator(possible_path)]
 
 
 class Section(BaseModel):
     """A part of a recipe: frozen once validated, and without room for unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # Inputs, which may hold secrets, are not in the library's own messages.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
 
 class Columns(Section):
@@ -124,20 +131,22 @@ class Data(Section):
     """Where the data come from and how they are read."""
 
     source: Source = Field("auto", description="kind of source; auto finds it out from the path")
-    path: str | None = Field(
+    path: PathOrName | None = Field(
         None,
         description="hub name, directory, file, or (source: demo) bbc-news, digits, fashion-mnist",
     )
     config: str | None = Field(None, description="hub: configuration of the dataset")
     revision: str | None = Field(None, description="hub: commit, tag or branch")
-    train: str | None = Field("train", description="training split: a split's name or a file")
-    meta: str | None = Field(
+    train: PathOrName | None = Field(
+        "train", description="training split: a split's name or a file"
+    )
+    meta: PathOrName | None = Field(
         None,
         description="clean split for the meta level: a split's name, a file, or 'train' to take "
         "meta_per_class rows a class out of the training split before noise is injected",
     )
-    validation: str | None = Field(None, description="held-out split, never trained on")
-    test: str | None = Field(
+    validation: PathOrName | None = Field(None, description="held-out split, never trained on")
+    test: PathOrName | None = Field(
         None,
         description="test split: a split's name, a file, or 'train' to hold test_fraction of the "
         "training split out before noise is injected",
@@ -158,6 +167,11 @@ class Data(Section):
     )
     noise: Noise = Noise()
     max_length: int = Field(128, ge=4, le=8192, description="text: tokens an example, at most")
+    image_root: PathOrName | None = Field(
+        None,
+        description="image: folder that image paths in tables start from and may not leave; "
+        "default: the table's own folder",
+    )
     image_size: int | None = Field(
         None, ge=8, le=1024, description="image: side in pixels; default: the data's or the model's"
     )
@@ -218,7 +232,7 @@ class Data(Section):
 class Model(Section):
     """What is trained."""
 
-    name: str = Field(
+    name: PathOrName = Field(
         "minilm",
         description="hub name or path of a model; 'minilm' (packaged, extra demo), "
         "'resnet18-cifar', 'resnet14-small' or "
@@ -502,6 +516,12 @@ class Recipe(Section):
         None,
         description="a budget by name: values for the keys that are not given beside it, see "
         "samacli.recipe.presets",
+    )
+    track: list[Tracker] = Field(
+        [], description="trackers that are told losses and accuracies while it runs"
+    )
+    track_folder: PathOrName = Field(
+        "runs/tracking", description="where trackers that write files (TensorBoard) write them"
     )
     task: Task = "text-classification"
     seed: int = Field(0, ge=0, description="seed of the first run")

@@ -39,6 +39,7 @@ from samacli.training.recovery.interruption import Request, interruptible
 from samacli.training.recovery.memory import free_memory, is_out_of_memory
 from samacli.training.recovery.step_start import StepStart
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
+from samacli.training.tracking import track_step
 
 
 @dataclass
@@ -213,6 +214,7 @@ def fit(
                     meta_level.settle(step, steps, averaged)
             state.curve.append((step, done.loss, meta_loss))
             state.samples += done.samples
+            track_step(accelerator, description, done.loss, meta_loss)
             task.advance()
             if state.best is not None:
                 state.best.look(step, trained)

@@ -68,6 +68,7 @@ def _data(
         train=None,
         columns=with_columns(recipe.data.columns, text, image, label),
         max_length=recipe.data.max_length,
+        image_root=recipe.data.image_root,
         image_size=recipe.data.image_size,
         memory_limit_mb=recipe.data.memory_limit_mb,
         workers=recipe.data.workers,

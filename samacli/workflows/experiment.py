@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,14 @@ from samacli.data.batches import Mapped
 from samacli.data.hidden import EncodedHidden
 from samacli.data.join import join
 from samacli.data.pixels import processor_layout
+from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.model import image_processor
 from samacli.models import load_model, load_processor
 from samacli.models.frozen_layers import frozen_depth, keep_lower, take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
+from samacli.training import tracking
 from samacli.training.augment import make_augment
 from samacli.training.best_state import Validate
 from samacli.training.embed import pooled_embedding
@@ -78,17 +81,25 @@ class Experiment:
 
     @classmethod
     def prepare(
-        cls, recipe: Recipe, *, device: DeviceName = "auto", progress: Progress | None = None
+        cls,
+        recipe: Recipe,
+        *,
+        device: DeviceName = "auto",
+        progress: Progress | None = None,
+        tables: Mapping[str, Table] | None = None,
     ) -> Experiment:
         """Read and encode the data, and find the device.
+
+        tables: rows that a program has already, by the name that the recipe calls them.
 
         Raises:
             SamaError: anything wrong with the recipe's data, model or device.
         """
         progress = progress or Silent()
+        tracking.check_trackers(recipe.track)
         accelerator = make_accelerator(device, recipe.training.precision)
         processor = load_processor(recipe.model, recipe.task)
-        splits = load_splits(recipe.data, recipe.task, progress)
+        splits = load_splits(recipe.data, recipe.task, progress, tables)
         for note in splits.notes:
             progress.note(note)
         for warning in splits.warnings:
@@ -115,6 +126,8 @@ class Experiment:
             validation=None if splits.validation is None else encoder(splits.validation),
             test=None if splits.test is None else encoder(splits.test),
         )
+        folder = Path(recipe.track_folder).expanduser()
+        tracking.start_tracking(accelerator, recipe.track, folder, recipe.model_dump(mode="json"))
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
         experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         if recipe.model.cache_frozen:

@@ -36,6 +36,7 @@ from samacli.data.fingerprint import fingerprint_of, fingerprints
 from samacli.errors import Interrupted, SamaError
 from samacli.progress import Progress
 from samacli.recipe import Recipe
+from samacli.redact import redact_all
 from samacli.training.recovery.checkpoints import Checkpoints
 from samacli.training.recovery.tree import appearing, read_tree, write_tree
 from samacli.workflows.packing import pack, unpack
@@ -48,6 +49,7 @@ Result = TypeVar("Result")
 # What an experiment computes once for several runs: where one of them did and is not run again,
 # it has to be there all the same, for its making draws random numbers.
 _CACHES = ("representations",)
+_ASIDE = {"checkpoint", "description", "track", "track_folder"}
 
 
 class Recovery:
@@ -80,7 +82,8 @@ class Recovery:
         self.recipe, self.progress = recipe, progress
         self._asked: dict[str, Any] = {
             "command": command,
-            "recipe": recipe.model_dump(mode="json", exclude={"checkpoint", "description"}),
+            # The result depends on none of what is left out.
+            "recipe": redact_all(recipe.model_dump(mode="json", exclude=_ASIDE)),
             "versions": {
                 "samacli": samacli.__version__,
                 "torch": torch.__version__,

@@ -6,6 +6,7 @@ sources → training beside the baselines → scores → reweighted dataset, sus
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 import samacli
 from samacli.data.fingerprint import fingerprints
+from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.dataset import (
     LABEL_COLUMN,
@@ -28,6 +30,7 @@ from samacli.export.scores import class_names
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
+from samacli.training.tracking import track_evaluation
 from samacli.workflows.bilevel import Scored
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods import MethodRun, check_methods, run_method
@@ -62,13 +65,16 @@ def reweight(
     resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> ReweightResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
     Until it is finished, what was done is kept beside `output` (`Recovery`).
 
-    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
     Of several processes the first writes, and alone knows the number of suspects.
+
+    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
+    tables: rows that a program has already, by the name that the recipe calls them.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
@@ -85,7 +91,7 @@ def reweight(
     with Recovery(
         "reweight", output, recipe, resume=resume, overwrite=overwrite, progress=progress
     ) as recovery:
-        return _run(recipe, output, recovery, overwrite, device, progress)
+        return _run(recipe, output, recovery, overwrite, device, progress, tables)
 
 
 def _run(
@@ -95,8 +101,9 @@ def _run(
     overwrite: bool,
     device: DeviceName,
     progress: Progress,
+    tables: Mapping[str, Table] | None,
 ) -> ReweightResult:
-    experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
     baselines: list[str] = list(recipe.reweight.baselines)
     if baselines and experiment.test is None:
         progress.note(
@@ -118,6 +125,7 @@ def _run(
                 keep_model=name == "sama" and seed == recipe.seeds[0],
             )
             methods.setdefault(name, Method()).add(run, run.evaluation, run.noise)
+            track_evaluation(experiment.accelerator, f"{name}, seed {seed}", run.evaluation)
             if name == "sama":
                 assert run.scored is not None
                 scored.append(run.scored)
@@ -156,6 +164,7 @@ def _run(
                 curves={name: method.curves for name, method in methods.items()},
                 metrics=metrics,
             )
+    experiment.accelerator.end_training()
     recovery.finish()
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
 

@@ -126,6 +126,7 @@ def score(
         revision=revision,
         columns=columns,
         max_length=saved.recipe.data.max_length,
+        image_root=saved.recipe.data.image_root,
         image_size=saved.recipe.data.image_size,
         memory_limit_mb=0,  # images are decoded when their batch comes
     )

@@ -135,6 +135,7 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
         abstain="keep",
         max_length=recipe.data.max_length,
         max_test_rows=recipe.data.max_test_rows,
+        image_root=recipe.data.image_root,
         image_size=recipe.data.image_size,
         shortest_edge=recipe.data.shortest_edge,
         normalize=recipe.data.normalize,

@@ -161,6 +161,21 @@ def test_broken_json_line(tmp_path):
     assert f"{path}: line 2 is no JSON object" in refused(train=str(path))
 
 
+@pytest.mark.parametrize("before", ["", '{"text": "a", "label": 1}\n', " ", "\ufeff"])
+def test_a_null_line(tmp_path, before):
+    """Arrow's JSON reader does not raise at it: it ends the process with a segmentation fault."""
+    path = tmp_path / "train.jsonl"
+    path.write_text(before + 'null\n{"text": "b", "label": 2}\n', encoding="utf-8")
+    line = before.count("\n") + 1
+    assert f"{path}: line {line} is no JSON object" in refused(train=str(path))
+
+
+def test_a_null_in_a_list_of_another_shape(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text('[\n{"text": "a", "label": 1, "x": [\nnull\n]},\n{"text": "b", "label": 2}]')
+    assert len(load_splits(Data(train=str(path)), "text-classification").train) == 2
+
+
 def test_broken_json_list(tmp_path):
     path = tmp_path / "train.json"
     path.write_text('[{"text": "a", "label": 1},\n{"text": "b", "label": 2}')
@@ -324,6 +339,12 @@ def test_numbers_in_test_where_training_has_text(write):
 def test_fractional_label(write):
     path = write("train.csv", [("a", 0.5), ("b", 1)])
     assert "has the label 0.5 in row 0 (counted from 0)" in refused(train=path)
+
+
+@pytest.mark.parametrize("label", ["1e40", "9" * 40, "inf", "-1e300"])
+def test_a_number_too_large_for_a_label(write, label):
+    path = write("train.csv", [("a", 1), ("b", label)])
+    assert "in row 1 (counted from 0); labels are text or whole numbers" in refused(train=path)
 
 
 def test_empty_splits(write):

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from samacli.pruning.curve import Budget, Point
 from samacli.pruning.selection import keep_random
+from samacli.training.tracking import track_evaluation
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods.run import MethodRun, measured
 from samacli.workflows.results import Method
@@ -62,6 +63,7 @@ def retrain(
         run = _measure(experiment, f"{at}, seed {seed}", seed, chosen, keep_model=first)
         by_keep = done.methods.setdefault(name, {})
         by_keep.setdefault(keep, Method()).add(run, run.evaluation)
+        track_evaluation(experiment.accelerator, f"{at}, seed {seed}", run.evaluation)
         if verify and keep:
             short = _measure(
                 experiment,

@@ -16,6 +16,7 @@ import numpy as np
 
 import samacli
 from samacli.data.fingerprint import fingerprints
+from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.curve import write_curve
 from samacli.export.curves import Curve
@@ -68,6 +69,7 @@ def prune(
     resume: bool = False,
     device: DeviceName = "auto",
     progress: Progress | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> PruneResult:
     """Run a recipe and write its results to `output`, whole or not at all.
 
@@ -78,6 +80,7 @@ def prune(
     several processes the first writes.
 
     resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
+    tables: rows that a program has already, by the name that the recipe calls them.
 
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
@@ -94,7 +97,7 @@ def prune(
     with Recovery(
         "prune", output, recipe, resume=resume, overwrite=overwrite, progress=progress
     ) as recovery:
-        return _run(recipe, output, recovery, overwrite, device, progress)
+        return _run(recipe, output, recovery, overwrite, device, progress, tables)
 
 
 def _run(
@@ -104,8 +107,9 @@ def _run(
     overwrite: bool,
     device: DeviceName,
     progress: Progress,
+    tables: Mapping[str, Table] | None,
 ) -> PruneResult:
-    experiment = Experiment.prepare(recipe, device=device, progress=progress)
+    experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
     recovery.begin(experiment)
     rows = len(experiment.train)
     counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
@@ -187,6 +191,7 @@ def _run(
             _write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)
+    experiment.accelerator.end_training()
     recovery.finish()
     return PruneResult(
         output,

@@ -1,0 +1,329 @@
+"""docs/bad-inputs.md: what is wrong with each input, and the sentence that `sama` says to it.
+
+Every row is tried: files are written into an empty folder, the command is run there, and its exit
+code and its last line are taken down. `make bad-inputs` writes the page.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE = Path(__file__).with_name("bad-inputs.md")
+HEAD = """# Bad inputs, and what is said to each
+
+Made by `make bad-inputs`: each of these was tried, ended with exit code 2 and this sentence, wrote
+nothing and showed no traceback. `make fuzz` tries ten thousand more, broken at random."""
+
+GOOD = "text,label\na good film,x\na bad film,y\nthe best day,x\nthe worst day,y\n"
+File = str | bytes | Callable[[Path], None]
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../escaped.csv", GOOD)
+
+
+def pickled(path: Path) -> None:
+    import torch
+
+    path.parent.mkdir(exist_ok=True)
+    torch.save({}, path)
+
+
+def link_out(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to("/etc/hostname")
+
+
+def picture(path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save(path)
+
+
+@functools.cache
+def tiny_model() -> Path:
+    """A configuration and a tokenizer, as far as these inputs come."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertTokenizerFast
+
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = BertWordPieceTokenizer(vocab={piece: i for i, piece in enumerate(special)})
+    backend.save(str(folder / "tokenizer.json"))
+    BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).save_pretrained(folder)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    BertConfig(vocab_size=5, intermediate_size=8, **sizes).save_pretrained(folder)
+    return folder
+
+
+TEXT = ["reweight", "--model", "tiny", "--meta", "clean.csv", "--train"]
+IMAGES = ["prune", "--model", "resnet8-small", "--image-column", "image", "--train"]
+WRENCH = [
+    "reweight",
+    "--model",
+    "tiny",
+    "data.path=set",
+    "data.meta=train",
+    "data.meta_per_class=1",
+]
+NAMES = '{"0": "HAM", "1": "SPAM"}'
+
+
+def votes(*rows: object) -> str:
+    return json.dumps({str(i): row for i, row in enumerate(rows)})
+
+
+def row(label: object = 0, weak: object = (0, 1), **data: object) -> dict[str, object]:
+    return {"label": label, "weak_labels": list(weak), "data": data or {"text": "hello"}}
+
+
+# (section, what is wrong, files beside clean.csv and tiny/, arguments)
+CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
+    ("Recipes", "no such recipe", {}, ["reweight", "demo-txt"]),
+    ("Recipes", "a file that is missing", {}, ["reweight", "mine.yaml"]),
+    ("Recipes", "a directory", {"mine.yaml/x": ""}, ["reweight", "mine.yaml"]),
+    ("Recipes", "not UTF-8", {"r.yaml": b"\xff\xfe"}, ["reweight", "r.yaml"]),
+    ("Recipes", "not YAML", {"r.yaml": "data: [1, 2"}, ["reweight", "r.yaml"]),
+    ("Recipes", "a list", {"r.yaml": "- data\n"}, ["reweight", "r.yaml"]),
+    ("Recipes", "a key twice", {"r.yaml": "seed: 1\nseed: 2\n"}, ["reweight", "r.yaml"]),
+    ("Recipes", "nested 5,000 deep", {"r.yaml": "[" * 5000}, ["reweight", "r.yaml"]),
+    ("Recipes", "a date that is none", {"r.yaml": "seed: 2024-99-99"}, ["reweight", "r.yaml"]),
+    (
+        "Recipes",
+        "a Python object",
+        {"r.yaml": "seed: !!python/object/apply:os.system ['true']\n"},
+        ["reweight", "r.yaml"],
+    ),
+    ("Recipes", "a misspelt key", {}, ["reweight", "trainig.epochs=2"]),
+    ("Recipes", "the wrong section", {}, ["reweight", "training.unroll=2"]),
+    ("Recipes", "a wrong type", {}, ["reweight", "training.steps=many"]),
+    ("Recipes", "a value out of range", {}, ["reweight", "meta.unroll=0"]),
+    ("Recipes", "an unknown choice", {}, ["reweight", "meta.method=samma"]),
+    ("Recipes", "a section as a value", {}, ["reweight", "meta=3", "meta.unroll=2"]),
+    ("Recipes", "two recipes", {}, ["reweight", "trec", "youtube"]),
+    ("Recipes", "extends itself", {"r.yaml": "extends: r.yaml\n"}, ["reweight", "r.yaml"]),
+    ("Recipes", "extends nothing", {"r.yaml": "extends: trek\n"}, ["reweight", "r.yaml"]),
+    ("Tables", "no such file", {}, [*TEXT, "nowhere.csv"]),
+    ("Tables", "empty", {"t.csv": ""}, [*TEXT, "t.csv"]),
+    ("Tables", "a header alone", {"t.csv": "text,label\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "Latin-1", {"t.csv": b"text,label\ncaf\xe9,x\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "a ragged line", {"t.csv": "text,label\na,x\nb,y,z\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "a column twice", {"t.csv": "text,text\na,b\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "no text column", {"t.csv": "txt,label\na,x\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "no label column", {"t.csv": "text,lable\na,x\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "numbers as text", {"t.csv": "text,label\n1,x\n2,y\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "an empty text", {"t.csv": "text,label\na,x\n,y\n"}, [*TEXT, "t.csv"]),
+    ("Tables", "a fraction as label", {"t.csv": "text,label\na,0.5\nb,1\n"}, [*TEXT, "t.csv"]),
+    (
+        "Tables",
+        "a clean label that training lacks",
+        {"t.csv": "text,label\na,x\nb,z\n"},
+        [*TEXT, "t.csv"],
+    ),
+    ("Tables", "no clean set", {"t.csv": GOOD}, ["reweight", "--train", "t.csv"]),
+    ("Tables", "JSON cut short", {"t.json": '[{"text": "a", '}, [*TEXT, "t.json"]),
+    ("Tables", "a line that is no object", {"t.jsonl": '{"text": "a"}\n[1]\n'}, [*TEXT, "t.jsonl"]),
+    ("Tables", "a line `null`", {"t.jsonl": 'null\n{"text": "a"}\n'}, [*TEXT, "t.jsonl"]),
+    ("Tables", "JSON nested 100,000 deep", {"t.jsonl": "[" * 100_000}, [*TEXT, "t.jsonl"]),
+    (
+        "Tables",
+        "mixed labels",
+        {"t.jsonl": '{"text": "a", "label": 1}\n{"text": "b", "label": "x"}\n'},
+        [*TEXT, "t.jsonl"],
+    ),
+    ("Tables", "something else named .parquet", {"t.parquet": "hello"}, [*TEXT, "t.parquet"]),
+    ("Tables", "an unknown format", {"t.xlsx": "hello"}, [*TEXT, "./t.xlsx"]),
+    ("WRENCH", "not JSON", {"set/train.json": "{", "set/label.json": NAMES}, WRENCH),
+    ("WRENCH", "not UTF-8", {"set/train.json": b"\xff", "set/label.json": NAMES}, WRENCH),
+    ("WRENCH", "a list", {"set/train.json": "[]", "set/label.json": NAMES}, WRENCH),
+    (
+        "WRENCH",
+        "classes not by number",
+        {"set/train.json": votes(row()), "set/label.json": '{"HAM": 0}'},
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "two classes of one name",
+        {"set/train.json": votes(row()), "set/label.json": '{"0": "A", "1": "A"}'},
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "a row without votes",
+        {"set/train.json": votes({"data": {}}), "set/label.json": NAMES},
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "votes of two lengths",
+        {"set/train.json": votes(row(), row(weak=[1])), "set/label.json": NAMES},
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "a vote for no class",
+        {"set/train.json": votes(row(weak=[7, 0])), "set/label.json": NAMES},
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "a label that is no class",
+        {"set/train.json": votes(row(label="HAM")), "set/label.json": NAMES},
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "an entity outside its text",
+        {
+            "set/train.json": votes(row(text="hello", span1=[0, 99], span2=[0, 1])),
+            "set/label.json": NAMES,
+        },
+        WRENCH,
+    ),
+    (
+        "WRENCH",
+        "a field of mixed types",
+        {"set/train.json": votes(row(text="a"), row(text=[1])), "set/label.json": NAMES},
+        WRENCH,
+    ),
+    ("Images", "no image", {"t.csv": "image,label\na.png,x\n", "a.png": "hi"}, [*IMAGES, "t.csv"]),
+    ("Images", "an image that is missing", {"t.csv": "image,label\na.png,x\n"}, [*IMAGES, "t.csv"]),
+    (
+        "Attacks",
+        "a path out of the data folder",
+        {"set/t.csv": "image,label\n../a.png,x\n", "a.png": picture},
+        [*IMAGES, "set/t.csv"],
+    ),
+    (
+        "Attacks",
+        "an absolute path elsewhere",
+        {"set/t.csv": "image,label\n/etc/hostname,x\n"},
+        [*IMAGES, "set/t.csv"],
+    ),
+    (
+        "Attacks",
+        "an image to be fetched",
+        {"t.csv": "image,label\nhttp://10.0.0.1/a.png,x\n"},
+        [*IMAGES, "t.csv"],
+    ),
+    (
+        "Attacks",
+        "a link out of an image folder",
+        {"set/x/a.png": picture, "set/y/b.png": link_out},
+        [*IMAGES, "./set"],
+    ),
+    (
+        "Attacks",
+        "a link out of a data folder",
+        {"set/train.csv": link_out},
+        ["reweight", "--model", "tiny", "data.path=set", "data.meta=clean.csv"],
+    ),
+    ("Attacks", "a zip archive named .csv", {"t.csv": zipped}, [*TEXT, "t.csv"]),
+    (
+        "Attacks",
+        "data of a URL, with a password",
+        {},
+        [*TEXT, "https://me:hunter2@example.org/t.csv"],
+    ),
+    (
+        "Attacks",
+        "pickled weights",
+        {"tiny/pytorch_model.bin": pickled, "t.csv": GOOD},
+        [*TEXT, "t.csv"],
+    ),
+    (
+        "Attacks",
+        "a model that brings code",
+        {
+            "evil/config.json": '{"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}',
+            "evil/evil.py": "",
+            "t.csv": GOOD,
+        },
+        ["reweight", "--model", "evil", "--train", "t.csv", "--meta", "clean.csv"],
+    ),
+    (
+        "Attacks",
+        "a recipe that asks for the code",
+        {"t.csv": GOOD},
+        [*TEXT, "t.csv", "model.config={trust_remote_code: true}"],
+    ),
+    ("Attacks", "a name of 5,000 letters", {}, ["reweight", "x" * 5000 + ".yaml"]),
+]
+
+
+def tried(files: dict[str, File], arguments: list[str]) -> tuple[int, str]:
+    """(exit code, last line of standard error) of `sama arguments` in a folder of its own."""
+    from samacli.cli import main
+
+    before = Path.cwd()
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place).resolve()
+        (folder / "clean.csv").write_text(GOOD)
+        shutil.copytree(tiny_model(), folder / "tiny")
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                path.write_text(content, encoding="utf-8")
+            elif isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                content(path)
+        os.chdir(folder)
+        try:
+            with (
+                contextlib.redirect_stderr(said),
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.suppress(SystemExit),
+            ):
+                code = 0
+                try:
+                    main([*arguments, "--output", "out"])
+                except SystemExit as exit_:
+                    code = int(exit_.code or 0)
+        finally:
+            os.chdir(before)
+        assert not (folder / "out").exists(), arguments
+    lines = said.getvalue().strip().splitlines() or [""]
+    assert "Traceback" not in said.getvalue(), said.getvalue()
+    return code, lines[-1].replace(f"{folder}/", "").replace(f"{REPOSITORY}/", "")
+
+
+def page() -> str:
+    parts = [HEAD]
+    section = ""
+    for heading, wrong, files, arguments in CASES:
+        code, line = tried(files, arguments)
+        if code != 2 or not line.startswith("error: "):
+            raise SystemExit(f"{wrong}: exit code {code}, {line!r}")
+        if heading != section:
+            section = heading
+            parts.append(f"\n## {heading}\n\n| what is wrong | what is said |\n| --- | --- |")
+        # Long names are cut here, not there.
+        sentence = re.sub(r"(.)\1{40,}", r"\1\1\1…", line.removeprefix("error: "))
+        sentence = sentence.replace("|", "\\|").replace("<", "&lt;")
+        parts.append(f"| {wrong} | {sentence} |")
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(REPOSITORY))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    PAGE.write_text(page(), encoding="utf-8")

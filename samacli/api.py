@@ -1,0 +1,335 @@
+"""For notebooks and programs: `samacli.reweight` and `samacli.prune` on data in memory.
+
+They run the same workflows as the command line; only where rows come from and what is handed back
+differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import datasets
+import numpy as np
+import pandas
+import pyarrow.parquet as pq
+
+from samacli.data.table import Table
+from samacli.errors import Interrupted, SamaError
+from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN, with_columns
+from samacli.models import load_model, load_processor
+from samacli.progress import Progress
+from samacli.recipe import Model, Recipe, load_recipe
+from samacli.training.runtime import DeviceName
+from samacli.workflows.prune import prune as run_prune
+from samacli.workflows.reweight import reweight as run_reweight
+from samacli.workflows.saved_model import find_model
+
+Rows = TypeVar("Rows", datasets.Dataset, pandas.DataFrame, list[dict[str, Any]])
+AnyRows: TypeAlias = datasets.Dataset | pandas.DataFrame | Sequence[Mapping[str, Any]] | str | Path
+
+
+@dataclass(frozen=True)
+class Result(Generic[Rows]):
+    """What a run found.
+
+    dataset: the training rows, of the kind that was given (a `Dataset` where a file or a split was
+        named), in their order, with `sama_weight` and, with correction, `sama_label`; for `prune`
+        the kept rows only.
+    scores: `scores.parquet`, one row an input row that was trained on; `index` is its position.
+    suspects: `suspects.csv`, the examples that are probably mislabelled, worst first.
+    model: the trained model, on the CPU; processor: its tokenizer or image processor.
+    metrics: `metrics.json`.
+    output: the directory that holds all of it, or None where none was asked for.
+    """
+
+    dataset: Rows
+    scores: pandas.DataFrame
+    suspects: pandas.DataFrame
+    model: Any
+    processor: Any
+    metrics: dict[str, Any]
+    output: Path | None
+
+
+def reweight(
+    dataset: Rows | str | Path,
+    meta: AnyRows,
+    *,
+    test: AnyRows | None = None,
+    validation: AnyRows | None = None,
+    model: str | Path | None = None,
+    text: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    true_label: str | None = None,
+    correction: bool | None = None,
+    recipe: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+) -> Result[Rows]:
+    """Learn how much each example of `dataset` should count, from the small clean set `meta`.
+
+    >>> import samacli
+    >>> result = samacli.reweight(train, clean, model="bert-base-uncased")  # doctest: +SKIP
+    >>> result.dataset["sama_weight"]  # doctest: +SKIP
+
+    Args:
+        dataset: the training rows: a `datasets.Dataset`, a pandas `DataFrame` or a list of dicts;
+            or a file's or (with a recipe that has `data.path`) a split's name.
+        meta: the clean rows, of any of these kinds; likewise `test`, to measure with, and
+            `validation`.
+        model: hub name or directory (`model.name`).
+        text, image, label, true_label: names of the columns. With `image` the task is image
+            classification.
+        correction: also learn a label for each example.
+        recipe: a built-in recipe's name or a YAML file to start from; default: the defaults.
+        settings: recipe values by dotted key, `{"training.epochs": 2}`; they win over the above.
+        seed: of the first run.
+        output: a directory for everything that `sama reweight` writes; None: nothing is kept on
+            disk. `recipe.yaml` calls rows in memory `train`, `meta`, … and cannot bring them back.
+        overwrite: replace a finished or an unfinished run in `output`.
+        resume: go on with the unfinished run in `output`.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: told what goes on; default: silence.
+
+    Raises:
+        SamaError: anything wrong with the data, the model or a setting, in one sentence.
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    values = {"reweight.correction": correction} if correction is not None else {}
+    return _run(
+        run_reweight,
+        dataset,
+        {"meta": meta, "test": test, "validation": validation},
+        _Said(model, text, image, label, true_label, recipe, {**values, **(settings or {})}, seed),
+        output,
+        overwrite=overwrite,
+        resume=resume,
+        device=device,
+        progress=progress,
+    )
+
+
+def prune(
+    dataset: Rows | str | Path,
+    meta: AnyRows | None = None,
+    *,
+    keep: float | Sequence[float] | None = None,
+    test: AnyRows | None = None,
+    validation: AnyRows | None = None,
+    model: str | Path | None = None,
+    text: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    true_label: str | None = None,
+    recipe: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+) -> Result[Rows]:
+    """Keep the part of `dataset` that training needs.
+
+    keep: a fraction (0.7) or a count (5000), or several: the first is what is handed back, all are
+    measured. meta: clean rows; without them the training data are their own yardstick. Everything
+    else: see `reweight`.
+
+    Raises:
+        SamaError: anything wrong with the data, the model or a setting, in one sentence.
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    values: dict[str, Any] = {}
+    if keep is not None:
+        values["prune.keep"] = list(keep) if isinstance(keep, Sequence) else [keep]
+    return _run(
+        run_prune,
+        dataset,
+        {"meta": meta, "test": test, "validation": validation},
+        _Said(model, text, image, label, true_label, recipe, {**values, **(settings or {})}, seed),
+        output,
+        overwrite=overwrite,
+        resume=resume,
+        device=device,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the caller says of the recipe."""
+
+    model: str | Path | None
+    text: str | None
+    image: str | None
+    label: str | None
+    true_label: str | None
+    recipe: str | Path | None
+    settings: dict[str, Any]
+    seed: int | None
+
+    def recipe_with(self, roles: Mapping[str, str]) -> Recipe:
+        """roles: what the recipe calls each split ("data.meta": "meta")."""
+        values = {
+            "model.name": None if self.model is None else str(self.model),
+            "data.columns.text": self.text,
+            "data.columns.image": self.image,
+            "data.columns.label": self.label,
+            "data.columns.true_label": self.true_label,
+            "task": None if self.image is None else "image-classification",
+            "seed": self.seed,
+            **{f"data.{role}": name for role, name in roles.items()},
+        }
+        given = {key: value for key, value in values.items() if value is not None}
+        name = None if self.recipe is None else str(self.recipe)
+        return load_recipe(name, [], {**given, **self.settings})
+
+
+def _run(
+    workflow: Any,
+    dataset: Any,
+    others: Mapping[str, Any],
+    said: _Said,
+    output: str | Path | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    device: DeviceName,
+    progress: Progress | None,
+) -> Result[Any]:
+    if resume and output is None:
+        raise SamaError("resume goes on with the unfinished run in an output; name that output")
+    tables: dict[str, Table] = {}
+    roles: dict[str, str] = {}
+    for role, rows in {"train": dataset, **others}.items():
+        if rows is None:
+            continue
+        if isinstance(rows, str | Path):
+            roles[role] = str(rows)
+        else:
+            roles[role] = role
+            tables[role] = Table(_as_dataset(rows, role), f"the {role} rows", confined=False)
+    recipe = said.recipe_with(roles)
+    with _folder(output) as folder:
+        workflow(
+            recipe,
+            folder,
+            overwrite=overwrite,
+            resume=resume,
+            device=device,
+            progress=progress,
+            tables=tables,
+        )
+        return _result(dataset, tables.get("train"), recipe, folder, output is not None)
+
+
+@contextlib.contextmanager
+def _folder(output: str | Path | None) -> Iterator[Path]:
+    if output is not None:
+        yield Path(output)
+        return
+    with tempfile.TemporaryDirectory(prefix="sama-") as folder:
+        try:
+            yield Path(folder) / "run"
+        except Interrupted as end:  # what was kept to go on with goes with the folder
+            raise Interrupted("interrupted; nothing was written", end.code) from None
+
+
+def _as_dataset(rows: Any, role: str) -> datasets.Dataset:
+    try:
+        if isinstance(rows, datasets.Dataset):
+            return rows.with_format(None)
+        if isinstance(rows, pandas.DataFrame):
+            return datasets.Dataset.from_pandas(rows, preserve_index=False)
+        if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+            return datasets.Dataset.from_list([dict(row) for row in rows])
+    except (ValueError, TypeError, OverflowError) as error:  # Arrow's errors are among these
+        reason = str(error).splitlines()[0]
+        raise SamaError(
+            f"the {role} rows cannot be made a table ({reason}); give every column one type"
+        ) from error
+    raise SamaError(
+        f"the {role} rows are a {type(rows).__name__}; give a datasets.Dataset (one split, not a "
+        "DatasetDict), a pandas DataFrame, a list of dicts, or a file's name"
+    )
+
+
+def _result(
+    given: Any, table: Table | None, recipe: Recipe, folder: Path, kept: bool
+) -> Result[Any]:
+    scores = pandas.read_parquet(folder / "scores.parquet")
+    kept_rows = scores if "keep" not in scores else scores[scores["keep"]]
+    positions = kept_rows["index"].to_numpy()
+    # Noise that the settings asked for is in the labels that were trained on.
+    changed = [recipe.data.columns.label] if recipe.data.noise.kind != "none" else []
+    columns = _columns(folder / "dataset", [WEIGHT_COLUMN, LABEL_COLUMN, *changed])
+    if table is None:
+        rows = datasets.load_dataset(
+            "parquet", data_dir=str(folder / "dataset"), split="train", keep_in_memory=not kept
+        )
+    else:
+        rows = _with(given, table.rows, positions, columns)
+    found = find_model(folder)
+    saved = Model(name=str(found.folder))
+    return Result(
+        dataset=rows,
+        scores=scores,
+        suspects=pandas.read_csv(folder / "suspects.csv", keep_default_na=False),
+        model=load_model(saved, found.task, found.classes).eval(),
+        processor=load_processor(saved, found.task),
+        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        output=folder if kept else None,
+    )
+
+
+def _columns(folder: Path, names: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """Columns of an exported dataset, those it has, as (values, feature)."""
+    files = sorted(folder.glob("train-*.parquet"))
+    features = datasets.Features.from_arrow_schema(pq.read_schema(files[0]))
+    found = [name for name in dict.fromkeys(names) if name in features]
+    parts = [pq.read_table(file, columns=found) for file in files]
+    return {
+        name: ([v for part in parts for v in part[name].to_pylist()], features[name])
+        for name in found
+    }
+
+
+def _with(
+    given: Any,
+    rows: datasets.Dataset,
+    positions: np.ndarray,
+    columns: Mapping[str, tuple[Any, Any]],
+) -> Any:
+    """The rows at `positions` with columns added, as the kind that was given."""
+    if isinstance(given, pandas.DataFrame):
+        frame = given.iloc[positions].copy()
+        for name, (values, feature) in columns.items():
+            frame[name] = _readable(values, feature)
+        return frame
+    if isinstance(given, datasets.Dataset):
+        return with_columns(given.select(positions), columns)
+    made = [dict(given[i]) for i in positions]
+    for name, (values, feature) in columns.items():
+        for row, value in zip(made, _readable(values, feature), strict=True):
+            row[name] = value
+    return made
+
+
+def _readable(values: list[Any], feature: Any) -> list[Any]:
+    """Values for a kind of table that knows no class names."""
+    if isinstance(feature, datasets.ClassLabel):
+        return [None if value is None else feature.names[value] for value in values]
+    return values

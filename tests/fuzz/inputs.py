@@ -1,0 +1,198 @@
+"""Inputs as people and attackers write them: near to what is right, far from it, and random.
+
+Every strategy gives what a file or an argument holds. Most draw a right input and break it in a
+few places: random bytes alone would never come past the first check.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from samacli.recipe.load import _keys, built_in_recipes
+from samacli.recipe.schema import Recipe
+
+KEYS = [*_keys(Recipe), "extends", "preset"]
+RECIPES = sorted(built_in_recipes())
+# What parsers trip over: separators, quotes, comments, tags, anchors, nulls, surrogates.
+MARKS = [
+    *'\n\r\t ,;:"\'{}[]#&*!|>%@`~-?.=\\/\0\x1b\ufeff\u2028\u202e\x85é𝔘',
+    "\r\n", "---\n", "...\n", "<<: *a", "!!python/object/apply:os.system ['true']", "1e999",
+    "-0", "NaN", ".inf", "null", "true", "2024-99-99", "0x7fffffffffffffffff", "1_000", "[[",
+    "&a [*a]",
+    "9" * 40, "9" * 5000, '""', "''", "{}", "[]", "=1+1", "\\ud800", "\\u0000", "<!--", "../",
+    "%s", "{0}",
+]  # fmt: skip
+WORDS = st.one_of(st.sampled_from(MARKS), st.text(max_size=12))
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([0, 1, -1, 2**31, 2**63, 2**64, 10**400]),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(["train", "none", "sama", "auto", "text", "hub", "csv", *MARKS]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def broken(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """A text with up to four pieces taken out, doubled, or something put in their place."""
+    text = draw(texts)
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 12)))
+        text = text[:start] + draw(st.one_of(WORDS, st.just(text[start:end] * 2))) + text[end:]
+    return text
+
+
+def as_bytes(texts: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
+    """As UTF-8, as other encodings, and with stray bytes."""
+
+    @st.composite
+    def encoded(draw: st.DrawFn) -> bytes:
+        text = draw(texts)
+        how = draw(st.sampled_from(["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-32", "latin-1"]))
+        data = text.encode(how, "surrogatepass" if how.startswith("utf") else "replace")
+        if draw(st.integers(0, 5)) == 0:
+            at = draw(st.integers(0, len(data)))
+            data = data[:at] + draw(st.binary(max_size=4)) + data[at:]
+        return data
+
+    return encoded()
+
+
+# Recipes
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *sections, last = dotted.split(".")
+        place = content
+        for section in sections:
+            inner = place.setdefault(section, {})
+            place = inner if isinstance(inner, dict) else {}
+        place[last] = value
+    return content
+
+
+def _dumped(content: Any) -> str:
+    return yaml.safe_dump(content, allow_unicode=True)
+
+
+_mappings = st.dictionaries(st.sampled_from(KEYS), values, max_size=5).map(_nested)
+_own = st.sampled_from([path.read_text(encoding="utf-8") for path in built_in_recipes().values()])
+_extending = st.builds(
+    lambda name, content: _dumped({**content, "extends": name}),
+    st.one_of(st.sampled_from(RECIPES), WORDS),
+    _mappings,
+)
+recipe_texts = st.one_of(
+    broken(_mappings.map(_dumped)),
+    broken(_own),
+    _extending,
+    broken(values.map(_dumped)),
+    st.lists(WORDS, max_size=8).map("".join),
+)
+recipe_files = as_bytes(recipe_texts)
+overrides = st.one_of(
+    st.builds(
+        lambda key, value: f"{key}={value}",
+        st.one_of(st.sampled_from(KEYS), WORDS, st.lists(WORDS, max_size=4).map(".".join)),
+        st.one_of(values.map(json.dumps), values.map(str), WORDS),
+    ),
+    st.lists(WORDS, max_size=4).map("".join),
+)
+
+# Tables
+
+_cells = st.one_of(st.sampled_from(["good", "bad", "0", "1", "-1", "", "NA", *MARKS]), WORDS)
+_label_cells = st.one_of(st.sampled_from(["good", "bad", "0", "1", "-1", ""]), _cells)
+
+
+@st.composite
+def _csv(draw: st.DrawFn) -> str:
+    header = draw(
+        st.one_of(
+            st.just(["text", "label"]), st.just(["label", "text", "x"]), st.lists(WORDS, max_size=4)
+        )
+    )
+    rows = draw(
+        st.lists(st.tuples(WORDS, _label_cells, _cells).map(lambda r: r[: len(header)]), max_size=6)
+    )
+    separator = draw(st.sampled_from([",", ",", ",", "\t", ";"]))
+    end = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
+    quoted = draw(st.booleans())
+
+    def cell(value: str) -> str:
+        return '"' + value.replace('"', '""') + '"' if quoted else value
+
+    lines = [separator.join(map(cell, row)) for row in [header, *rows]]
+    return end.join(lines) + draw(st.sampled_from(["", end]))
+
+
+csv_files = as_bytes(broken(_csv()))
+
+_records = st.one_of(
+    st.fixed_dictionaries({"text": WORDS, "label": st.one_of(_label_cells, st.integers(-2, 3))}),
+    st.fixed_dictionaries({"text": values, "label": values}),
+    st.dictionaries(st.sampled_from(["text", "label", "x", ""]), values, max_size=3),
+)
+json_lines = as_bytes(broken(st.lists(_records.map(json.dumps), max_size=6).map("\n".join)))
+json_files = as_bytes(broken(st.lists(_records, max_size=6).map(json.dumps)))
+
+# WRENCH
+
+_votes = st.lists(st.integers(-1, 1), min_size=2, max_size=2)
+_entries = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "label": st.integers(-1, 1),
+            "weak_labels": _votes,
+            "data": st.fixed_dictionaries(
+                {"text": WORDS},
+                optional={
+                    "span1": st.one_of(st.just([0, 1]), values),
+                    "span2": st.one_of(st.just([0, 1]), values),
+                    "label": values,
+                    "weak_labels": values,
+                    "x": values,
+                },
+            ),
+        }
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "label": values,
+            "weak_labels": st.one_of(_votes, st.lists(values, max_size=3), values),
+            "data": st.one_of(st.dictionaries(st.text(max_size=4), values, max_size=2), values),
+        },
+    ),
+)
+_splits = st.one_of(
+    st.lists(_entries, min_size=1, max_size=5).map(
+        lambda rows: {str(i): row for i, row in enumerate(rows)}
+    ),
+    st.dictionaries(st.text(max_size=3), _entries, max_size=3),
+    values,
+)
+_classes = st.one_of(
+    st.just({"0": "HAM", "1": "SPAM"}), st.dictionaries(WORDS, values, max_size=3), values
+)
+wrench_files = as_bytes(broken(_splits.map(json.dumps)))
+wrench_labels = as_bytes(
+    st.one_of(st.just('{"0": "HAM", "1": "SPAM"}'), broken(_classes.map(json.dumps)))
+)

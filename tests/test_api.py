@@ -1,0 +1,195 @@
+"""The Python API: the kind of data that is given comes back; the same workflow runs beneath."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas
+import pytest
+import torch
+
+import samacli
+from tests.conftest import sentences
+
+SETTINGS = {
+    "training.steps": 4,
+    "training.batch_size": 8,
+    "training.precision": "fp32",
+    "meta.batch_size": 8,
+    "reweight.baselines": [],
+    "prune.baselines": [],
+}
+
+
+def rows(count: int, seed: int) -> list[dict[str, Any]]:
+    return [{"said": text, "about": label} for text, label in sentences(count, seed)]
+
+
+def run(what: Any, train: Any, meta: Any, model: Path, **more: Any) -> Any:
+    settings = {**SETTINGS, **more.pop("settings", {})}
+    said = {"text": "said", "label": "about", "device": "cpu"}
+    return what(train, meta, model=model, settings=settings, **{**said, **more})
+
+
+def test_lists_and_tables_and_files_are_the_same_run(tiny_bert: Path, tmp_path: Path) -> None:
+    train, clean = rows(40, 0), rows(12, 1)
+    # A row without a label is dropped: positions must still be right.
+    train[3]["about"] = None
+    from_list = run(samacli.reweight, train, clean, tiny_bert)
+    assert isinstance(from_list.dataset, list)
+    assert [row["said"] for row in from_list.dataset] == [
+        row["said"] for i, row in enumerate(train) if i != 3
+    ]
+    weights = np.array([row["sama_weight"] for row in from_list.dataset])
+    assert weights.mean() == pytest.approx(1, abs=1e-4)
+    assert np.allclose(from_list.scores["weight"], weights)
+    assert 3 not in set(from_list.scores["index"])
+    assert "sama_weight" not in train[0]  # what was given is left alone
+
+    pandas.DataFrame(train).to_csv(tmp_path / "train.csv", index=False)
+    pandas.DataFrame(clean).to_csv(tmp_path / "clean.csv", index=False)
+    from_files = run(
+        samacli.reweight, tmp_path / "train.csv", tmp_path / "clean.csv", tiny_bert,
+        output=tmp_path / "out",
+    )  # fmt: skip
+    assert isinstance(from_files.dataset, datasets.Dataset)
+    assert np.allclose(from_files.dataset["sama_weight"], weights)
+    assert (tmp_path / "out" / "metrics.json").is_file()
+    assert from_files.output == tmp_path / "out"
+
+
+def test_a_dataset_comes_back_with_weights_labels_and_a_model(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    names = ["film", "money", "sport"]
+    features = datasets.Features(
+        {"said": datasets.Value("string"), "about": datasets.ClassLabel(names=names)}
+    )
+    train = datasets.Dataset.from_list(rows(40, 0)).cast(features)
+    clean = datasets.Dataset.from_list(rows(12, 1)).cast(features)
+    result = run(samacli.reweight, train, clean, tiny_bert, test=clean, correction=True)
+    assert result.dataset.column_names == ["said", "about", "sama_weight", "sama_label"]
+    assert result.dataset.features["sama_label"] == features["about"]
+    assert result.dataset["said"][:] == train["said"][:]
+    assert result.metrics["methods"]["sama"]["accuracy"]
+    assert result.output is None
+    assert not list(tmp_path.glob("sama-*"))  # nothing is left on disk
+    assert "suggested_label" in result.suspects
+    batch = result.processor(train["said"][:2], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        assert result.model(**batch).logits.shape == (2, 3)
+    assert [result.model.config.id2label[i] for i in range(3)] == names
+
+
+def test_prune_keeps_rows_of_a_frame(tiny_bert: Path) -> None:
+    frame = pandas.DataFrame(rows(40, 0), index=[f"r{i}" for i in range(40)])
+    result = run(samacli.prune, frame, None, tiny_bert, keep=0.5)
+    kept = result.dataset
+    assert len(kept) == 20
+    assert kept[["said", "about"]].equals(frame.loc[kept.index])
+    score = result.scores.set_index("index")["score"]
+    assert set(kept.index) == {f"r{i}" for i in result.scores["index"][result.scores["keep"]]}
+    assert len(score) == 40
+
+
+def test_noise_that_was_asked_for_comes_back(tiny_bert: Path) -> None:
+    train = rows(40, 0)
+    noise = {"data.noise.kind": "symmetric", "data.noise.rate": 0.5}
+    result = run(samacli.reweight, train, rows(12, 1), tiny_bert, settings=noise)
+    wrong = sum(a["about"] != b["about"] for a, b in zip(train, result.dataset, strict=True))
+    assert wrong == pytest.approx(20, abs=8)
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (datasets.DatasetDict(), "a DatasetDict; give a datasets.Dataset"),
+        (7, "are a int"),
+        ([{"said": "a", "about": 1}, {"said": ["b"], "about": 2}], "cannot be made a table"),
+        ([{"text": "a", "about": 1}], "the train rows has no column 'said'"),
+        ("nowhere.csv", "there is no file nowhere.csv"),
+    ],
+)
+def test_what_is_no_data_is_refused(train: Any, said: str, tiny_bert: Path) -> None:
+    with pytest.raises(samacli.SamaError) as caught:
+        run(samacli.reweight, train, rows(12, 1), tiny_bert)
+    assert said in str(caught.value)
+
+
+def test_importing_samacli_imports_nothing_heavy() -> None:
+    code = (
+        "import samacli, sys; assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert {"reweight", "prune", "WeightedTrainer"} <= set(dir(samacli))
+    with pytest.raises(AttributeError):
+        samacli.nothing  # noqa: B018
+
+
+# The trainer
+
+
+def test_the_trainers_doctest() -> None:
+    import samacli.trainer
+
+    found = doctest.testmod(samacli.trainer)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Any:
+    from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+
+    config = BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, num_labels=3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(config).eval()
+    arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    return samacli.WeightedTrainer(model, arguments)
+
+
+def test_the_loss_is_the_weighted_mean(trainer: Any) -> None:
+    ids = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    labels, weights = torch.tensor([0, 2, -1]), torch.tensor([0.5, 1.5, 9.0])
+    inputs = {"input_ids": ids, "labels": labels, "sama_weight": weights}
+    loss, outputs = trainer.compute_loss(trainer.model, inputs, return_outputs=True)
+    chances = outputs.logits.softmax(-1)
+    by_hand = -(0.5 * chances[0, 0].log() + 1.5 * chances[1, 2].log()) / 2
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert set(inputs) == {"input_ids", "labels", "sama_weight"}
+
+    soft = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0], [0.2, 0.2, 0.6]])
+    loss = trainer.compute_loss(trainer.model, {**inputs, "sama_label": soft})
+    by_hand = -(weights[:, None] * soft * chances.log()).sum() / 3
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_the_columns_reach_the_loss(trainer: Any) -> None:
+    table = datasets.Dataset.from_dict(
+        {
+            "input_ids": [[1, 2], [3, 4]],
+            "text": ["a", "b"],
+            "label": [0, 1],
+            "sama_weight": [0.0, 2.0],
+            "sama_label": [2, 1],
+        }
+    )
+    trainer.train_dataset = table
+    trainer.args.per_device_train_batch_size = 2
+    (batch,) = trainer.get_train_dataloader()
+    assert set(batch) == {"input_ids", "labels", "sama_weight", "sama_label"}
+    loss = trainer.compute_loss(trainer.model, batch)
+    with torch.no_grad():
+        chances = trainer.model(torch.tensor([[3, 4]])).logits.softmax(-1)
+    assert loss.item() == pytest.approx(-chances[0, 1].log().item(), rel=1e-5)
