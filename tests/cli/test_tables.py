@@ -20,7 +20,7 @@ def text(methods: dict[str, Method]) -> str:
 
 def method(*average_precisions: float) -> Method:
     found = [{"noise_rate": 0.2, "average_precision": a, "auroc": 0.5} for a in average_precisions]
-    return Method([0.75], [0.5], [3.0], [10.0], [100], found)
+    return Method([0.75], [0.5], [3.0], [10.0], [100], noise=found)
 
 
 def test_finding_wrong_labels_is_a_column_where_a_method_does() -> None:

@@ -202,15 +202,15 @@ def test_verified_subsets_are_trained_by_steps_and_by_epochs(
     code, said, err = run_sama(
         "prune", "demo-vision", "--keep", "0.5,0.25", "--verify", "--scores", "ccs",
         "--output", output, "--device", "cpu", *TINY, "data.max_train_rows=200", "data.meta=null",
-        "training.steps=20", "prune.score_runs=1", "repeats=2",
+        "training.steps=60", "prune.order=auto", "prune.score_runs=1", "repeats=2",
     )  # fmt: skip
     assert code == 0, err
     rows = list(csv.DictReader((output / "curve.csv").open()))
     assert {(row["selection"], row["keep"], row["budget"], row["steps"]) for row in rows} == {
-        ("full", "", "steps", "20"),
-        *((name, keep, "steps", "20") for name in SELECTIONS for keep in ("0.5", "0.25")),
-        *((name, "0.5", "epochs", "10") for name in SELECTIONS),
-        *((name, "0.25", "epochs", "5") for name in SELECTIONS),
+        ("full", "", "steps", "60"),
+        *((name, keep, "steps", "60") for name in SELECTIONS for keep in ("0.5", "0.25")),
+        *((name, "0.5", "epochs", "30") for name in SELECTIONS),
+        *((name, "0.25", "epochs", "15") for name in SELECTIONS),
     }
     for row in rows:
         accuracy = [float(value) for value in row["accuracy"].split()]
