@@ -86,6 +86,9 @@ table-pruning: $(INSTALLED) ## every pruning score by retraining (hours; goes on
 large-selection: $(INSTALLED) ## select from 100 million scores, into docs/results (some minutes)
 	$(VENV)/bin/python docs/benchmarks/large_selection.py --report docs/results/large-selection.md
 
+table-%: $(INSTALLED) ## any other table by name
+	$(SAMA) table $* --data $(DATA) $(ARGS)
+
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)
 
