@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -67,7 +68,7 @@ def in_processes(
     Raises:
         ProcessError: a process failed and said why.
         SamaError: a process was ended by a signal, or failed without a word.
-        KeyboardInterrupt: the user interrupted it.
+        Interrupted: the user or the system ended it.
     """
     if processes == 1 or is_worker():
         return False
@@ -75,7 +76,8 @@ def in_processes(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Each process would take all cores otherwise.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # What `torchrun --standalone` does; its parser would take some of our options for its own.
@@ -95,18 +97,26 @@ def in_processes(
         except ChildFailedError as error:
             raise _explained(error, processes, Path(folder), output, left) from None
         except SignalException as end:
-            raise _interrupted(end.sigval, Path(folder)) from None
+            raise _interrupted(end.sigval, Path(folder), output, left) from None
         finally:
             del os.environ[FAILURES]
     return True
 
 
-def _interrupted(number: int, folder: Path) -> BaseException:
-    """What the first process said of the end that a signal put to all."""
-    said = folder / "0.json"
-    if not said.is_file():
-        return KeyboardInterrupt()
-    return Interrupted(json.loads(said.read_text())["message"], 128 + number)
+def _interrupted(number: int, folder: Path, output: Path | None, left: str) -> Interrupted:
+    """What a process said of the end that a signal put to all; not all may have come to that."""
+    said = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    stopped = [words["message"] for words in said if words["code"] == 128 + number]
+    message = f"stopped by {signal.Signals(number).name}; {_kept(output, left)}"
+    return Interrupted(stopped[0] if stopped else message, 128 + number)
+
+
+def _kept(output: Path | None, left: str) -> str:
+    if output is None:
+        return left
+    from samacli.workflows.recovery import advice
+
+    return advice(output)
 
 
 def _explained(
@@ -126,12 +136,9 @@ def _explained(
     if said and not killed:
         return ProcessError(said[0]["code"], said[0]["message"])
     for rank, name in (killed or ended).items():
-        from samacli.workflows.recovery import advice
-
-        kept = left if output is None else advice(output)
         return SamaError(
             f"process {rank + 1} of {processes} was ended by {name} (out of memory?), and the "
-            f"others were stopped; {kept}"
+            f"others were stopped; {_kept(output, left)}"
         )
     return SamaError(
         f"process {min(failures) + 1} of {processes} ended without a word; run it without --nproc "
