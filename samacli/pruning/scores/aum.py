@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import numpy as np
 import torch
+from torch import Tensor
 
-from samacli.pruning.scores.running import Running
+from samacli.pruning.scores import formulas
 from samacli.pruning.scores.score import Observation
-from samacli.pruning.scores.window_mean import WindowMean, where_labelled
+from samacli.pruning.scores.window_score import WindowScore
 
 
-class AUM(Running):
+class AUM(WindowScore):
     """The mean over visits of z_y − max_{c≠y} z_c, logits z, given label y.
 
     Pleiss et al.: "Identifying mislabeled data using the area under the margin ranking" (NeurIPS
@@ -25,22 +23,8 @@ class AUM(Running):
             takes all epochs of a run at a rate that has not yet fallen.
     """
 
-    needs_features: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        examples: int,
-        *,
-        window: tuple[float, float] = (0.0, 1.0),
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self._mean = WindowMean(examples, window, device)
-
-    def observe(self, seen: Observation) -> None:
+    def value(self, seen: Observation) -> Tensor:
         known = seen.labels.clamp_min(0)[:, None]
         given = seen.logits.gather(1, known)[:, 0]
         others = seen.logits.scatter(1, known, -torch.inf).amax(1)
-        self._mean.add(seen, where_labelled(given - others, seen.labels))
-
-    def result(self) -> np.ndarray:
-        return self._mean.result()
+        return formulas.where_labelled(given - others, seen.labels)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samacli.pruning.scores.formulas import where_labelled
 from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
-from samacli.pruning.scores.window_mean import where_labelled
 
 
 class DUAL(Running):

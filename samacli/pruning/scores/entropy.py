@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-import torch
+from torch import Tensor
 
+from samacli.pruning.scores import formulas
 from samacli.pruning.scores.margin import LATE
-from samacli.pruning.scores.running import Running
 from samacli.pruning.scores.score import Observation
-from samacli.pruning.scores.window_mean import WindowMean
+from samacli.pruning.scores.window_score import WindowScore
 
 
-class Entropy(Running):
+class Entropy(WindowScore):
     """−Σ_c p_c log p_c in nats, the mean over late visits; the largest are kept.
 
     Shannon's entropy of the prediction as in uncertainty sampling (Settles 2009, section 3.1); as a
     score for choosing training subsets: Coleman et al., "Selection via proxy" (ICLR 2020). Takes no
     labels.
-
-    Args:
-        window: (start, stop), the part of the run whose visits count; see `WindowMean`.
     """
 
-    needs_features: ClassVar[bool] = False
+    window: ClassVar[tuple[float, float]] = LATE
 
-    def __init__(
-        self,
-        examples: int,
-        *,
-        window: tuple[float, float] = LATE,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self._mean = WindowMean(examples, window, device)
-
-    def observe(self, seen: Observation) -> None:
-        self._mean.add(seen, torch.special.entr(seen.probabilities).sum(-1))
-
-    def result(self) -> np.ndarray:
-        return self._mean.result()
+    def value(self, seen: Observation) -> Tensor:
+        return formulas.entropy(seen.probabilities)

@@ -15,7 +15,7 @@ def el2n(probabilities: Tensor, labels: Tensor) -> Tensor:
     """‖p − onehot(y)‖₂ (Paul, Ganguli, Dziugaite: "Deep learning on a data diet", 2021, eq. 5)."""
     error = probabilities.clone()
     error[torch.arange(len(labels), device=labels.device), labels.clamp_min(0)] -= 1
-    return _where_labelled(torch.linalg.vector_norm(error, dim=1), labels)
+    return where_labelled(torch.linalg.vector_norm(error, dim=1), labels)
 
 
 def grand(probabilities: Tensor, labels: Tensor, features: Tensor, *, bias: bool = True) -> Tensor:
@@ -48,8 +48,9 @@ def least_confidence(probabilities: Tensor) -> Tensor:
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
     """−log p_y in nats, from the logits (b, classes), whose softmax may have lost it."""
     values = torch.nn.functional.cross_entropy(logits, labels.clamp_min(0), reduction="none")
-    return _where_labelled(values, labels)
+    return where_labelled(values, labels)
 
 
-def _where_labelled(values: Tensor, labels: Tensor) -> Tensor:
+def where_labelled(values: Tensor, labels: Tensor) -> Tensor:
+    """The values (b,), NaN where there is no given label (b,)."""
     return torch.where(labels >= 0, values, torch.nan)

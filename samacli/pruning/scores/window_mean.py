@@ -46,8 +46,3 @@ class WindowMean(Running):
     def result(self) -> np.ndarray:
         """(n,) float64; NaN for rows that were never visited."""
         return (self._sum / self._visits).double().cpu().numpy()
-
-
-def where_labelled(values: Tensor, labels: Tensor) -> Tensor:
-    """The values (b,), NaN where there is no given label (b,)."""
-    return torch.where(labels >= 0, values, torch.nan)
