@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from samacli.export.kept import KEEP_FILE, KeepList
 
 
 def write_kept_rows(folder: Path, index: np.ndarray, kept: Mapping[str, np.ndarray]) -> None:
@@ -16,7 +19,8 @@ def write_kept_rows(folder: Path, index: np.ndarray, kept: Mapping[str, np.ndarr
     index: input positions of the training split's rows (n,). kept: rows of the split, by keep.
     """
     for place, (keep, rows) in enumerate(kept.items()):
-        text = "".join(f"{number}\n" for number in np.sort(index[rows]).tolist())
-        (folder / f"keep-{keep}.txt").write_text(text, encoding="utf-8")
+        file = folder / f"keep-{keep}.txt"
+        with KeepList(file) as names:
+            names.add(np.sort(index[rows]).tolist())
         if place == 0:
-            (folder / "keep.txt").write_text(text, encoding="utf-8")
+            shutil.copyfile(file, folder / KEEP_FILE)
