@@ -20,15 +20,14 @@ _CLEAR = 0.1  # rank correlations nearer to 0 decide nothing
 class Diagnosis:
     """correlation: Spearman's, of weight with loss. slope: of the weight, a nat of loss.
 
-    noise_rate, noise_error: estimated fraction of wrong labels and its standard error; None where
-    nothing estimated it. warning: one sentence with the mend, where the case is dangerous.
+    noise_rate: estimated fraction of wrong labels, an upper bound; None where nothing estimated it.
+    warning: one sentence with the mend, where the case is dangerous.
     """
 
     case: Case
     correlation: float
     slope: float
     noise_rate: float | None
-    noise_error: float | None
     warning: str | None
 
     @property
@@ -42,25 +41,18 @@ class Diagnosis:
         said += f" (rank correlation {self.correlation:+.2f})"
         if self.noise_rate is None:
             return said
-        rate = f"{self.noise_rate:.1%} ± {self.noise_error:.1%}"
-        return f"{said}; at most about {rate} of the labels are wrong"
+        return f"{said}; at most about {self.noise_rate:.0%} of the labels are wrong"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def diagnose(
-    weight: np.ndarray,
-    loss: np.ndarray,
-    *,
-    noise: tuple[float, float] | None,
-    guarded: bool,
-) -> Diagnosis:
+def diagnose(weight: np.ndarray, loss: np.ndarray, *, noise: float | None) -> Diagnosis:
     """Which case a run is in.
 
     weight: learned, (n,). loss: with the given labels (n,) in nats, nan without one.
-    noise: estimated rate of wrong labels and its standard error, if it was estimated.
-    guarded: whether rows whose labels are believed wrong are pruned first, whatever they weigh.
+    noise: estimated rate of wrong labels, where it was estimated: then the rows whose labels are
+    believed wrong are pruned first, whatever they weigh.
     """
     measured = np.isfinite(loss) & np.isfinite(weight)
     weight, loss = weight[measured], loss[measured]
@@ -71,31 +63,20 @@ def diagnose(
     case: Case = "undecided"
     if abs(correlation) > _CLEAR:
         case = "keeps hard" if correlation > 0 else "cleans"
-    rate, error = (None, None) if noise is None else noise
-    return Diagnosis(case, correlation, slope, rate, error, _warning(case, noise, guarded))
+    return Diagnosis(case, correlation, slope, noise, _warning(case, noise))
 
 
-def _warning(case: Case, noise: tuple[float, float] | None, guarded: bool) -> str | None:
-    if noise is not None and noise[0] > 0.5:
+def _warning(case: Case, noise: float | None) -> str | None:
+    if noise is not None and noise > 0.5:
         return (
-            f"about {noise[0]:.0%} of the labels disagree with what models say that did not see "
-            "them, so neither can be trusted; give a clean set (--meta FILE, 10 examples a class "
-            "are enough to start), or train longer if the model has hardly learnt"
+            f"about {noise:.0%} of the labels look wrong by their losses, so neither they nor the "
+            "model can be trusted; give a clean set (--meta FILE, 10 examples a class are enough "
+            "to start), or train longer if the model has hardly learnt"
         )
-    if guarded or case == "cleans":
-        return None
-    if noise is None:
-        if case == "undecided":
-            return None
-        return (
-            "the weights rise with the loss, so the score keeps what is hard to learn, and wrong "
-            "labels are hard to learn; if labels may be wrong, set prune.trust=auto, or give "
-            "--meta FILE (or data.meta=train data.meta_per_class=10)"
-        )
-    if noise[0] - 2 * noise[1] <= 0.01:
+    if noise is not None or case != "keeps hard":
         return None
     return (
-        f"about {noise[0]:.0%} of the labels are wrong and the weights do not fall with the loss, "
-        "so wrong labels are kept; set prune.trust=auto, or give --meta FILE "
-        "(or data.meta=train data.meta_per_class=10)"
+        "the weights rise with the loss, so the score keeps what is hard to learn, and wrong "
+        "labels are hard to learn; if labels may be wrong, set prune.trust=auto, or give "
+        "--meta FILE (or data.meta=train data.meta_per_class=10)"
     )

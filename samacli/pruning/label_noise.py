@@ -1,33 +1,31 @@
-"""How many given labels are wrong, and which, by predictions of models that did not see them."""
+"""How many given labels are wrong, and which."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize_scalar
-from scipy.special import expit, log_softmax, logit
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from sklearn.mixture import GaussianMixture
 
 # A label is trusted if it is right with more than this probability: one wrong label among the kept
 # costs as much as four right ones give. Hard-first ordering gathers whatever is wrong at its front.
 TRUSTED = 0.8
-ANCHORS = 0.2  # of the rows predicted as a class, the most confident, tell how it is mislabelled
-_PSEUDO = 20.0  # anchors a class that the mean over the classes counts for in its own row of T
-_LEAST_PART = 1e-3  # of p̃ that p keeps where p̃ T⁻¹ is negative: ties would lose the order
+ANCHORS = 0.2  # of the rows predicted as a class, the most confident, tell how many are mislabelled
+_FITTED_ON = 100_000  # rows; two means and two variances need no more
+_FEWEST = 10  # rows that say anything of two components
 
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """What held-out predictions say of n given labels of c classes.
+    """What is known of n given labels.
 
-    rate: estimated fraction of wrong labels. error: its standard error.
-    transition: T (c, c), P(given j | true k).
-    right: (n,), probability that the given label is right; nan for rows without one.
+    rate: estimated fraction of wrong labels, an upper bound. right: (n,), probability that the
+    given label is right; nan for rows without one.
     """
 
     rate: float
-    error: float
-    transition: np.ndarray
     right: np.ndarray
 
     @property
@@ -36,90 +34,118 @@ class LabelNoise:
         return np.nan_to_num(self.right, nan=0.0) > TRUSTED
 
 
-def estimate_label_noise(logits: np.ndarray, labels: np.ndarray) -> LabelNoise:
-    """Noise rate, transition matrix and each label's probability of being right.
+def noise_rate(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    clean_probabilities: np.ndarray | None = None,
+    clean_labels: np.ndarray | None = None,
+) -> tuple[float, float]:
+    """Estimated fraction of wrong given labels, from a model that was not trained on these rows.
 
-    A model fitted on noisy labels and asked about rows that it has not seen estimates
-    p̃(j|x) = Σ_k p(k|x) T_kj with p the clean posterior. Where it is most confident of class k, p is
-    nearly one-hot ("anchor points": Liu and Tao 2016; Patrini et al. 2017), so the given labels
-    there are drawn from row k of T. T_kj is their frequency among the anchors (not p̃, which would
-    have to be calibrated), each class's row drawn toward the mean over the classes where there are
-    few. The rate is Σ_k P(predicted k) (1 − T_kk): an upper bound, since anchors that are
-    mistaken count as wrong labels.
+    Returns it with its standard error.
 
-    Then, with p = p̃ T⁻¹, its negative parts cut off, and p̃ calibrated by a temperature,
+    Where it is most confident of a class the class is nearly certain ("anchor points": Liu and Tao
+    2016; Patrini et al. 2017): a label given there that is another one is wrong, or else the model
+    is mistaken. So the disagreement among the anchors, a fifth of the rows predicted as each class,
+    is an upper bound: near the rate where the model knows the task, far above where it does not.
 
-        P(right | x, given y) = p(y|x) T_yy / Σ_k p(k|x) T_ky
+    Clean rows tell how often it is mistaken. With the share e of errors among those of at least the
+    anchors' confidence, labels agree with the model at a rate of
 
-    which is 1 for all where there is no noise, and 0 where p̃(y|x) is no more than what wrong labels
-    alone would give. So what is hard to learn is not yet taken for wrong. Its odds are multiplied
-    by the one factor that makes its mean 1 − rate (a change of prior, Saerens et al. 2002): p̃ is
-    not as well calibrated far from its mean as the anchors' count.
+        (1 − ρ)(1 − e) + ρ e / (c − 1),
+
+    both right or both wrong the same way (wrong labels of all c − 1 other classes alike), which
+    gives the rate ρ itself.
 
     Args:
-        logits: (n, c), each row's from a model that was not trained on it; up to a constant a row.
-        labels: (n,) given labels, −1 for none.
+        probabilities: (n, c). labels: (n,) given.
+        clean_probabilities: (m, c), of a model that was not trained on these either.
+        clean_labels: (m,), true.
     """
-    known = np.flatnonzero(labels >= 0)
-    classes = logits.shape[1]
-    right = np.full(len(labels), np.nan)
-    if not known.size:
-        return LabelNoise(float("nan"), float("nan"), np.eye(classes), right)
-    given = labels[known]
-    noisy = np.exp(log_softmax(logits[known] * _inverse_temperature(logits[known], given), axis=1))
-    predicted = noisy.argmax(1)
-
-    anchors = np.concatenate([_most_confident(noisy[:, k], predicted == k) for k in range(classes)])
-    wrong = float(np.mean(predicted[anchors] != given[anchors]))
-    count = len(anchors)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    least = np.full(probabilities.shape[1], np.inf)
+    anchors: list[np.ndarray] = []
+    for k in np.unique(predicted):
+        rows = np.flatnonzero(predicted == k)
+        best = rows[
+            np.argsort(-confidence[rows], kind="stable")[: np.ceil(ANCHORS * len(rows)).astype(int)]
+        ]
+        least[k] = confidence[best[-1]]
+        anchors.append(best)
+    chosen = np.concatenate(anchors)
+    disagree = float(np.mean(predicted[chosen] != labels[chosen]))
     # Half an anchor more of either kind: none found wrong among few does not say that none is.
-    base = (wrong * count + 0.5) / (count + 1)
-    transition = _transition(predicted[anchors], given[anchors], classes, base)
+    smooth = (disagree * len(chosen) + 0.5) / (len(chosen) + 1)
+    error = float(np.sqrt(smooth * (1 - smooth) / len(chosen)))
+    if clean_probabilities is None or clean_labels is None:
+        return disagree, error
+    asked = clean_probabilities.argmax(1)
+    as_sure = clean_probabilities.max(1) >= least[asked]
+    if not as_sure.any():
+        return disagree, error
+    mistaken = float(np.mean((asked != clean_labels)[as_sure]))
+    by_chance = mistaken / max(probabilities.shape[1] - 1, 1)
+    if 1 - mistaken <= by_chance:
+        return disagree, error  # it knows nothing of the task
+    scale = 1 - mistaken - by_chance
+    mend = float(np.sqrt(mistaken * (1 - mistaken) / as_sure.sum()))
+    return min(max((disagree - mistaken) / scale, 0.0), 1.0), float(np.hypot(error, mend)) / scale
 
-    shares = np.bincount(predicted, minlength=classes) / len(given)
-    rate = float(shares @ (1 - np.diag(transition)))
-    clean = np.maximum(noisy @ np.linalg.pinv(transition), _LEAST_PART * noisy)
-    belief = clean / clean.sum(1, keepdims=True)
-    own = belief[np.arange(len(given)), given] * np.diag(transition)[given]
-    all_ways = (belief * transition[:, given].T).sum(1)
-    right[known] = _with_mean(own / all_ways, 1 - rate)
-    return LabelNoise(
-        rate=rate,
-        error=float(np.sqrt(base * (1 - base) / count)),
-        transition=transition,
-        right=right,
-    )
+
+def estimate_label_noise(losses: np.ndarray, at_most: float) -> LabelNoise:
+    """Each label's probability of being right, from the losses that rows had during training.
+
+    These have two populations, right labels with the smaller ones and wrong labels with the larger;
+    a mixture of two Gaussians tells them apart (Arazo et al. 2019; Li et al. 2020, "DivideMix").
+    The probability is the posterior of the component with the smaller mean, made monotone: of two
+    Gaussians the wider one has both tails, and the smallest losses would count as wrong.
+
+    The mixture finds two populations also where there is one: the larger losses may be right labels
+    of what is hard to learn. So where it has more wrong labels than there are at most, its odds are
+    multiplied by the one factor that makes their fraction that (a change of prior, Saerens et al.
+    2002).
+
+    Args:
+        losses: (n,), over the run (`samacli.pruning.in_run.MeanLoss`); nan for none.
+        at_most: of the labels are wrong, a fraction known from elsewhere (`noise_rate`).
+    """
+    right = np.full(len(losses), np.nan)
+    known = np.flatnonzero(np.isfinite(losses))
+    spread = float(np.ptp(losses[known])) if known.size else 0.0
+    if known.size < _FEWEST or spread == 0:
+        right[known] = 1 - at_most
+        return LabelNoise(at_most, right)
+    values = ((losses[known] - losses[known].mean()) / losses[known].std())[:, None]
+    sample = values
+    if len(values) > _FITTED_ON:
+        sample = np.random.default_rng(0).choice(values, _FITTED_ON, replace=False)
+    mixture = GaussianMixture(2, random_state=0).fit(sample)
+    posterior = mixture.predict_proba(values)[:, mixture.means_[:, 0].argmin()]
+    falling = _falling(values[:, 0], posterior)
+    rate = min(at_most, float(1 - falling.mean()))
+    right[known] = _with_mean(falling, 1 - rate)
+    return LabelNoise(rate, right)
 
 
-def _inverse_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """1/τ that minimises the cross-entropy of softmax(logits/τ) (Guo et al. 2017)."""
+def _share(share: float, rows: np.ndarray) -> int:
+    """That share of the rows, one at least."""
+    return int(np.ceil(share * len(rows)))
 
-    def cross_entropy(log_scale: float) -> float:
-        scaled = log_softmax(logits * np.exp(log_scale), axis=1)
-        return -float(scaled[np.arange(len(labels)), labels].mean())
 
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded").x))
+def _falling(losses: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Probabilities (n,) that do not rise with the loss: to the left of the highest it goes on."""
+    order = np.argsort(losses, kind="stable")
+    ordered = probability[order]
+    ordered[: ordered.argmax()] = ordered.max()
+    falling = np.empty_like(probability)
+    falling[order] = np.minimum.accumulate(ordered)
+    return falling
 
 
 def _with_mean(probability: np.ndarray, mean: float) -> np.ndarray:
     """Probabilities (n,) whose odds have all been multiplied so that their mean is `mean`."""
     inside = np.clip(probability, 1e-12, 1 - 1e-12)
     odds = logit(inside)
-    return expit(odds + brentq(lambda shift: expit(odds + shift).mean() - mean, -60.0, 60.0))
-
-
-def _most_confident(probability: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """The rows of the highest probability (n,) `among` those marked: a fifth, one at least."""
-    rows = np.flatnonzero(among)
-    count = int(np.ceil(ANCHORS * len(rows)))
-    return rows[np.argsort(-probability[rows], kind="stable")[:count]]
-
-
-def _transition(true: np.ndarray, given: np.ndarray, classes: int, rate: float) -> np.ndarray:
-    """Frequencies of `given` by `true` (m,), toward even noise of `rate`: (classes, classes)."""
-    prior = np.full((classes, classes), rate / max(classes - 1, 1))
-    np.fill_diagonal(prior, 1 - rate)
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (true, given), 1)
-    mixed = counts + _PSEUDO * prior
-    return mixed / mixed.sum(1, keepdims=True)
+    least, most = 1e-9, 1 - 1e-9
+    wanted = min(max(mean, least), most)
+    return expit(odds + brentq(lambda shift: expit(odds + shift).mean() - wanted, -80.0, 80.0))

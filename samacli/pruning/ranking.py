@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from samacli.pruning.label_noise import TRUSTED
 
@@ -31,19 +32,71 @@ def rank(weight: np.ndarray, right: np.ndarray, labels: np.ndarray, order: Order
     weight: (n,). right: probability that the given label is right (n,); nan: no label.
     labels: (n,) given.
     """
-    right = np.nan_to_num(right, nan=0.0)
-    trusted = np.flatnonzero(right > TRUSTED)
-    scores = np.minimum(right, TRUSTED)
-    key = -weight[trusted] if order == "lowest" else weight[trusted]
+    trusted = np.flatnonzero(_known(right) > TRUSTED)
+    places = _places(weight[trusted], right[trusted], labels[trusted], order)
+    return _scores(right, trusted, places)
+
+
+def rank_without_redundant(
+    weight: np.ndarray,
+    loss: np.ndarray,
+    right: np.ndarray,
+    learnt: np.ndarray,
+    labels: np.ndarray,
+) -> np.ndarray:
+    """Scores (n,) as `rank` gives them, for an order that the run itself suggests.
+
+    First those trusted rows that the model did not learn at once, evenly over the weights; then
+    those that it did, the hardest first; then the others by the probability that they are right.
+    So what goes first is what is probably wrong, then what is redundant; if still less is to be
+    kept, hard and easy rows thin out alike. Where the model learns nearly all rows at once, that is
+    the paper's order, the hardest first; where it learns few, it covers them all. Which of both is
+    better depends on just that (Sorscher et al. 2022).
+
+    Harder is what weighs more, where weights rise with the loss, and what weighs less, where they
+    fall (learnt from a clean set).
+
+    loss: (n,), nan without a label. learnt: bool (n,), learnt early and not forgotten since.
+    The rest: see `rank`.
+    """
+    trusted = np.flatnonzero(_known(right) > TRUSTED)
+    hardness = weight[trusted]
+    if len(trusted) > 1 and np.ptp(hardness) > 0 and np.ptp(loss[trusted]) > 0:
+        hardness = hardness * (1 if spearmanr(hardness, loss[trusted]).statistic >= 0 else -1)
+    redundant = learnt[trusted]
     places = np.empty(len(trusted))
-    places[np.lexsort((right[trusted], key))] = np.arange(len(trusted))
-    if order == "even":
-        for label in np.unique(labels[trusted]):
-            own = np.flatnonzero(labels[trusted] == label)
-            places[own[np.argsort(-places[own])]] = 1 - _van_der_corput(len(own))
-        places[np.argsort(places, kind="stable")] = np.arange(len(trusted))
+    for part, start, order in (
+        (redundant, 0, "highest"),
+        (~redundant, redundant.sum(), "even"),
+    ):
+        rows = trusted[part]
+        found = _places(hardness[part], right[rows], labels[rows], order)
+        places[part] = start + found
+    return _scores(right, trusted, places)
+
+
+def _known(right: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(right, nan=0.0)
+
+
+def _scores(right: np.ndarray, trusted: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The trusted rows' places (m,), 0 the last, from 1 up; below them P(right)."""
+    scores = np.minimum(_known(right), TRUSTED)
     scores[trusted] = 1 + places / max(len(trusted), 1)
     return scores
+
+
+def _places(key: np.ndarray, right: np.ndarray, labels: np.ndarray, order: str) -> np.ndarray:
+    """0 for the last to be kept to m − 1 for the first, by `key` (m,) in `order`."""
+    rows = len(key)
+    places = np.empty(rows)
+    places[np.lexsort((right, -key if order == "lowest" else key))] = np.arange(rows)
+    if order == "even":
+        for label in np.unique(labels):
+            own = np.flatnonzero(labels == label)
+            places[own[np.argsort(-places[own])]] = 1 - _van_der_corput(len(own))
+        places[np.argsort(places, kind="stable")] = np.arange(rows)
+    return places
 
 
 def _van_der_corput(count: int) -> np.ndarray:

@@ -463,17 +463,33 @@ class Prune(Section):
     )
     trust: Literal["auto", "none"] = Field(
         "auto",
-        description="auto: cross-validation says which labels are wrong; they are pruned first and "
-        "the weights are learnt from the others; none: the paper's way, from all rows alike",
+        description="auto: a model that has not seen a part of the rows says how many labels are "
+        "wrong, the losses during the scoring run say which; they are pruned first; none: the "
+        "paper's way, all rows alike",
+    )
+    order: Literal["auto", "trial", "highest", "even", "lowest"] = Field(
+        "auto",
+        description="which trusted rows are kept first; auto: those that the model did not learn "
+        "at once, evenly over the weights, then the others, the hardest first; highest, even, "
+        "lowest: by weight; trial: of these three what trains best on held-out training rows, for "
+        "each keep (three training runs a keep and score run)",
     )
     folds: int = Field(
-        3, ge=2, le=20, description="of that cross-validation, each a training run of its own"
+        3,
+        ge=2,
+        le=20,
+        description="for trust=auto and order=trial one of so many parts is held out",
     )
-    order: Literal["auto", "highest", "even", "lowest"] = Field(
-        "auto",
-        description="which trusted rows are kept first: those of the highest weight, an even "
-        "choice over all weights, or those of the lowest; auto: what trains best on held-out "
-        "training rows, for each keep",
+    duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="rows of that cosine or more between their embeddings are near-duplicates "
+        "(0.95, say): of each group one row is kept, the others only where there are too few; "
+        "null: they are not looked for",
+    )
+    duplicate_search: Literal["exact", "faiss"] = Field(
+        "exact", description="faiss (the extra faiss): for millions of rows; may miss a few pairs"
     )
     score_runs: int | None = Field(
         None,

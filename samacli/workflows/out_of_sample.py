@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from samacli.data import Encoded
 from samacli.progress import Silent
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
@@ -16,10 +15,14 @@ from samacli.workflows.scikit import few_members_are_fine
 
 @dataclass(frozen=True)
 class OutOfSample:
-    """logits: (m, classes) of the m rows asked about. fits: the folds' runs."""
+    """logits: (m, classes) of the m rows asked about. fits: the folds' runs.
+
+    clean: (k, classes) of the clean set, where it was asked about too and there is one.
+    """
 
     logits: np.ndarray
     fits: list[Fit]
+    clean: np.ndarray | None = None
 
 
 def predict_out_of_sample(
@@ -30,17 +33,13 @@ def predict_out_of_sample(
     description: str,
     *,
     steps: int | None = None,
-    with_clean: bool = False,
 ) -> OutOfSample:
     """Train a model on all but each fold of the training split's `rows` (m,), and ask it about it.
 
     Folds have classes in their proportions; every model starts from the seed's initial one.
 
     steps: optimiser steps of each fold's run; None: as many as any other run takes.
-    with_clean: every fold's model is trained on the clean set too.
     """
-    encoded = experiment.train_and_meta if with_clean else experiment.train
-    clean = np.arange(len(experiment.train), len(encoded))
     labels = experiment.splits.train.labels[rows]
     logits = np.zeros((len(rows), len(experiment.splits.classes)), dtype=np.float32)
     fits: list[Fit] = []
@@ -49,8 +48,7 @@ def predict_out_of_sample(
         parts = list(splitter.split(rows, labels))
     for number, (seen, unseen) in enumerate(parts, start=1):
         name = f"{description}, fold {number} of {folds}, seed {seed}"
-        fold = np.concatenate([rows[seen], clean])
-        found = train_and_ask(experiment, encoded, seed, name, fold, rows[unseen], steps=steps)
+        found = train_and_ask(experiment, seed, name, rows[seen], rows[unseen], steps=steps)
         logits[unseen] = found.logits
         fits += found.fits
     return OutOfSample(logits, fits)
@@ -58,24 +56,28 @@ def predict_out_of_sample(
 
 def train_and_ask(
     experiment: Experiment,
-    encoded: Encoded,
     seed: int,
     name: str,
     rows: np.ndarray,
     asked: np.ndarray,
     *,
     steps: int | None = None,
+    also_clean: bool = False,
 ) -> OutOfSample:
-    """Train a model on `rows` of `encoded`, and ask it about rows `asked` of the training split.
+    """Train a model on `rows` of the training split, and ask it about its rows `asked`.
 
     name: of this run, a single one. A run that goes on after it does not repeat it.
+    also_clean: ask it about the clean set too, if there is one.
     """
 
     def compute() -> OutOfSample:
-        run = experiment.fit_plainly(encoded, seed, name, rows=rows, steps=steps)
+        run = experiment.fit_plainly(experiment.train, seed, name, rows=rows, steps=steps)
         logits = experiment.predict(
             run.model, experiment.train, name, rows=asked, progress=Silent()
         )
-        return OutOfSample(logits, [run])
+        clean = None
+        if also_clean and experiment.meta is not None:
+            clean = experiment.predict(run.model, experiment.meta, name, progress=Silent())
+        return OutOfSample(logits, [run], clean)
 
     return experiment.once(name, OutOfSample, compute)

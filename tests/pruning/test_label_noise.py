@@ -4,111 +4,123 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import train_test_split
 
-from samacli.pruning.label_noise import TRUSTED, LabelNoise, estimate_label_noise
+from samacli.pruning.label_noise import LabelNoise, estimate_label_noise, noise_rate
 
 CENTRES = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0], [3.0, 3.0]])
 
 
-def symmetric(rate: float, classes: int) -> np.ndarray:
-    transition = np.full((classes, classes), rate / (classes - 1))
-    np.fill_diagonal(transition, 1 - rate)
-    return transition
-
-
-def drawn(transition: np.ndarray, true: np.ndarray, seed: int = 1) -> np.ndarray:
+def mislabelled(true: np.ndarray, rate: float, classes: int, seed: int = 1) -> np.ndarray:
     generator = np.random.default_rng(seed)
-    return np.array([generator.choice(len(transition), p=transition[k]) for k in true])
+    given = true.copy()
+    hit = generator.random(len(true)) < rate
+    given[hit] = (true[hit] + generator.integers(1, classes, hit.sum())) % classes
+    return given
 
 
-def overlapping(
-    transition: np.ndarray, rows: int = 4000
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """True and given labels of four Gaussians, log P(given | x), and P(the given one is right)."""
+def overlapping(spread: float, rows: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """True labels of four Gaussians, and the exact P(label | x)."""
     generator = np.random.default_rng(0)
     true = generator.integers(0, 4, rows)
-    points = CENTRES[true] + generator.normal(size=(rows, 2))
-    likelihood = np.stack([multivariate_normal(centre).pdf(points) for centre in CENTRES], 1)
-    clean = likelihood / likelihood.sum(1, keepdims=True)
-    noisy = clean @ transition
-    given = drawn(transition, true)
-    every = np.arange(rows)
-    right = clean[every, given] * np.diag(transition)[given] / noisy[every, given]
-    return true, given, np.log(noisy), right
+    points = CENTRES[true] + spread * generator.normal(size=(rows, 2))
+    likelihood = np.stack(
+        [multivariate_normal(centre, spread**2).pdf(points) for centre in CENTRES], 1
+    )
+    return true, likelihood / likelihood.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.3])
-def test_by_the_exact_noisy_posterior_it_finds_the_rate_and_the_posterior_of_a_right_label(
-    rate: float,
-) -> None:
-    true, given, logits, right = overlapping(symmetric(rate, 4))
-    found = estimate_label_noise(logits, given)
-    assert found.rate == pytest.approx((true != given).mean(), abs=2 * found.error + 0.02)
-    assert np.abs(found.right - right).mean() < 0.05
-    assert (found.trusted == (right > TRUSTED)).mean() > 0.9
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
+def test_where_the_model_knows_the_task_it_finds_the_rate(rate: float) -> None:
+    true, posterior = overlapping(1.0)
+    given = mislabelled(true, rate, 4)
+    found, error = noise_rate(posterior, given)
+    assert found == pytest.approx((true != given).mean(), abs=max(2 * error, 0.02))
 
 
-def test_overconfident_models_are_calibrated_first() -> None:
-    _, given, logits, _ = overlapping(symmetric(0.2, 4))
-    one, other = (estimate_label_noise(scale * logits, given) for scale in (1.0, 4.0))
-    assert other.rate == pytest.approx(one.rate, abs=1e-3)
-    np.testing.assert_allclose(other.right, one.right, atol=1e-2)
-
-
-def test_what_is_hard_to_tell_is_not_taken_for_wrong() -> None:
-    _, given, logits, _ = overlapping(np.eye(4))
-    found = estimate_label_noise(logits, given)
-    assert (logits.argmax(1) != given).mean() > 0.1, "the classes overlap"
-    assert found.rate < 0.03
-    assert found.trusted.mean() > 0.95
-
-
-def test_which_class_is_confused_with_which() -> None:
-    transition = np.eye(4)
-    transition[1] = [0.0, 0.6, 0.4, 0.0]
-    _, given, logits, _ = overlapping(transition)
-    found = estimate_label_noise(logits, given)
-    np.testing.assert_allclose(found.transition.sum(1), 1)
-    off_diagonal = found.transition - np.diag(np.diag(found.transition))
-    assert np.unravel_index(off_diagonal.argmax(), (4, 4)) == (1, 2)
-    assert found.transition[1, 2] == pytest.approx(0.4, abs=0.1)
+def test_where_it_does_not_the_estimate_is_an_upper_bound_which_clean_rows_mend() -> None:
+    true, posterior = overlapping(3.0, rows=20_000)
+    given = mislabelled(true, 0.2, 4)
+    rate = (true != given).mean()
+    bound, _ = noise_rate(posterior[10_000:], given[10_000:])
+    assert bound > rate + 0.1
+    mended, error = noise_rate(
+        posterior[10_000:], given[10_000:], posterior[:10_000], true[:10_000]
+    )
+    assert mended == pytest.approx(rate, abs=2 * error)
+    assert 0.005 < error < 0.03
+    none, error = noise_rate(posterior[10_000:], true[10_000:], posterior[:10_000], true[:10_000])
+    assert none < 2 * error
 
 
 def of_digits(rate: float) -> tuple[LabelNoise, np.ndarray]:
+    """By a library's model: the rate from rows held out, the losses from rows learnt."""
     digits = load_digits()
-    given = drawn(symmetric(rate, 10), digits.target)
-    model = LogisticRegression(C=0.01, max_iter=300)
-    # Real held-out predictions, of a library's model.
-    probabilities = cross_val_predict(model, digits.data / 16, given, cv=3, method="predict_proba")
-    return estimate_label_noise(np.log(probabilities), given), given != digits.target
+    given = mislabelled(digits.target, rate, 10)
+    data = digits.data / 16
+    seen, unseen = train_test_split(np.arange(len(given)), test_size=1 / 3, random_state=0)
+    model = LogisticRegression(C=0.01, max_iter=300).fit(data[seen], given[seen])
+    estimated = sum(noise_rate(model.predict_proba(data[unseen]), given[unseen]))
+    model.fit(data, given)
+    losses = -model.predict_log_proba(data)[np.arange(len(given)), given]
+    return estimate_label_noise(losses, estimated), given != digits.target
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.4])
 def test_wrong_digits_are_counted_and_found(rate: float) -> None:
     found, wrong = of_digits(rate)
-    assert found.rate == pytest.approx(wrong.mean(), abs=0.06)
+    assert -0.03 < found.rate - wrong.mean() < 0.08, "an upper bound, near the truth"
     if rate > 0:
         assert average_precision_score(wrong, -found.right) > 0.9
         assert wrong[found.trusted].mean() < wrong.mean() / 4
     else:
-        assert found.trusted.mean() > 0.98
+        assert found.trusted.mean() > 0.97
 
 
-def test_probabilities_average_to_the_rate() -> None:
-    found, _ = of_digits(0.2)
-    assert 1 - found.right.mean() == pytest.approx(found.rate, abs=1e-6)
+def test_two_gaussians_give_the_posterior_of_the_right_ones() -> None:
+    generator = np.random.default_rng(0)
+    wrong = generator.random(20_000) < 0.3
+    losses = np.where(wrong, generator.normal(3, 1, 20_000), generator.normal(0, 0.8, 20_000))
+    found = estimate_label_noise(losses, wrong.mean())
+    own, other = 0.7 * norm(0, 0.8).pdf(losses), 0.3 * norm(3, 1).pdf(losses)
+    tail = losses < -1.5  # where the wider one has the larger density, and the truth is clear
+    exact = np.where(tail, 1.0, own / (own + other))
+    assert np.abs(found.right - exact).mean() < 0.01
+    assert np.abs(found.right - exact).max() < 0.1
+
+
+def test_larger_losses_never_make_a_label_surer() -> None:
+    generator = np.random.default_rng(0)
+    losses = np.concatenate([generator.normal(0, 3, 500), generator.normal(4, 0.3, 200)])
+    right = estimate_label_noise(losses, 0.3).right[np.argsort(losses)]
+    assert (np.diff(right) <= 1e-12).all()
+
+
+def test_no_more_labels_are_doubted_than_are_wrong_at_most() -> None:
+    losses = np.random.default_rng(0).exponential(size=1000)
+    own = estimate_label_noise(losses, 1.0)
+    assert 0.05 < own.rate < 0.95
+    for at_most in (0.001, own.rate / 2, (own.rate + 1) / 2):
+        found = estimate_label_noise(losses, at_most)
+        assert found.rate == pytest.approx(min(at_most, own.rate))
+        assert 1 - found.right.mean() == pytest.approx(found.rate, abs=1e-6)
+    assert estimate_label_noise(losses, 0.0).trusted.all()
 
 
 def test_rows_without_a_label_are_neither_right_nor_trusted() -> None:
-    _, given, logits, _ = overlapping(symmetric(0.2, 4), rows=400)
-    given[::4] = -1
-    found = estimate_label_noise(logits, given)
-    assert np.isnan(found.right[::4]).all()
-    assert not found.trusted[::4].any()
-    without = estimate_label_noise(logits[given >= 0], given[given >= 0])
-    np.testing.assert_allclose(found.right[given >= 0], without.right)
+    losses = np.random.default_rng(0).exponential(size=400)
+    known = np.arange(400) % 4 != 0
+    found = estimate_label_noise(np.where(known, losses, np.nan), 0.2)
+    assert np.isnan(found.right[~known]).all()
+    assert not found.trusted[~known].any()
+    np.testing.assert_allclose(found.right[known], estimate_label_noise(losses[known], 0.2).right)
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [2.0] * 50, [np.nan] * 20])
+def test_losses_that_say_nothing_leave_the_rate(losses: list[float]) -> None:
+    right = estimate_label_noise(np.array(losses), 0.1).right
+    np.testing.assert_allclose(right, np.where(np.isnan(losses), np.nan, 0.9))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samacli.pruning.label_noise import TRUSTED
-from samacli.pruning.ranking import ORDERS, rank
+from samacli.pruning.ranking import ORDERS, rank, rank_without_redundant
 
 generator = np.random.default_rng(0)
 WEIGHT = generator.uniform(0.5, 2.0, 300)
@@ -53,3 +53,41 @@ def test_rows_without_a_label_come_last() -> None:
     right = RIGHT.copy()
     right[7] = np.nan
     assert rank(WEIGHT, right, LABELS, "highest")[7] == 0.0
+
+
+def test_where_nearly_all_is_learnt_at_once_the_hardest_come_first() -> None:
+    learnt = np.arange(300) % 10 != 3
+    scores = rank_without_redundant(WEIGHT, 2 * WEIGHT, RIGHT, learnt, LABELS)
+    trusted = RIGHT > TRUSTED
+    order = np.argsort(-scores)
+    tiers = [trusted & ~learnt, trusted & learnt, ~trusted]
+    ends = np.cumsum([tier.sum() for tier in tiers])
+    for tier, part in zip(tiers, np.split(order, ends[:-1]), strict=True):
+        assert set(part) == set(np.flatnonzero(tier))
+    easy = order[ends[0] : ends[1]]
+    assert (np.diff(WEIGHT[easy]) <= 0).all()
+    falling = rank_without_redundant(WEIGHT, -WEIGHT, RIGHT, learnt, LABELS)
+    easy = np.argsort(-falling)[ends[0] : ends[1]]
+    assert (np.diff(WEIGHT[easy]) >= 0).all(), "weights that fall with the loss: low is hard"
+
+
+def test_where_little_is_learnt_at_once_what_is_trusted_is_covered_evenly() -> None:
+    learnt = np.zeros(300, bool)
+    learnt[::6] = True
+    scores = rank_without_redundant(WEIGHT, WEIGHT, RIGHT, learnt, np.zeros(300, int))
+    wanted = (RIGHT > TRUSTED) & ~learnt
+    first = np.argsort(-scores)[: wanted.sum()]
+    assert set(first) == set(np.flatnonzero(wanted))
+    half = np.sort(WEIGHT[first[: len(first) // 2]])
+    low, high = np.quantile(WEIGHT[first], [0.25, 0.75])
+    assert (half < low).mean() == pytest.approx(0.25, abs=0.03)
+    assert (half > high).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_no_label_that_can_be_trusted_leaves_the_order_of_trust() -> None:
+    right = np.linspace(0.4, 0, 50)
+    everything = np.ones(50)
+    scores = rank_without_redundant(
+        everything, everything, right, np.zeros(50, bool), np.zeros(50, int)
+    )
+    np.testing.assert_array_equal(scores, right)

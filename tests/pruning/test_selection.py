@@ -18,7 +18,6 @@ from samacli.pruning.selection import (
     keep_covering,
     keep_highest,
     keep_lowest,
-    originals_first,
     stratum_budgets,
 )
 
@@ -199,6 +198,12 @@ def test_copies_go_first(scores: list[float], data: st.DataObject) -> None:
     best_first = [row for row in order if stand_in[groups[row]] == row]
     copies = [row for row in order if stand_in[groups[row]] != row]
     assert kept == sorted((best_first + copies)[:count])
-    demoted = originals_first(np.array(scores), groups)
-    assert keep_highest(demoted, count).tolist() == kept
-    assert np.argsort(-demoted).tolist() == best_first + copies
+
+
+def test_each_class_loses_its_copies_first() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    scores = np.array([9.0, 8, 7, 6, 5, 4, 3, 2])
+    groups = np.array([0, 0, 0, 1, 2, 3, 4, 2])
+    kept = keep_by_class(scores, labels, 4, groups=groups)
+    assert kept.tolist() == [0, 3, 4, 5]
+    assert keep_by_class(scores, labels, 6, groups=groups).tolist() == [0, 1, 3, 4, 5, 6]

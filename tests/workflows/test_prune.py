@@ -202,7 +202,7 @@ def test_verified_subsets_are_trained_by_steps_and_by_epochs(
     code, said, err = run_sama(
         "prune", "demo-vision", "--keep", "0.5,0.25", "--verify", "--scores", "ccs",
         "--output", output, "--device", "cpu", *TINY, "data.max_train_rows=200", "data.meta=null",
-        "training.steps=60", "prune.order=auto", "prune.score_runs=1", "repeats=2",
+        "training.steps=60", "prune.order=trial", "prune.score_runs=1", "repeats=2",
     )  # fmt: skip
     assert code == 0, err
     rows = list(csv.DictReader((output / "curve.csv").open()))
@@ -280,3 +280,49 @@ def test_more_than_there_is_cannot_be_kept(tmp_path: Path) -> None:
     with pytest.raises(SamaError, match=r"--keep 5000 asks for 5,000 rows, but the training split"):
         prune(digits("prune.keep=[5000]"), tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_copies_of_images_go_first(tmp_path: Path) -> None:
+    """Half of the rows are copies of the other half, a little darker."""
+    from sklearn.datasets import load_digits
+
+    images = load_digits().images[:60]
+    labels = load_digits().target[:60]
+    rows = datasets.Dataset.from_dict(
+        {
+            "image": [
+                np.repeat(np.repeat(part * image * 15, 2, 0), 2, 1).astype(np.uint8)
+                for part in (1.0, 0.8)
+                for image in images
+            ],
+            "label": [*labels, *labels],
+        },
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))}
+        ),
+    )
+    rows.to_parquet(tmp_path / "train.parquet")
+    recipe = load_recipe(
+        "demo-vision",
+        [
+            *TINY, "training.steps=5", "prune.keep=[0.5, 0.6]", "prune.duplicates=0.99",
+            "prune.folds=2", "prune.scores=[ccs]", "data.source=auto", "data.meta=null",
+            "data.meta_per_class=null", "data.noise={kind: none, rate: 0}",
+            f"data.path={tmp_path}", "data.train=train.parquet", "data.test=null",
+            "data.test_fraction=null", "data.columns.image=image", "data.columns.label=label",
+        ],
+    )  # fmt: skip
+    heard = Heard()
+    result = prune(recipe, tmp_path / "out", device="cpu", progress=heard)
+    scores = pq.read_table(tmp_path / "out" / "scores.parquet").to_pandas()
+    groups = scores["duplicates"].to_numpy()
+    assert (groups[:60] == groups[60:]).all()
+    assert len(np.unique(groups)) == 60
+    assert scores["keep"].sum() == 60
+    assert scores[scores["keep"]]["duplicates"].is_unique
+    assert result.metrics["duplicates"] == {
+        "cosine": 0.99,
+        "copies": 60,
+        "kept": {"0.5": 0, "0.6": 12},
+    }
+    assert any("60 of 120 training rows are near-duplicates" in note for note in heard.notes)

@@ -18,11 +18,7 @@ from samacli.pruning.selection.by_class import (
     keep_highest_by_class,
     lost_classes,
 )
-from samacli.pruning.selection.copies import (
-    copies_last,
-    near_duplicate_groups,
-    originals_first,
-)
+from samacli.pruning.selection.copies import copies_last, near_duplicate_groups
 from samacli.pruning.selection.count import keep_count
 from samacli.pruning.selection.coverage import keep_covering, stratum_budgets
 from samacli.pruning.selection.random import keep_random
@@ -44,6 +40,5 @@ __all__ = [
     "keep_random",
     "lost_classes",
     "near_duplicate_groups",
-    "originals_first",
     "stratum_budgets",
 ]

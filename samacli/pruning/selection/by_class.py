@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from samacli.pruning.selection.copies import copies_last
 from samacli.pruning.selection.ranked import Select, keep_highest
 
 
@@ -20,19 +21,28 @@ def class_quotas(sizes: np.ndarray, count: int) -> np.ndarray:
 
 
 def keep_by_class(
-    scores: np.ndarray, labels: np.ndarray, count: int, select: Select = keep_highest
+    scores: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    select: Select = keep_highest,
+    *,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """`select` within each class of `labels` (n,), classes in the proportions that they have.
 
     Rows without a label (−1) count as one more class. Exactly `count` rows in input order.
+
+    groups: of near-duplicates (n,), whose copies are the first to go in each class; see
+    `copies_last`.
     """
     classes, sizes = np.unique(labels, return_counts=True)
-    kept = [
-        rows[select(scores[rows], int(quota))]
-        for rows, quota in zip(
-            (np.flatnonzero(labels == c) for c in classes), class_quotas(sizes, count), strict=True
-        )
-    ]
+    kept: list[np.ndarray] = []
+    for label, quota in zip(classes, class_quotas(sizes, count), strict=True):
+        rows = np.flatnonzero(labels == label)
+        if groups is None:
+            kept.append(rows[select(scores[rows], int(quota))])
+        else:
+            kept.append(rows[copies_last(scores[rows], groups[rows], int(quota), select)])
     return np.sort(np.concatenate(kept))
 
 

@@ -82,21 +82,6 @@ def copies_last(
     return np.sort(np.concatenate([firsts, more]))
 
 
-def originals_first(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Scores (n,) in which all copies are lower than all originals: n for the first row kept, 1 for
-    the last.
-
-    As `copies_last` does with `keep_highest`, for use within another selection:
-    `keep_by_class(originals_first(scores, groups), labels, count)`.
-    """
-    order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")
-    original = np.zeros(len(order), dtype=bool)
-    original[np.unique(groups[order], return_index=True)[1]] = True  # the best of each group
-    ranks = np.empty(len(order))
-    ranks[np.concatenate([order[original], order[~original]])] = np.arange(len(order), 0, -1)
-    return ranks
-
-
 def _unit(embeddings: np.ndarray) -> np.ndarray:
     """float32 (n, d), each row of length 1, or 0 where it was."""
     unit = np.ascontiguousarray(embeddings, dtype=np.float32)

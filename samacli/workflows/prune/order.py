@@ -67,7 +67,7 @@ def try_orders(
                 scores = rank(weight[seen], right[seen], labels[seen], order)
                 chosen = seen[select(experiment, scores, labels[seen], as_many)]
                 name = f"{order} weights first at {keep}, held out, seed {seed}"
-                found = train_and_ask(experiment, experiment.train, seed, name, chosen, unseen)
+                found = train_and_ask(experiment, seed, name, chosen, unseen)
                 agrees[keep][order].append(found.logits.argmax(-1) == labels[unseen])
                 fits += found.fits
     return {keep: choose_order(by_order, trust) for keep, by_order in agrees.items()}, fits
@@ -102,15 +102,22 @@ def choose_order(
 
 
 def select(
-    experiment: Experiment, scores: np.ndarray, labels: np.ndarray, count: int, name: str = "sama"
+    experiment: Experiment,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    name: str = "sama",
+    *,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """The `count` rows of the highest `scores` (n,), by class if the recipe says so.
 
     name: the score's; CCS is more than a score, and its rows are drawn as its paper draws them.
+    groups: of near-duplicates (n,), whose copies are the first to go.
     """
     choose: Select = keep_highest
     if name == "ccs":
         choose = functools.partial(keep_covering, seed=experiment.recipe.seed)
-    if experiment.recipe.prune.class_balanced:
-        return keep_by_class(scores, labels, count, choose)
-    return choose(scores, count)
+    if not experiment.recipe.prune.class_balanced:
+        labels = np.zeros_like(labels)
+    return keep_by_class(scores, labels, count, choose, groups=groups)

@@ -33,6 +33,7 @@ from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.outputs import write_outputs
+from samacli.workflows.prune.duplicates import copies, duplicate_groups
 from samacli.workflows.prune.order import select
 from samacli.workflows.prune.retrain import Retrained, points, retrain
 from samacli.workflows.prune.scoring import Scores, score
@@ -117,9 +118,10 @@ def _run(
     scores = score(experiment, counts)
     _tell(progress, scores.diagnosis)
     labels = experiment.splits.train.labels
+    groups = _duplicates(experiment, progress)
     selections = {
         name: {
-            keep: select(experiment, by_keep[keep], labels, count, name)
+            keep: select(experiment, by_keep[keep], labels, count, name, groups=groups)
             for keep, count in counts.items()
         }
         for name, by_keep in scores.rankings.items()
@@ -156,6 +158,7 @@ def _run(
         "order": scores.order,
         "tried": scores.tried,
         "keep": counts,
+        "duplicates": None if groups is None else _copies(recipe, groups, ours),
         "methods": {name: _as_dict(by_keep) for name, by_keep in done.methods.items()},
         "curve": [_point(point) for point in curve],
         "recommended": {
@@ -182,7 +185,7 @@ def _run(
                 scores.summary,
                 rows=_kept_rows(experiment, scores, ours[exported]),
                 card=_card(experiment, scores, len(ours[exported])),
-                scores=_score_columns(experiment, scores, ours),
+                scores=_score_columns(experiment, scores, ours, groups),
                 model=done.model,
                 curves=_curves(scores, done),
                 metrics=metrics,
@@ -204,6 +207,37 @@ def _run(
         "pictures/" if recipe.task == "image-classification" else "examples.md",
         metrics,
     )
+
+
+def _duplicates(experiment: Experiment, progress: Progress) -> np.ndarray | None:
+    """Group numbers (n,) of near-duplicates, where they are asked for."""
+
+    def find() -> _Groups:
+        return _Groups(duplicate_groups(experiment))
+
+    if experiment.recipe.prune.duplicates is None:
+        return None
+    groups = experiment.once("near-duplicates", _Groups, find).numbers
+    found = copies(groups, np.arange(len(groups)))
+    progress.note(
+        f"{found:,} of {len(groups):,} training rows are near-duplicates of another one "
+        f"(prune.duplicates={experiment.recipe.prune.duplicates:g}); they go first"
+    )
+    return groups
+
+
+@dataclass(frozen=True)
+class _Groups:
+    numbers: np.ndarray
+
+
+def _copies(recipe: Recipe, groups: np.ndarray, kept: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """How many rows are copies of another one, and how many of the kept."""
+    return {
+        "cosine": recipe.prune.duplicates,
+        "copies": copies(groups, np.arange(len(groups))),
+        "kept": {keep: copies(groups, rows) for keep, rows in kept.items()},
+    }
 
 
 def _curves(scores: Scores, done: Retrained) -> dict[str, Sequence[Curve]]:
@@ -252,7 +286,10 @@ def _kept_rows(experiment: Experiment, scores: Scores, chosen: np.ndarray) -> da
 
 
 def _score_columns(
-    experiment: Experiment, scores: Scores, kept: Mapping[str, np.ndarray]
+    experiment: Experiment,
+    scores: Scores,
+    kept: Mapping[str, np.ndarray],
+    groups: np.ndarray | None,
 ) -> dict[str, Any]:
     """Columns of `scores.parquet`; `score` ranked the first keep, whose rows `keep` marks."""
     train, classes, summary = experiment.splits.train, experiment.splits.classes, scores.summary
@@ -271,6 +308,7 @@ def _score_columns(
         "uncertainty": summary.uncertainty.astype(np.float32),
         "weight": summary.weight.astype(np.float32),
         **({} if scores.right is None else {"right": scores.right.astype(np.float32)}),
+        **({} if groups is None else {"duplicates": groups}),
         **{
             name: by_keep[exported].astype(np.float32)
             for name, by_keep in scores.rankings.items()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import log_softmax
 
 from samacli.pruning.diagnosis import Diagnosis, diagnose
-from samacli.pruning.label_noise import LabelNoise
-from samacli.pruning.ranking import Order, rank
+from samacli.pruning.in_run import Learnt, MeanLoss
+from samacli.pruning.label_noise import LabelNoise, estimate_label_noise
+from samacli.pruning.ranking import Order, rank, rank_without_redundant
+from samacli.training.loop import Fit
 from samacli.training.metrics import noise_detection
-from samacli.workflows.bilevel import Scored, fit_sama
+from samacli.workflows.bilevel import fit_sama
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods.run import MethodRun, measured
-from samacli.workflows.prune.order import try_orders
-from samacli.workflows.prune.trust import label_noise
+from samacli.workflows.prune.order import Tried, try_orders
+from samacli.workflows.prune.trust import most_wrong_labels
 from samacli.workflows.results import Cost, Method
-from samacli.workflows.score_run import score_training_set
+from samacli.workflows.score_run import make_rivals, results
 from samacli.workflows.summary import Summary, summarize
 
 
@@ -36,7 +38,7 @@ class Scores:
     summary: Summary
     rankings: dict[str, dict[str, np.ndarray]]
     right: np.ndarray | None
-    order: dict[str, Order]
+    order: dict[str, str]
     tried: dict[str, dict[Order, list[float]]]
     diagnosis: Diagnosis
     meta_data: str
@@ -46,78 +48,88 @@ class Scores:
     peak_memory_bytes: int
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of each row during a plain run (n,), nan without a label.
+
+    rivals: other scores by name. run: what it took.
+    """
+
+    run: MethodRun
+    loss: np.ndarray
+    learnt: np.ndarray
+    rivals: dict[str, np.ndarray]
+
+
 def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     """Score the training split; counts: rows to keep, by text.
 
-    With `prune.trust=auto` cross-validation says which labels can be trusted. The weights are then
-    learnt from the trusted rows, with the clean set as meta data or else those rows themselves, as
-    in the paper: among right labels its preference for what is hard to learn is what one wants.
+    With `prune.trust=auto` a model that has not seen a part of the rows tells how many labels are
+    wrong, and the losses that rows have during a plain run tell which. The weights are then learnt
+    from the trusted rows, with the clean set as meta data or else those rows themselves, as in the
+    paper: among right labels its preference for what is hard to learn is what one wants.
 
     Raises:
-        SamaError: see `label_noise` and `fit_sama`.
+        SamaError: see `fit_sama` and `most_wrong_labels`.
     """
     recipe, train = experiment.recipe, experiment.splits.train
-    seeds = recipe.score_seeds
-    noise: LabelNoise | None = None
-    estimate: tuple[float, float] | None = None
+    config, seeds = recipe.prune, recipe.score_seeds
+    rival_names = [name for name in config.scores if name != "sama"]
     costs: dict[str, dict[str, float]] = {}
-    if recipe.prune.trust == "auto":
-        noise, fits = label_noise(experiment, seeds)
-        costs["trust"] = _cost(fits, sum(len(fit.curve) for fit in fits))
-        estimate = noise.rate, noise.error
+    looks: list[_Look] = []
+    if rival_names or "auto" in (config.trust, config.order):
+        looks = [_look(experiment, seed, rival_names) for seed in seeds]
+        costs["plain"] = _cost([look.run for look in looks])
+    noise: LabelNoise | None = None
+    if config.trust == "auto":
+        at_most, fits = most_wrong_labels(experiment, seeds)
+        costs["trust"] = _cost(fits)
+        noise = estimate_label_noise(np.mean([look.loss for look in looks], axis=0), at_most)
         if noise.trusted.sum() < len(experiment.splits.classes):
-            noise = None  # models that have learnt nothing say nothing of labels; it is warned of
+            # Models that have learnt nothing say nothing of labels; it is warned of.
+            noise = LabelNoise(at_most, np.where(train.labels >= 0, 1.0, np.nan))
 
-    scored: list[Scored] = []
+    trusted = None if noise is None else np.flatnonzero(noise.trusted)
+    runs = [_learn_weights(experiment, seed, trusted) for seed in seeds]
+    costs["sama"] = _cost(runs)
     scoring = Method()
-    runs: list[MethodRun] = []
-    for seed in seeds:
-        rows = None if noise is None else np.flatnonzero(noise.trusted)
-        name = f"sama scores, seed {seed}"
-        run = experiment.once(
-            name, MethodRun, functools.partial(_learn_weights, experiment, name, seed, rows)
-        )
-        assert run.scored is not None
-        scored.append(run.scored)
+    for run in runs:
         scoring.add(run, None)
-        runs.append(run)
-    costs["sama"] = _cost(runs, sum(run.steps for run in runs))
-    summary = summarize(scored, train)
-
-    order: dict[str, Order] = dict.fromkeys(counts, "highest")
-    tried: dict[str, dict[Order, list[float]]] = {}
+    summary = summarize([run.scored for run in runs if run.scored is not None], train)
     right = np.where(train.labels >= 0, 1.0, np.nan)
     if noise is not None:
         right = noise.right
         summary = _with_noise(summary, noise)
-        if recipe.prune.order == "auto":
-            found, fits = try_orders(experiment, summary.weight, right, counts, seeds)
-            order = {keep: one.chosen for keep, one in found.items()}
-            tried = {keep: dict(one.accuracy) for keep, one in found.items()}
-            costs["order"] = _cost(fits, sum(len(fit.curve) for fit in fits))
-    if recipe.prune.order != "auto":
-        order = dict.fromkeys(counts, recipe.prune.order)
 
-    rankings = {
-        "sama": {
-            keep: rank(summary.weight, right, train.labels, one) for keep, one in order.items()
-        }
-    }
-    rivals = _rivals(experiment)
-    rankings |= {name: dict.fromkeys(counts, values) for name, values in rivals.items()}
+    tried: dict[str, Tried] = {}
+    order: dict[str, str] = dict.fromkeys(counts, config.order)
+    if config.order == "trial":
+        tried, fits = try_orders(experiment, summary.weight, right, counts, seeds)
+        order = {keep: one.chosen for keep, one in tried.items()}
+        costs["order"] = _cost(fits)
 
-    learnt_from = np.ones(len(train), dtype=bool) if noise is None else noise.trusted
+    def ranking(by: str) -> np.ndarray:
+        if by == "auto":
+            learnt = np.mean([look.learnt for look in looks], axis=0) == 1
+            return rank_without_redundant(summary.weight, summary.loss, right, learnt, train.labels)
+        return rank(summary.weight, right, train.labels, by)  # type: ignore[arg-type]
+
+    rankings = {"sama": {keep: ranking(by) for keep, by in order.items()}}
+    for name in rival_names:
+        mean = np.mean([look.rivals[name] for look in looks], axis=0)
+        rankings[name] = dict.fromkeys(counts, mean)
+
+    learnt_from = slice(None) if trusted is None else trusted
     return Scores(
         summary=summary,
         rankings=rankings,
         right=None if noise is None else noise.right,
         order=order,
-        tried=tried,
+        tried={keep: dict(one.accuracy) for keep, one in tried.items()},
         diagnosis=diagnose(
             summary.weight[learnt_from],
             summary.loss[learnt_from],
-            noise=estimate,
-            guarded=noise is not None,
+            noise=None if noise is None else noise.rate,
         ),
         meta_data=_meta_data(experiment, noise),
         costs=costs,
@@ -127,37 +139,53 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     )
 
 
-def _learn_weights(
-    experiment: Experiment, name: str, seed: int, rows: np.ndarray | None
-) -> MethodRun:
-    run, scored = fit_sama(
-        experiment, seed, name, features=experiment.recipe.prune.features, rows=rows
-    )
-    return measured(name, seed, [run], None, scored=scored)
+def _look(experiment: Experiment, seed: int, names: Sequence[str]) -> _Look:
+    """One plain run serves all of them."""
+    description = f"scores, seed {seed}"
+
+    def compute() -> _Look:
+        rows, device = len(experiment.train), experiment.accelerator.device
+        loss, learnt = MeanLoss(rows, device=device), Learnt(rows, device=device)
+        rivals = make_rivals(experiment, seed, names)
+        fit = experiment.fit_plainly(
+            experiment.train,
+            seed,
+            description,
+            observers=[loss, learnt, *rivals.values()],
+        )
+        return _Look(
+            measured(description, seed, [fit], None),
+            _of_every_row(experiment, loss.result(), fit),
+            learnt.result(),
+            results(experiment, rivals, fit.model),
+        )
+
+    return experiment.once(description, _Look, compute)
 
 
-@dataclass(frozen=True)
-class _Rivals:
-    scores: dict[str, np.ndarray]
+def _of_every_row(experiment: Experiment, loss: np.ndarray, fit: Fit) -> np.ndarray:
+    """Mean losses (n,); of rows that a short run never came to, what its trained model says."""
+    labels = experiment.splits.train.labels
+    missing = np.flatnonzero(np.isnan(loss) & (labels >= 0))
+    if missing.size:
+        logits = experiment.predict(
+            fit.model, experiment.train, "rows not trained on", rows=missing
+        )
+        own = -log_softmax(logits.astype(float), axis=1)[np.arange(len(missing)), labels[missing]]
+        loss[missing] = own - own.mean()
+    return loss
 
 
-def _rivals(experiment: Experiment) -> dict[str, np.ndarray]:
-    """The other scores that the recipe asks for (n,), means over the runs; nan for rows unseen.
+def _learn_weights(experiment: Experiment, seed: int, rows: np.ndarray | None) -> MethodRun:
+    name = f"sama scores, seed {seed}"
 
-    One plain run a seed serves all of them.
-    """
-    names = [name for name in experiment.recipe.prune.scores if name != "sama"]
-    if not names:
-        return {}
+    def compute() -> MethodRun:
+        run, scored = fit_sama(
+            experiment, seed, name, features=experiment.recipe.prune.features, rows=rows
+        )
+        return measured(name, seed, [run], None, scored=scored)
 
-    def look_on(seed: int) -> _Rivals:
-        return _Rivals(score_training_set(experiment, seed, names))
-
-    runs = [
-        experiment.once(f"scores, seed {seed}", _Rivals, functools.partial(look_on, seed)).scores
-        for seed in experiment.recipe.score_seeds
-    ]
-    return {name: np.mean([run[name] for run in runs], axis=0) for name in names}
+    return experiment.once(name, MethodRun, compute)
 
 
 def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:
@@ -175,10 +203,10 @@ def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
     return replace(summary, mislabelled=1 - noise.right, noise=found)
 
 
-def _cost(runs: Sequence[Cost], steps: int) -> dict[str, float]:
+def _cost(runs: Sequence[Cost]) -> dict[str, float]:
     return {
         "runs": len(runs),
         "seconds": sum(run.seconds for run in runs),
-        "steps": steps,
+        "steps": sum(len(run.curve) for run in runs),
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
     }

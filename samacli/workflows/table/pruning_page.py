@@ -13,7 +13,12 @@ from samacli.workflows.table.markdown import bold, counted, difference, grid, pa
 from samacli.workflows.table.page import budget, described, made_by
 
 # The parts of our scoring run, as `score` names them.
-PARTS = {"trust": "cross-validation", SAMA_RUN: "SAMA run", "order": "trials of orders"}
+PARTS = {
+    "plain": "plain run",
+    "trust": "held-out run",
+    SAMA_RUN: "SAMA run",
+    "order": "trials of orders",
+}
 
 
 def pruning_page(table: Table, blocks: Sequence[Block], *, outdated: int = 0) -> str:
