@@ -128,6 +128,7 @@ def score(
         max_length=saved.recipe.data.max_length,
         image_root=saved.recipe.data.image_root,
         image_size=saved.recipe.data.image_size,
+        shortest_edge=saved.recipe.data.shortest_edge,
         memory_limit_mb=0,  # images are decoded when their batch comes
     )
     parts = open_parts(reading, stream=stream)
@@ -145,6 +146,7 @@ def score(
                 "columns": columns.model_dump(exclude={"true_label"}),
                 "max_length": reading.max_length,
                 "image_size": reading.image_size,
+                "shortest_edge": reading.shortest_edge,
                 # Padding and the kind of arithmetic change the last digits.
                 "batch_size": batch_size,
                 "precision": accelerator.mixed_precision,

@@ -116,7 +116,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
 
     rankings = {"sama": {keep: ranking(by) for keep, by in order.items()}}
     for name in rival_names:
-        mean = np.mean([look.rivals[name] for look in looks], axis=0)
+        mean: np.ndarray = np.mean([look.rivals[name] for look in looks], axis=0)
         rankings[name] = dict.fromkeys(counts, mean)
 
     learnt_from = slice(None) if trusted is None else trusted
