@@ -15,7 +15,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from samacli.errors import SamaError
-from samacli.pruning.scores import SCORES, Score, make_scores, without_hardest
+from samacli.pruning.scores import SCORES, Score, make_scores
 from samacli.pruning.scores.aum import AUM
 from samacli.pruning.scores.ccs import CCS
 from samacli.pruning.scores.dual import DUAL
@@ -194,21 +194,3 @@ def test_an_unknown_score_is_refused_with_the_nearest() -> None:
 def test_names_are_spelt_in_one_way_only() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in SCORES)
     assert "sama" not in SCORES
-
-
-@given(seed=st.integers(0, 1000), beta=st.sampled_from([0.0, 0.1, 0.5, 0.9]))
-def test_the_share_of_hardest_rows_is_left_out(seed: int, beta: float) -> None:
-    scores = np.random.default_rng(seed).normal(size=30)
-    scores[4] = np.nan
-    eligible = without_hardest(scores, beta)
-    assert not eligible[4]
-    left_out = ~eligible & ~np.isnan(scores)
-    assert left_out.sum() == min(29, round(beta * 30))
-    if left_out.any() and eligible.any():
-        assert scores[left_out].max() <= scores[eligible].min()
-
-
-@pytest.mark.parametrize("beta", [-0.1, 1.0])
-def test_all_cannot_be_left_out(beta: float) -> None:
-    with pytest.raises(SamaError, match=r"beta .* must be in \[0, 1\)"):
-        without_hardest(np.arange(3.0), beta)
