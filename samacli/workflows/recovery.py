@@ -39,6 +39,7 @@ from samacli.recipe import Recipe
 from samacli.redact import redact_all
 from samacli.training.recovery.checkpoints import Checkpoints
 from samacli.training.recovery.tree import appearing, read_tree, write_tree
+from samacli.workflows.lock import Lock
 from samacli.workflows.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Recovery:
         self._began = time.monotonic()
         self._found: dict[str, Any] | None = None
         self._experiment: Experiment | None = None
+        self._lock = Lock()
         there = (self.folder / "run.json").is_file()
         if there and not resume and not overwrite:
             raise SamaError(
@@ -121,9 +123,12 @@ class Recovery:
         arrays: what else the result depends on, by the name of a message.
 
         Raises:
-            SamaError: data, device or number of processes are others; or the disk is too small.
+            SamaError: data, device or number of processes are others; the disk is too small; or
+                another command is at work on it.
         """
         self._experiment = experiment
+        if experiment.accelerator.is_main_process:
+            self._be_alone()
         experiment.recovery = self
         more = {name: fingerprint_of(a) for name, a in arrays.items() if a is not None}
         self._asked |= {
@@ -134,6 +139,7 @@ class Recovery:
         if self._found is not None:
             self._same_data(self._found)
         elif experiment.accelerator.is_main_process:
+            self._lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
         experiment.accelerator.wait_for_everyone()
         _check_disk(self.folder.parent, experiment, self.recipe)
@@ -210,6 +216,7 @@ class Recovery:
         """The output is there, and this is needed no more."""
         assert self._experiment is not None
         if self._experiment.accelerator.is_main_process:
+            self._lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def advice(self) -> str:
@@ -228,6 +235,7 @@ class Recovery:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._lock.release()
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
         if isinstance(error, KeyboardInterrupt):
@@ -243,11 +251,26 @@ class Recovery:
     def _open(self) -> None:
         """Make the folder, where that has not been done; keep the time."""
         if self._found is None:
+            self._be_alone()  # somebody else may have begun since
             with appearing(self.folder) as stage:
                 text = json.dumps(self._asked, indent=2, ensure_ascii=False)
                 (stage / "run.json").write_text(text, encoding="utf-8")
             self._found = self._asked
+            self._be_alone()
         (self.folder / "elapsed.json").write_text(json.dumps(self.seconds), encoding="utf-8")
+
+    def _be_alone(self) -> None:
+        """Keep others away from what is there, if it is.
+
+        Raises:
+            SamaError: somebody else does.
+        """
+        file = self.folder / "run.json"
+        if file.is_file() and not self._lock.take(file):
+            raise SamaError(
+                f"another command is at work on '{self.folder}'; wait for it, stop it, or name "
+                "another --output"
+            )
 
     def _single(self, name: str) -> str:
         """A file name for `name`, which must come once."""

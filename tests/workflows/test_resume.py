@@ -15,6 +15,7 @@ import pytest
 
 from samacli.errors import SamaError
 from samacli.recipe import load_recipe
+from samacli.workflows.lock import Lock
 from samacli.workflows.prune import prune
 from tests.conftest import make_texts
 from tests.workflows.cutting import in_a_process
@@ -214,3 +215,11 @@ def test_another_request_is_not_gone_on_with(
         clean.rename(ask["values"]["data.meta"])
     with pytest.raises(SamaError, match="is an unfinished run of sama reweight; go on with that"):
         prune(recipe(), output, resume=True, device="cpu")
+    holder = Lock()
+    assert holder.take(output.with_name("out.partial") / "run.json")
+    at_work = f"another command is at work on {partial}; wait for it, stop it, or name another"
+    assert at_work in refused(recipe())
+    with pytest.raises(SamaError, match="another command is at work on"):
+        reweight(recipe(), output, overwrite=True, device="cpu")
+    holder.release()
+    assert (output.with_name("out.partial") / "run.json").is_file(), "nothing of it was removed"
