@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 import samacli
+from samacli.errors import Interrupted, SamaError
 from tests.conftest import sentences
 
 SETTINGS = {
@@ -193,3 +196,43 @@ def test_the_columns_reach_the_loss(trainer: Any) -> None:
     with torch.no_grad():
         chances = trainer.model(torch.tensor([[3, 4]])).logits.softmax(-1)
     assert loss.item() == pytest.approx(-chances[0, 1].log().item(), rel=1e-5)
+
+
+def test_an_unfinished_run_is_gone_on_with(tiny_bert: Path, tmp_path: Path) -> None:
+    train, clean = rows(40, 0), rows(12, 1)
+    settings = {"repeats": 2, "checkpoint.every_steps": 1}
+    whole = run(samacli.reweight, train, clean, tiny_bert, settings=settings)
+
+    class Stops:
+        """A progress that has enough during the second run."""
+
+        def __init__(self) -> None:
+            from samacli.progress import Silent
+
+            self.note = self.warn = Silent().note
+            self.left = 2
+
+        @contextlib.contextmanager
+        def task(self, description: str, total: int) -> Iterator[Any]:
+            if "seed 1" in description:
+                raise KeyboardInterrupt
+            yield self
+
+        def advance(self, steps: int = 1) -> None:
+            pass
+
+    output = tmp_path / "out"
+    with pytest.raises(Interrupted, match="--resume goes on from there"):
+        run(
+            samacli.reweight, train, clean, tiny_bert, settings=settings, output=output,
+            progress=Stops(),
+        )  # fmt: skip
+    assert not output.exists()
+    assert (tmp_path / "out.partial" / "run.json").is_file()
+    result = run(
+        samacli.reweight, train, clean, tiny_bert, settings=settings, output=output, resume=True
+    )
+    assert not (tmp_path / "out.partial").exists()
+    np.testing.assert_array_equal(result.scores["weight"], whole.scores["weight"])
+    with pytest.raises(SamaError, match="name that output"):
+        run(samacli.reweight, train, clean, tiny_bert, resume=True)

@@ -16,11 +16,13 @@ from typing import Any
 
 import datasets
 import pytest
+import rich.progress
 import torch
 import yaml
 from PIL import Image
 
 import samacli
+from samacli.cli.console import _Bar, _Lines, complain, stderr
 from samacli.data import load_splits
 from samacli.errors import SamaError
 from samacli.export.dataset import write_dataset
@@ -307,6 +309,22 @@ def test_redaction() -> None:
         "*** *** /home/someone true https://***@example.org/data.csv?token=***&x=1 "
         "Authorization: Bearer ***"
     )
+
+
+def test_secrets_are_not_shown_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in a message, nor beside a bar, nor in the lines that stand for one in a log."""
+    secret = f"reading {TOKEN} from {LOGIN}\x1b[2J"
+    complain(secret)
+    lines = _Lines(secret, 10)
+    lines.said -= 3600
+    lines.advance()
+    with rich.progress.Progress("{task.description}", console=stderr) as bars:
+        _Bar(bars, secret, 10).advance()
+    said = capsys.readouterr().err
+    assert said.count("reading *** from https://***@example.org/data.csv?token=***&x=1") >= 3
+    assert "\x1b[2J" not in said
+    for word in (TOKEN, "hunter2", "topsecret"):
+        assert word not in said
 
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]])

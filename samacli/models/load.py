@@ -86,11 +86,18 @@ def load_processor(model: Model, task: Task) -> Any:
     auto = AutoTokenizer if task == "text-classification" else AutoImageProcessor
     try:
         with _quiet_transformers():
-            return auto.from_pretrained(location, revision=model.revision, trust_remote_code=False)
+            found = auto.from_pretrained(location, revision=model.revision, trust_remote_code=False)
     except Exception as error:
         if task == "image-classification" and Path(location).is_dir():
             return None  # a directory with weights alone: statistics then come from the data
         raise _load_failure("tokenizer or image processor", model.name, error) from error
+    if task == "text-classification" and len(found) <= len(found.all_special_ids):
+        # transformers makes one of its own where a directory has the model's config alone
+        raise SamaError(
+            f"the tokenizer of the model '{model.name}' (model.name) knows no word: its files "
+            "(tokenizer.json, say) are not beside the model; put them there"
+        )
+    return found
 
 
 def is_pretrained(model: Model) -> bool:

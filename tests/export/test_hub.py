@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,22 @@ def test_the_command_pushes_what_it_wrote(
     written = (tmp_path / "out" / "scores.parquet").read_bytes()
     assert hub.files["datasets/me/better"]["scores.parquet"] == written
     assert "model.safetensors" in hub.files["models/me/better-model"]
+
+
+def test_what_was_pushed_is_in_the_json(
+    run_sama: Any,
+    texts: dict[str, Path],
+    tiny_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Recorder)
+    code, out, err = run_sama(
+        "prune", "--train", texts["noisy"], "--model", tiny_bert, "--json",
+        "training.steps=2", "training.batch_size=8", "training.precision=fp32",
+        "prune.trust=none", "prune.order=highest",
+        "--output", tmp_path / "out", "--push-to-hub", "me/less",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["pushed"] == ["me/less", "me/less-model"]

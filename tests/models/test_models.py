@@ -101,3 +101,10 @@ def test_pickled_weights_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
     torch.save({}, tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(SamaError, match="pickled ones are never loaded"):
         load_model(Model(name=str(tmp_path / "model")), "text-classification", ["a", "b"])
+
+
+def test_a_model_without_its_tokenizer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((tiny_bert / name).read_bytes())
+    with pytest.raises(SamaError, match="tokenizer"):
+        load_processor(Model(name=str(tmp_path)), "text-classification")
