@@ -68,6 +68,26 @@ def test_two_processes_write_one_result(
     assert leftovers == []
 
 
+def test_two_processes_prune(texts: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> None:
+    """Trust, weights, another score and copies: both must agree on all of it, or one waits."""
+    out = tmp_path / "out"
+    done = run(
+        *SAMA, "prune", "--train", texts["noisy"], "--test", texts["test"], "--model", tiny_bert,
+        "--text-column", "text", "--label-column", "label", "--keep", "0.5,0.25", "--verify",
+        "--scores", "el2n", "--output", out, "--device", "cpu", "prune.duplicates=0.99",
+        "repeats=2", *QUICK, "--nproc", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["processes"] == 2
+    assert set(metrics["methods"]) == {"full", "random", "sama", "el2n"}
+    scores = pq.read_table(out / "scores.parquet").to_pandas()
+    assert len(scores) == 400
+    assert scores["keep"].sum() == metrics["rows"]["kept"] == 200
+    assert np.isfinite(scores[["right", "weight", "loss", "score"]].to_numpy()).all()
+    assert len((out / "keep-0.25.txt").read_text().split()) == 100
+
+
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
 def test_other_launchers_do_as_well(
     texts: dict[str, Path], tiny_bert: Path, tmp_path: Path, launcher: list[str]
