@@ -163,7 +163,7 @@ def test_scores_are_made_once_and_serve_every_selection(
     # two folds of 2 steps, and SAMA's own run
     assert sama.steps == 2 * 2 + 4
     assert sama.parts is not None
-    assert set(sama.parts) == {"trust", "sama"}
+    assert set(sama.parts) == {"plain", "trust", "sama"}
     assert sum(sama.parts.values()) == pytest.approx(sama.seconds)
     assert run(second, "el2n-0.5").accuracy == el2n.accuracy
     assert run(second, "ccs-0.5").accuracy is not None
@@ -250,8 +250,8 @@ def filled(table: Table) -> Ledger:
         if name == "rival-scores":
             ledger.add(row_of(cell, accuracy=None, seconds=12.0))
         elif name == "sama-scores":
-            parts = {"trust": 20.0, "sama": 16.0}
-            ledger.add(row_of(cell, accuracy=None, seconds=36.0, parts=parts, wall_seconds=40.0))
+            parts = {"plain": 12.5, "trust": 5.0, "sama": 20.0}
+            ledger.add(row_of(cell, accuracy=None, seconds=37.5, parts=parts, wall_seconds=40.0))
         elif name in ACCURACY[cell.setting.name]:
             wrong = {"noise_rate": 0.2, "average_precision": 0.6, "auroc": 0.7}
             noise = wrong if cell.setting.name == "noisy" and name != "full" else None
@@ -276,7 +276,7 @@ def test_goals_are_judged_by_the_rows(table: Table) -> None:
     ]
     assert clearly.met is None, "what is not measured is not met"
     assert full.met is True
-    assert [case.met for case in times.cases] == [True, False, False] * 2  # 1.2, 1.6, 3.6
+    assert [case.met for case in times.cases] == [True, False, False] * 2  # 1.2, 1.6, 3.75
 
 
 def test_the_page_shows_each_score_beside_the_full_set(table: Table, tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_page_shows_each_score_beside_the_full_set(table: Table, tmp_path: P
     assert row.endswith("| 0.600 ± 0.000 | 0.700 ± 0.000 |")
     assert "- `sama` at 0.7 of the noisy rows is above all of them: **met**, 1 of 1 place" in lines
     cost = next(line for line in lines if line.startswith("| Clean | 10.0"))
-    assert "| 1.20 ± 0.00 | 3.60 ± 0.00 | 2.00 ± 0.00 | 1.60 ± 0.00 | – |" in cost
+    assert "| 1.20 ± 0.00 | 3.75 ± 0.00 | 1.00 ± 0.00 | 0.40 ± 0.00 | 1.60 ± 0.00 | – |" in cost
     assert sorted(file.suffix for file in render(table, cells, ledger, tmp_path)) == [
         ".csv", ".md", ".png",
     ]  # fmt: skip
@@ -306,8 +306,8 @@ def test_what_is_left_is_estimated_in_plain_runs(table: Table) -> None:
     assert seconds(cells["noisy", "sama-0.5", 2], ledger) is None
     ledger.add(row_of(cells["noisy", "full", 1], wall_seconds=10.0))
     assert seconds(cells["noisy", "el2n-0.5", 2], ledger) == 10.0
-    # one fold of two held out, and the SAMA run, taken for two and a half
-    assert seconds(cells["noisy", "sama-scores", 2], ledger) == 35.0
+    # a plain run, one of two parts held out, and the SAMA run, taken for one and a half
+    assert seconds(cells["noisy", "sama-scores", 2], ledger) == 30.0
     ledger.add(row_of(cells["noisy", "sama-scores", 1], wall_seconds=50.0))
     assert seconds(cells["noisy", "sama-scores", 2], ledger) == 50.0
     assert seconds(cells["noisy", "sama-0.7", 1], ledger) == 10.0

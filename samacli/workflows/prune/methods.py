@@ -27,7 +27,8 @@ Arrays = dict[str, np.ndarray]
 ScoringRun = tuple[MethodRun, Arrays]
 
 SAMA_SCORES, RIVAL_SCORES = "sama-scores", "rival-scores"
-SAMA_RUN = "sama"  # the part of `score_by_sama` that learns the weights
+# Parts of `score_by_sama`: what learns the weights, and the plain run that is looked on at.
+SAMA_RUN, PLAIN_RUN = "sama", "plain"
 TRUST = "trust"  # the array of it that finds wrong labels
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from samacli.workflows.prune.methods import RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
+from samacli.workflows.prune.methods import PLAIN_RUN, RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block, Line, Mean, lead_over
 from samacli.workflows.table.markdown import difference, shown
@@ -92,17 +92,16 @@ def over_full(table: Table, block: Block, keep: float) -> Mean | None:
     return None if full is None or ours is None else lead_over(ours.rows, full.rows)
 
 
-def relative_part(table: Table, block: Block, part: str) -> Mean | None:
-    """Seconds of a part of our scoring run over those of a plain run of the same seed."""
-    scoring, plain = block.line(SAMA_SCORES), block.line(table.plain)
-    if scoring is None or plain is None:
+def relative_part(block: Block, part: str) -> Mean | None:
+    """Seconds of a part of our scoring run over those of its plain run, one after the other."""
+    scoring = block.line(SAMA_SCORES)
+    if scoring is None:
         return None
     return Mean.of(
         [
-            row.parts[part] / plain.rows[seed].seconds
-            for seed, row in scoring.rows.items()
-            if row.parts and part in row.parts
-            if seed in plain.rows and plain.rows[seed].place == row.place
+            row.parts[part] / row.parts[PLAIN_RUN]
+            for row in scoring.rows.values()
+            if row.parts and part in row.parts and PLAIN_RUN in row.parts
         ]
     )
 
@@ -153,7 +152,7 @@ def _times(table: Table, block: Block) -> list[Case]:
     rivals, ours = block.line(RIVAL_SCORES), block.line(SAMA_SCORES)
     found = {
         "all rival scores": None if rivals is None else rivals.time,
-        "the SAMA run": relative_part(table, block, SAMA_RUN),
+        "the SAMA run": relative_part(block, SAMA_RUN),
         "all that `sama` takes": None if ours is None else ours.time,
     }
     return [

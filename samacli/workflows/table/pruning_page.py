@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from samacli.workflows.prune.methods import RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
+from samacli.workflows.prune.methods import PLAIN_RUN, RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
 from samacli.workflows.table.description import Table
 from samacli.workflows.table.figures import Block, Line, Mean, value
 from samacli.workflows.table.goals import Goal, goals, over_full, relative_part
@@ -14,7 +14,7 @@ from samacli.workflows.table.page import budget, described, made_by
 
 # The parts of our scoring run, as `score` names them.
 PARTS = {
-    "plain": "plain run",
+    PLAIN_RUN: "plain run",
     "trust": "held-out run",
     SAMA_RUN: "SAMA run",
     "order": "trials of orders",
@@ -121,7 +121,7 @@ def _scoring(table: Table, blocks: Sequence[Block]) -> list[str]:
                 block.setting.title,
                 shown(seconds, 1),
                 *(shown(line.time if line else None, 2) for line in (rivals, ours)),
-                *(shown(relative_part(table, block, part), 2) for part in PARTS),
+                *(shown(relative_part(block, part), 2) for part in PARTS),
                 *(_peak(line) for line in (plain, rivals, ours)),
             ]
         )
@@ -129,7 +129,8 @@ def _scoring(table: Table, blocks: Sequence[Block]) -> list[str]:
         "## Time and memory of scoring",
         "",
         "One run of each serves every selection of a setting and seed. A plain run is one training "
-        "on all rows; seconds are of the same machine, threads and seed.",
+        "on all rows; seconds are of the same machine, threads and seed. Parts of sama's are over "
+        "the plain run among them, which was made just before.",
         "",
         *grid(head, rows),
     ]
