@@ -11,20 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 
-import samacli
 from samacli.data.fingerprint import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.curve import write_curve
 from samacli.export.curves import Curve
-from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
 from samacli.export.directory import check_output, staged
 from samacli.export.kept_rows import write_kept_rows
-from samacli.export.ranked_examples import write_pictures, write_texts
-from samacli.export.scores import class_names
 from samacli.progress import Progress, Silent
 from samacli.pruning.curve import Point, Recommendation, recommend
 from samacli.pruning.diagnosis import Diagnosis
@@ -37,6 +32,15 @@ from samacli.workflows.prune.duplicates import copies, duplicate_groups
 from samacli.workflows.prune.order import select
 from samacli.workflows.prune.retrain import Retrained, points, retrain
 from samacli.workflows.prune.scoring import Scores, score
+from samacli.workflows.prune.written import (
+    card,
+    copies_figures,
+    kept_rows,
+    method_figures,
+    point_figures,
+    score_columns,
+    write_examples,
+)
 from samacli.workflows.recovery import Recovery
 from samacli.workflows.results import Method, environment
 
@@ -158,9 +162,9 @@ def _run(
         "order": scores.order,
         "tried": scores.tried,
         "keep": counts,
-        "duplicates": None if groups is None else _copies(recipe, groups, ours),
-        "methods": {name: _as_dict(by_keep) for name, by_keep in done.methods.items()},
-        "curve": [_point(point) for point in curve],
+        "duplicates": None if groups is None else copies_figures(recipe, groups, ours),
+        "methods": {name: method_figures(by_keep) for name, by_keep in done.methods.items()},
+        "curve": [point_figures(point) for point in curve],
         "recommended": {
             budget: {"keep": one.keep, "rows": one.rows, "why": one.sentence}
             for budget, one in recommended.items()
@@ -183,15 +187,15 @@ def _run(
                 experiment,
                 recipe,
                 scores.summary,
-                rows=_kept_rows(experiment, scores, ours[exported]),
-                card=_card(experiment, scores, len(ours[exported])),
-                scores=_score_columns(experiment, scores, ours, groups),
+                rows=kept_rows(experiment, scores, ours[exported]),
+                card=card(experiment, scores, len(ours[exported])),
+                scores=score_columns(experiment, scores, ours, groups),
                 model=done.model,
                 curves=_curves(scores, done),
                 metrics=metrics,
             )
             write_kept_rows(stage, experiment.splits.train.index, ours)
-            _write_examples(stage, experiment, scores.rankings["sama"][exported])
+            write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)
     experiment.accelerator.end_training()
@@ -231,15 +235,6 @@ class _Groups:
     numbers: np.ndarray
 
 
-def _copies(recipe: Recipe, groups: np.ndarray, kept: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """How many rows are copies of another one, and how many of the kept."""
-    return {
-        "cosine": recipe.prune.duplicates,
-        "copies": copies(groups, np.arange(len(groups))),
-        "kept": {keep: copies(groups, rows) for keep, rows in kept.items()},
-    }
-
-
 def _curves(scores: Scores, done: Retrained) -> dict[str, Sequence[Curve]]:
     """Learning curves of every training, by the name that the report gives it."""
     retrained: dict[str, Sequence[Curve]] = {
@@ -254,99 +249,3 @@ def _tell(progress: Progress, diagnosis: Diagnosis) -> None:
     if diagnosis.warning is not None:
         progress.warn(diagnosis.warning)
     progress.note(diagnosis.sentence)
-
-
-def _as_dict(by_keep: dict[str, Method]) -> dict[str, Any]:
-    """The figures at the exported keep (or on the full set), and under `by_keep` at each keep."""
-    first = next(iter(by_keep.values())).as_dict()
-    if "" in by_keep:
-        return first
-    return {**first, "by_keep": {keep: method.as_dict() for keep, method in by_keep.items()}}
-
-
-def _point(point: Point) -> dict[str, Any]:
-    return {
-        "selection": point.selection,
-        "keep": point.keep,
-        "rows": point.rows,
-        "budget": point.budget,
-        "steps": point.steps,
-        "mean": point.mean,
-        "spread": point.spread,
-        "accuracy": list(point.accuracy),
-    }
-
-
-def _kept_rows(experiment: Experiment, scores: Scores, chosen: np.ndarray) -> datasets.Dataset:
-    weights = scores.summary.weight[chosen]
-    return with_columns(
-        experiment.splits.train.rows.select(chosen),
-        {WEIGHT_COLUMN: ((weights / weights.mean()).astype(np.float32), datasets.Value("float32"))},
-    )
-
-
-def _score_columns(
-    experiment: Experiment,
-    scores: Scores,
-    kept: Mapping[str, np.ndarray],
-    groups: np.ndarray | None,
-) -> dict[str, Any]:
-    """Columns of `scores.parquet`; `score` ranked the first keep, whose rows `keep` marks."""
-    train, classes, summary = experiment.splits.train, experiment.splits.classes, scores.summary
-    exported, *others = kept
-
-    def marked(keep: str) -> np.ndarray:
-        mark = np.zeros(len(train.labels), dtype=bool)
-        mark[kept[keep]] = True
-        return mark
-
-    return {
-        "index": train.index,
-        "given_label": class_names(train.labels, classes),
-        "prediction": class_names(summary.prediction, classes),
-        "loss": summary.loss.astype(np.float32),
-        "uncertainty": summary.uncertainty.astype(np.float32),
-        "weight": summary.weight.astype(np.float32),
-        **({} if scores.right is None else {"right": scores.right.astype(np.float32)}),
-        **({} if groups is None else {"duplicates": groups}),
-        **{
-            name: by_keep[exported].astype(np.float32)
-            for name, by_keep in scores.rankings.items()
-            if name != "sama"
-        },
-        **{f"score-{keep}": scores.rankings["sama"][keep].astype(np.float32) for keep in others},
-        **{f"keep-{keep}": marked(keep) for keep in others},
-        "score": scores.rankings["sama"][exported].astype(np.float32),
-        "keep": marked(exported),
-    }
-
-
-def _write_examples(stage: Path, experiment: Experiment, ranking: np.ndarray) -> None:
-    train, classes = experiment.splits.train, experiment.splits.classes
-    ranked = (ranking, train.labels, train.rows, train.index, classes)
-    columns = experiment.example_columns
-    if "image_column" in columns:
-        write_pictures(stage / "pictures", *ranked, columns["image_column"])
-    else:
-        write_texts(stage / "examples.md", *ranked, columns["text_columns"])
-
-
-def _card(experiment: Experiment, scores: Scores, kept: int) -> str:
-    recipe = experiment.recipe
-    rows = len(experiment.train)
-    return dataset_card(
-        title="Pruned training data",
-        task=recipe.task,
-        version=samacli.__version__,
-        facts=[
-            f"{kept:,} of {rows:,} examples are kept, in the order of the input",
-            f"scores learnt by {recipe.meta.method} with {recipe.model.name}, mean over "
-            f"{len(recipe.score_seeds)} run(s); the meta data were {_called(scores.meta_data)}",
-            "the accuracies in `metrics.json` were measured with every kept example counting 1",
-        ],
-        columns={WEIGHT_COLUMN: "how much the example counted for the meta data; mean 1"},
-    )
-
-
-def _called(meta_data: str) -> str:
-    return {"clean set": "a clean set"}.get(meta_data, f"the {meta_data} itself")
