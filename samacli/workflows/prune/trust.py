@@ -22,9 +22,11 @@ _CLEAR = 2.0  # standard errors
 def most_wrong_labels(experiment: Experiment, seeds: Sequence[int]) -> tuple[float, list[Fit]]:
     """Which fraction of the labels is wrong at most, and the runs that it took.
 
-    The mean of `noise_rate` over the seeds, each of which holds out another part of the rows, and
-    its standard error on top; 0 where it is not above 0 by two standard errors: without evidence no
-    label is taken for wrong, since what looks most like it is what a model needs most.
+    From `noise_rate`, whose mean over the seeds, each of which holds out another part of the rows,
+    is an upper bound: it and its standard error; or, where clean rows mend it, what they make of it
+    and two of its standard errors, if that is less: they are few. 0 where the bound is not above 0
+    by two standard errors: without evidence no label is taken for wrong, since what looks most like
+    it is what a model needs most.
 
     The rest trains a model for as many epochs as any other run. It is asked about the rows held
     out, and about the clean set, where there is one, which tells how often it is mistaken.
@@ -41,7 +43,8 @@ def most_wrong_labels(experiment: Experiment, seeds: Sequence[int]) -> tuple[flo
             f"class of {train.origin} has {largest} rows; lower it, or set prune.trust=none"
         )
     steps = max(1, math.ceil(experiment.steps * (folds - 1) / folds))
-    rates: list[tuple[float, float]] = []
+    bounds: list[tuple[float, float]] = []
+    mended: list[tuple[float, float]] = []
     fits: list[Fit] = []
     for seed in seeds:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -49,17 +52,27 @@ def most_wrong_labels(experiment: Experiment, seeds: Sequence[int]) -> tuple[flo
             seen, unseen = (rows[part] for part in next(splitter.split(rows, train.labels[rows])))
         name = f"how many labels are wrong, seed {seed}"
         found = train_and_ask(experiment, seed, name, seen, unseen, steps=steps, also_clean=True)
-        clean = found.clean
-        rates.append(
-            noise_rate(
-                softmax(found.logits, axis=1),
-                train.labels[unseen],
-                None if clean is None else softmax(clean, axis=1),
-                None if experiment.splits.meta is None else experiment.splits.meta.labels,
-            )
-        )
+        beliefs = softmax(found.logits, axis=1), train.labels[unseen]
+        bounds.append(noise_rate(*beliefs))
+        if found.clean is not None and experiment.splits.meta is not None:
+            clean = softmax(found.clean, axis=1), experiment.splits.meta.labels
+            mended.append(noise_rate(*beliefs, *clean))
         fits += found.fits
-    found_rates, errors = np.array(rates).T
-    error = float(np.sqrt(np.mean(errors**2) / len(errors)))
-    rate = float(found_rates.mean())
-    return (min(1.0, rate + error) if rate > _CLEAR * error else 0.0), fits
+    return _at_most(bounds, mended), fits
+
+
+def _at_most(bounds: Sequence[tuple[float, float]], mended: Sequence[tuple[float, float]]) -> float:
+    """From rates and their standard errors, one a seed; see `most_wrong_labels`."""
+    rate, error = _mean(bounds)
+    if rate <= _CLEAR * error:
+        return 0.0
+    most = rate + error
+    if mended:
+        rate, error = _mean(mended)
+        most = min(most, rate + _CLEAR * error)
+    return min(most, 1.0)
+
+
+def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    rates, errors = np.array(found).T
+    return float(rates.mean()), float(np.sqrt(np.mean(errors**2) / len(errors)))
