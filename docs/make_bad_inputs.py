@@ -62,12 +62,12 @@ def tiny_model() -> Path:
 
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = BertWordPieceTokenizer(vocab={piece: i for i, piece in enumerate(special)})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
+    backend = BertWordPieceTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
     backend.save(str(folder / "tokenizer.json"))
     BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).save_pretrained(folder)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    BertConfig(vocab_size=5, intermediate_size=8, **sizes).save_pretrained(folder)
+    BertConfig(vocab_size=len(pieces), intermediate_size=8, **sizes).save_pretrained(folder)
     return folder
 
 

@@ -191,7 +191,10 @@ def _learn_weights(experiment: Experiment, seed: int, rows: np.ndarray | None) -
 def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:
     if experiment.meta is not None:
         return "clean set"
-    return "training set" if noise is None else "trusted part of the training set"
+    labelled = experiment.splits.train.labels >= 0
+    if noise is None or noise.trusted[labelled].all():
+        return "training set"
+    return "trusted part of the training set"
 
 
 def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
