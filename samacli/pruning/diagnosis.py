@@ -69,8 +69,8 @@ def diagnose(weight: np.ndarray, loss: np.ndarray, *, noise: float | None) -> Di
 def _warning(case: Case, noise: float | None) -> str | None:
     if noise is not None and noise > 0.5:
         return (
-            f"about {noise:.0%} of the labels look wrong by their losses, so neither they nor the "
-            "model can be trusted; give a clean set (--meta FILE, 10 examples a class are enough "
+            f"up to {noise:.0%} of the labels disagree with a model that has not seen them, so "
+            "neither can be trusted; give a clean set (--meta FILE, 10 examples a class are enough "
             "to start), or train longer if the model has hardly learnt"
         )
     if noise is not None or case != "keeps hard":

@@ -42,7 +42,8 @@ def noise_rate(
 ) -> tuple[float, float]:
     """Estimated fraction of wrong given labels, from a model that was not trained on these rows.
 
-    Returns it with its standard error.
+    Returns it with its standard error; 1 where the model agrees with the labels no better than by
+    chance (by two standard errors), and so tells nothing of them.
 
     Where it is most confident of a class the class is nearly certain ("anchor points": Liu and Tao
     2016; Patrini et al. 2017): a label given there that is another one is wrong, or else the model
@@ -77,6 +78,11 @@ def noise_rate(
     # Half an anchor more of either kind: none found wrong among few does not say that none is.
     smooth = (disagree * len(chosen) + 0.5) / (len(chosen) + 1)
     error = float(np.sqrt(smooth * (1 - smooth) / len(chosen)))
+    classes = probabilities.shape[1]
+    guessed = np.bincount(predicted[chosen], minlength=classes) / len(chosen)
+    given = np.bincount(labels, minlength=classes) / len(labels)
+    if 1 - disagree < guessed @ given + 2 * error:
+        return 1.0, error
     if clean_probabilities is None or clean_labels is None:
         return disagree, error
     asked = clean_probabilities.argmax(1)
@@ -84,7 +90,7 @@ def noise_rate(
     if not as_sure.any():
         return disagree, error
     mistaken = float(np.mean((asked != clean_labels)[as_sure]))
-    by_chance = mistaken / max(probabilities.shape[1] - 1, 1)
+    by_chance = mistaken / max(classes - 1, 1)
     if 1 - mistaken <= by_chance:
         return disagree, error  # it knows nothing of the task
     scale = 1 - mistaken - by_chance

@@ -57,6 +57,16 @@ def test_where_it_does_not_the_estimate_is_an_upper_bound_which_clean_rows_mend(
     assert none < 2 * error
 
 
+def test_a_model_that_knows_nothing_tells_nothing() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(4), 900)
+    labels = generator.integers(0, 4, 900)
+    assert noise_rate(probabilities, labels)[0] == 1.0
+    one_class = np.tile([0.7, 0.1, 0.1, 0.1], (900, 1)) + 1e-3 * probabilities
+    mostly = np.where(generator.random(900) < 0.8, 0, labels)
+    assert noise_rate(one_class, mostly)[0] == 1.0, "it guesses the largest class"
+
+
 def of_digits(rate: float) -> tuple[LabelNoise, np.ndarray]:
     """By a library's model: the rate from rows held out, the losses from rows learnt."""
     digits = load_digits()

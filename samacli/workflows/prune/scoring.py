@@ -85,7 +85,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         at_most, fits = most_wrong_labels(experiment, seeds)
         costs["trust"] = _cost(fits)
         noise = estimate_label_noise(np.mean([look.loss for look in looks], axis=0), at_most)
-        if noise.trusted.sum() < len(experiment.splits.classes):
+        if at_most == 1 or noise.trusted.sum() < len(experiment.splits.classes):
             # Models that have learnt nothing say nothing of labels; it is warned of.
             noise = LabelNoise(at_most, np.where(train.labels >= 0, 1.0, np.nan))
 
