@@ -63,22 +63,13 @@ def noise_rate(
         clean_probabilities: (m, c), of a model that was not trained on these either.
         clean_labels: (m,), true.
     """
+    classes = probabilities.shape[1]
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    least = np.full(probabilities.shape[1], np.inf)
-    anchors: list[np.ndarray] = []
-    for k in np.unique(predicted):
-        rows = np.flatnonzero(predicted == k)
-        best = rows[
-            np.argsort(-confidence[rows], kind="stable")[: np.ceil(ANCHORS * len(rows)).astype(int)]
-        ]
-        least[k] = confidence[best[-1]]
-        anchors.append(best)
-    chosen = np.concatenate(anchors)
+    chosen, least = _anchors(predicted, confidence, classes)
     disagree = float(np.mean(predicted[chosen] != labels[chosen]))
     # Half an anchor more of either kind: none found wrong among few does not say that none is.
     smooth = (disagree * len(chosen) + 0.5) / (len(chosen) + 1)
     error = float(np.sqrt(smooth * (1 - smooth) / len(chosen)))
-    classes = probabilities.shape[1]
     guessed = np.bincount(predicted[chosen], minlength=classes) / len(chosen)
     given = np.bincount(labels, minlength=classes) / len(labels)
     if 1 - disagree < guessed @ given + 2 * error:
@@ -133,9 +124,19 @@ def estimate_label_noise(losses: np.ndarray, at_most: float) -> LabelNoise:
     return LabelNoise(rate, right)
 
 
-def _share(share: float, rows: np.ndarray) -> int:
-    """That share of the rows, one at least."""
-    return int(np.ceil(share * len(rows)))
+def _anchors(
+    predicted: np.ndarray, confidence: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows predicted as each class the surest fifth; and the least confidence of these
+    (classes,), inf where there are none."""
+    least = np.full(classes, np.inf)
+    chosen: list[np.ndarray] = []
+    for k in np.unique(predicted):
+        rows = np.flatnonzero(predicted == k)
+        count = int(np.ceil(ANCHORS * len(rows)))
+        chosen.append(rows[np.argsort(-confidence[rows], kind="stable")[:count]])
+        least[k] = confidence[chosen[-1][-1]]
+    return np.concatenate(chosen), least
 
 
 def _falling(losses: np.ndarray, probability: np.ndarray) -> np.ndarray:
