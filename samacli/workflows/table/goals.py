@@ -92,16 +92,19 @@ def over_full(table: Table, block: Block, keep: float) -> Mean | None:
     return None if full is None or ours is None else lead_over(ours.rows, full.rows)
 
 
-def relative_part(block: Block, part: str) -> Mean | None:
-    """Seconds of a part of our scoring run over those of its plain run, one after the other."""
+def relative_part(block: Block, part: str | None) -> Mean | None:
+    """Seconds of a part of our scoring run, or of all (None), over those of its plain run.
+
+    They were made one after the other, so that the machine was alike for both.
+    """
     scoring = block.line(SAMA_SCORES)
     if scoring is None:
         return None
     return Mean.of(
         [
-            row.parts[part] / row.parts[PLAIN_RUN]
+            (row.seconds if part is None else row.parts[part]) / row.parts[PLAIN_RUN]
             for row in scoring.rows.values()
-            if row.parts and part in row.parts and PLAIN_RUN in row.parts
+            if row.parts and PLAIN_RUN in row.parts and (part is None or part in row.parts)
         ]
     )
 
@@ -149,11 +152,11 @@ def _above_full(table: Table, block: Block) -> Case:
 
 
 def _times(table: Table, block: Block) -> list[Case]:
-    rivals, ours = block.line(RIVAL_SCORES), block.line(SAMA_SCORES)
+    rivals = block.line(RIVAL_SCORES)
     found = {
         "all rival scores": None if rivals is None else rivals.time,
         "the SAMA run": relative_part(block, SAMA_RUN),
-        "all that `sama` takes": None if ours is None else ours.time,
+        "all that `sama` takes": relative_part(block, None),
     }
     return [
         Case(

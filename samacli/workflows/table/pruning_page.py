@@ -120,7 +120,8 @@ def _scoring(table: Table, blocks: Sequence[Block]) -> list[str]:
             [
                 block.setting.title,
                 shown(seconds, 1),
-                *(shown(line.time if line else None, 2) for line in (rivals, ours)),
+                shown(rivals.time if rivals else None, 2),
+                shown(relative_part(block, None), 2),
                 *(shown(relative_part(block, part), 2) for part in PARTS),
                 *(_peak(line) for line in (plain, rivals, ours)),
             ]
@@ -129,8 +130,8 @@ def _scoring(table: Table, blocks: Sequence[Block]) -> list[str]:
         "## Time and memory of scoring",
         "",
         "One run of each serves every selection of a setting and seed. A plain run is one training "
-        "on all rows; seconds are of the same machine, threads and seed. Parts of sama's are over "
-        "the plain run among them, which was made just before.",
+        "on all rows; seconds are of the same machine, threads and seed. Sama's are over the plain "
+        "run among its parts, which was made just before.",
         "",
         *grid(head, rows),
     ]
