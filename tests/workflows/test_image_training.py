@@ -68,6 +68,7 @@ def digits(*overrides: str) -> Experiment:
             "training.steps=12",
             "training.batch_size=16",
             "meta.warmup=0",
+            "meta.unroll=1",
             "meta.learning_rate=0.02",
             "model.config={hidden_sizes: [8, 16], depths: [1, 1], embedding_size: 8}",
             "data.max_train_rows=100",
