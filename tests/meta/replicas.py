@@ -41,6 +41,6 @@ def _worker(rank: int, function: Callable[..., Any], folder: str, size: int, arg
         dist.barrier()
     finally:
         dist.destroy_process_group()
-    # What was to be done is done. A thread of torch's that is still there when the interpreter takes
-    # its libraries down has ended processes with SIGABRT now and then (sharded parameters).
+    # What was to be done is done. A thread of torch's that is still there when the interpreter
+    # takes its libraries down has ended processes with SIGABRT now and then (sharded parameters).
     os._exit(0)
