@@ -54,6 +54,19 @@ def predict_out_of_sample(
     return OutOfSample(logits, fits)
 
 
+def one_part_held_out(
+    rows: np.ndarray, labels: np.ndarray, folds: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`rows` (m,) without one of `folds` parts, and that part; another one for each seed.
+
+    Classes are in their proportions in both. labels: of the whole split.
+    """
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with few_members_are_fine():
+        seen, unseen = next(iter(splitter.split(rows, labels[rows])))
+    return rows[seen], rows[unseen]
+
+
 def train_and_ask(
     experiment: Experiment,
     seed: int,

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from samacli.pruning.ranking import ORDERS, Order, rank
 from samacli.pruning.selection import Select, keep_by_class, keep_covering, keep_highest
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.out_of_sample import train_and_ask
-from samacli.workflows.scikit import few_members_are_fine
+from samacli.workflows.out_of_sample import one_part_held_out, train_and_ask
 
 # Standard errors: what one model gets right varies from run to run beyond the rows it is asked.
 _CLEAR = 2.0
@@ -57,9 +55,7 @@ def try_orders(
     trust: list[np.ndarray] = []
     fits: list[Fit] = []
     for seed in seeds:
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        with few_members_are_fine():
-            seen, unseen = (rows[part] for part in next(iter(splitter.split(rows, labels[rows]))))
+        seen, unseen = one_part_held_out(rows, labels, folds, seed)
         trust.append(right[unseen])
         for keep, count in keeps.items():
             as_many = max(1, round(count * len(seen) / len(labels)))

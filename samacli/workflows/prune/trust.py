@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.model_selection import StratifiedKFold
 
 from samacli.errors import SamaError
 from samacli.pruning.label_noise import noise_rate
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
-from samacli.workflows.out_of_sample import train_and_ask
-from samacli.workflows.scikit import few_members_are_fine
+from samacli.workflows.out_of_sample import one_part_held_out, train_and_ask
 
 _CLEAR = 2.0  # standard errors
 
@@ -32,7 +30,7 @@ def most_wrong_labels(experiment: Experiment, seeds: Sequence[int]) -> tuple[flo
     out, and about the clean set, where there is one, which tells how often it is mistaken.
 
     Raises:
-        SamaError: there are not as many rows with a label as parts.
+        SamaError: no class has a row for each part.
     """
     train, folds = experiment.splits.train, experiment.recipe.prune.folds
     rows = np.flatnonzero(train.labels >= 0)
@@ -47,9 +45,7 @@ def most_wrong_labels(experiment: Experiment, seeds: Sequence[int]) -> tuple[flo
     mended: list[tuple[float, float]] = []
     fits: list[Fit] = []
     for seed in seeds:
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        with few_members_are_fine():
-            seen, unseen = (rows[part] for part in next(splitter.split(rows, train.labels[rows])))
+        seen, unseen = one_part_held_out(rows, train.labels, folds, seed)
         name = f"how many labels are wrong, seed {seed}"
         found = train_and_ask(experiment, seed, name, seen, unseen, steps=steps, also_clean=True)
         beliefs = softmax(found.logits, axis=1), train.labels[unseen]
