@@ -39,8 +39,12 @@ def print_json(value: Any) -> None:
 
 
 def complain(message: str, style: str = "red") -> None:
-    """A message to the user, on stderr, without its secrets and control characters."""
-    stderr.print(
+    """A message to the user, on stderr, without its secrets and control characters.
+
+    By a console of its own: Ctrl-C may have stopped the one that all else is printed by in the
+    middle of a line, and it would keep to itself whatever follows.
+    """
+    Console(stderr=True, quiet=stderr.quiet).print(
         _shown(message), style=style, markup=False, highlight=False, emoji=False, soft_wrap=True
     )
 

@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.code, str(error), debug=False)
     except KeyboardInterrupt:
         if not launch.leave_failure(INTERRUPTED, "interrupted; nothing was written"):
-            stderr.print("interrupted; nothing was written")
+            complain("interrupted; nothing was written", style="")
         sys.exit(INTERRUPTED)
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None and error.strerror:

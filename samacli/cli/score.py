@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stderr, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, complain, stdout
 from samacli.cli.launch import in_processes, is_worker
 
 INTERRUPTED = 130
@@ -114,7 +114,7 @@ def score(
         )
     except KeyboardInterrupt:
         if not is_worker():  # the launching process speaks
-            stderr.print(f"interrupted; {LEFT}")
+            complain(f"interrupted; {LEFT}", style="")
         raise typer.Exit(INTERRUPTED) from None
     stdout.print(
         f"{result.output}: {result.rows:,} rows scored ({result.resumed:,} of them before), "

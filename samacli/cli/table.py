@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stderr, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, complain, print_json, stdout
 from samacli.errors import SamaError
 
 if TYPE_CHECKING:
@@ -150,10 +150,9 @@ def table(
                 left.runs, store, ledger, options=how, progress=progress, debug=chosen.debug
             )
     except KeyboardInterrupt:
-        stderr.print(
+        complain(
             f"interrupted; finished runs are in {store.file}, and the same command goes on",
-            markup=False,
-            soft_wrap=True,
+            style="",
         )
         raise typer.Exit(INTERRUPTED) from None
     files = tables.render(described, _page(described, choice, ledger), ledger, output)
