@@ -20,7 +20,7 @@ _CLEAR = 0.1  # rank correlations nearer to 0 decide nothing
 class Diagnosis:
     """correlation: Spearman's, of weight with loss. slope: of the weight, a nat of loss.
 
-    noise_rate: estimated fraction of wrong labels, an upper bound; None where nothing estimated it.
+    noise_rate: estimated fraction of wrong labels; None where nothing estimated it.
     warning: one sentence with the mend, where the case is dangerous.
     """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, logit, softmax
+from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 
 # A label is trusted if it is right with more than this probability: one wrong label among the kept
@@ -15,13 +17,20 @@ TRUSTED = 0.8
 ANCHORS = 0.2  # of the rows predicted as a class, the most confident, tell how many are mislabelled
 _FITTED_ON = 100_000  # rows; two means and two variances need no more
 _FEWEST = 10  # rows that say anything of two components
+_TAIL = 0.02  # at either end, of the losses
+_LEAST = 1e-4  # share of a component
+_ROUNDS, _STILL = 300, 1e-4  # of its fit; means that move less have converged
+_CLEAR = 2.0  # standard errors
+_RATES = np.arange(0, 1, 0.01)
+_BINS = 200  # of log-odds: finer than a smooth curve needs
+_FINE = {"xatol": 1e-3, "fatol": 1e-3}
 
 
 @dataclass(frozen=True)
 class LabelNoise:
     """What is known of n given labels.
 
-    rate: estimated fraction of wrong labels, an upper bound. right: (n,), probability that the
+    rate: estimated fraction of wrong labels. right: (n,), probability that the
     given label is right; nan for rows without one.
     """
 
@@ -34,13 +43,43 @@ class LabelNoise:
         return np.nan_to_num(self.right, nan=0.0) > TRUSTED
 
 
-def noise_rate(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    clean_probabilities: np.ndarray | None = None,
-    clean_labels: np.ndarray | None = None,
-) -> tuple[float, float]:
-    """Estimated fraction of wrong given labels, from a model that was not trained on these rows.
+@dataclass(frozen=True)
+class Asked:
+    """What a model says of rows that it was not trained on.
+
+    probabilities: (n, c), each row's sum 1. labels: (n,) given.
+    clean_probabilities, clean_labels: (m, c) and (m,), of rows whose labels are right; m may be 0.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    clean_probabilities: np.ndarray | None = None
+    clean_labels: np.ndarray | None = None
+
+
+def rate_of_wrong_labels(asked: Sequence[Asked]) -> tuple[float, float]:
+    """Between which bounds the fraction of wrong labels lies, by one standard error.
+
+    Those of `rate_of_lapses`, the upper one no higher than by `surest_disagree`, the mean over the
+    models. Both are 0 where that is not above 0 by two standard errors: without evidence no label
+    is taken for wrong, since what looks most like it is what a model needs most. They are 0 and 1
+    where a model agrees with the labels by chance only.
+
+    asked: one or more models, of the same labels.
+    """
+    rates, errors = np.array([surest_disagree(one.probabilities, one.labels) for one in asked]).T
+    if (rates == 1).any():
+        return 0.0, 1.0
+    rate, error = rates.mean(), np.sqrt(np.mean(errors**2) / len(errors))
+    if rate <= _CLEAR * error:
+        return 0.0, 0.0
+    low, high = rate_of_lapses(asked)
+    high = min(high, float(rate + error))
+    return min(low, high), high
+
+
+def surest_disagree(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """How often labels are not what a model, not trained on these rows, is surest of.
 
     Returns it with its standard error; 1 where the model agrees with the labels no better than by
     chance (by two standard errors), and so tells nothing of them.
@@ -50,46 +89,50 @@ def noise_rate(
     is mistaken. So the disagreement among the anchors, a fifth of the rows predicted as each class,
     is an upper bound: near the rate where the model knows the task, far above where it does not.
 
-    Clean rows tell how often it is mistaken. With the share e of errors among those of at least the
-    anchors' confidence, labels agree with the model at a rate of
-
-        (1 − ρ)(1 − e) + ρ e / (c − 1),
-
-    both right or both wrong the same way (wrong labels of all c − 1 other classes alike), which
-    gives the rate ρ itself.
-
     Args:
         probabilities: (n, c). labels: (n,) given.
-        clean_probabilities: (m, c), of a model that was not trained on these either.
-        clean_labels: (m,), true.
     """
     classes = probabilities.shape[1]
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    chosen, least = _anchors(predicted, confidence, classes)
+    predicted = probabilities.argmax(1)
+    chosen = _anchors(predicted, probabilities.max(1))
     disagree = float(np.mean(predicted[chosen] != labels[chosen]))
     # Half an anchor more of either kind: none found wrong among few does not say that none is.
     smooth = (disagree * len(chosen) + 0.5) / (len(chosen) + 1)
     error = float(np.sqrt(smooth * (1 - smooth) / len(chosen)))
     guessed = np.bincount(predicted[chosen], minlength=classes) / len(chosen)
     given = np.bincount(labels, minlength=classes) / len(labels)
-    if 1 - disagree < guessed @ given + 2 * error:
+    if 1 - disagree < guessed @ given + _CLEAR * error:
         return 1.0, error
-    if clean_probabilities is None or clean_labels is None:
-        return disagree, error
-    asked = clean_probabilities.argmax(1)
-    as_sure = clean_probabilities.max(1) >= least[asked]
-    if not as_sure.any():
-        return disagree, error
-    mistaken = float(np.mean((asked != clean_labels)[as_sure]))
-    by_chance = mistaken / max(classes - 1, 1)
-    if 1 - mistaken <= by_chance:
-        return disagree, error  # it knows nothing of the task
-    scale = 1 - mistaken - by_chance
-    mend = float(np.sqrt(mistaken * (1 - mistaken) / as_sure.sum()))
-    return min(max((disagree - mistaken) / scale, 0.0), 1.0), float(np.hypot(error, mend)) / scale
+    return disagree, error
 
 
-def estimate_label_noise(losses: np.ndarray, at_most: float) -> LabelNoise:
+def rate_of_lapses(asked: Sequence[Asked]) -> tuple[float, float]:
+    """The rates of wrong labels that the models' answers admit, within one standard error.
+
+    A model is mistaken the less the surer it is, but however sure, a wrong label disagrees with it.
+    Such an agreement that levels off below 1 is that of an observer who at times presses the wrong
+    key: a psychometric function with a lapse rate (Wichmann and Hill 2001). With z the log-odds of
+    the predicted class, the model is right at a rate of
+
+        r(z) = 1/c + (1 − 1/c) σ(a + b z),  b > 0,
+
+    and labels, of which a fraction ρ is wrong, agree with it at a rate of
+
+        (1 − ρ) r(z) + ρ (1 − r(z)) / (c − 1),
+
+    both right or both wrong the same way (wrong labels of all c − 1 other classes alike). Labels of
+    clean rows agree at r(z): they pin it down. a and b are each model's, ρ is that of all. The
+    result is the interval of profile likelihood, in steps of 0.01: wide where the model is never
+    sure, or as sure of all, since mistakes and wrong labels are hard to tell apart then.
+    """
+    total = np.zeros(len(_RATES))
+    for one in asked:
+        total += _profile(one)
+    admitted = _RATES[total <= total.min() + 0.5]
+    return float(admitted.min()), float(admitted.max())
+
+
+def estimate_label_noise(losses: np.ndarray, between: tuple[float, float]) -> LabelNoise:
     """Each label's probability of being right, from the losses that rows had during training.
 
     These have two populations, right labels with the smaller ones and wrong labels with the larger;
@@ -98,45 +141,124 @@ def estimate_label_noise(losses: np.ndarray, at_most: float) -> LabelNoise:
     Gaussians the wider one has both tails, and the smallest losses would count as wrong.
 
     The mixture finds two populations also where there is one: the larger losses may be right labels
-    of what is hard to learn. So where it has more wrong labels than there are at most, its odds are
-    multiplied by the one factor that makes their fraction that (a change of prior, Saerens et al.
-    2002).
+    of what is hard to learn. Or it takes a long tail for one: it is fitted to values of which the
+    outer fiftieths are moved inwards. And where its share of wrong labels is not between the
+    bounds, it is fitted again with the nearer bound for that share.
 
     Args:
         losses: (n,), over the run (`samacli.pruning.in_run.MeanLoss`); nan for none.
-        at_most: of the labels are wrong, a fraction known from elsewhere (`noise_rate`).
+        between: bounds of the fraction of wrong labels, from elsewhere (`rate_of_wrong_labels`).
     """
+    low, high = between
     right = np.full(len(losses), np.nan)
     known = np.flatnonzero(np.isfinite(losses))
     spread = float(np.ptp(losses[known])) if known.size else 0.0
     if known.size < _FEWEST or spread == 0:
-        right[known] = 1 - at_most
-        return LabelNoise(at_most, right)
-    values = ((losses[known] - losses[known].mean()) / losses[known].std())[:, None]
-    sample = values
-    if len(values) > _FITTED_ON:
-        sample = np.random.default_rng(0).choice(values, _FITTED_ON, replace=False)
-    mixture = GaussianMixture(2, random_state=0).fit(sample)
-    posterior = mixture.predict_proba(values)[:, mixture.means_[:, 0].argmin()]
-    falling = _falling(values[:, 0], posterior)
-    rate = min(at_most, float(1 - falling.mean()))
+        right[known] = 1 - high
+        return LabelNoise(high, right)
+    values = (losses[known] - losses[known].mean()) / losses[known].std()
+    falling = _falling(values, _posterior(values, low, high))
+    rate = min(float(1 - falling.mean()), high)
     right[known] = _with_mean(falling, 1 - rate)
     return LabelNoise(rate, right)
 
 
-def _anchors(
-    predicted: np.ndarray, confidence: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the rows predicted as each class the surest fifth; and the least confidence of these
-    (classes,), inf where there are none."""
-    least = np.full(classes, np.inf)
+def _posterior(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """P(right | value) (n,), by a mixture whose share of wrong labels is between the bounds."""
+    sample = np.clip(values, *np.quantile(values, [_TAIL, 1 - _TAIL]))
+    if len(values) > _FITTED_ON:
+        sample = np.random.default_rng(0).choice(sample, _FITTED_ON, replace=False)
+    mixture = GaussianMixture(2, random_state=0).fit(sample[:, None])
+    smaller = int(mixture.means_[:, 0].argmin())
+    share = float(1 - mixture.weights_[smaller])
+    if low <= share <= high:
+        posterior: np.ndarray = mixture.predict_proba(values[:, None])[:, smaller]
+        return posterior
+    share = float(np.clip(np.clip(share, low, high), _LEAST, 1 - _LEAST))
+    weights = np.array([1 - share, share])
+    # Expectation maximisation, as scikit-learn's but for the weights, which it has no way to fix.
+    means = np.quantile(sample, [(1 - share) / 2, 1 - share / 2])
+    deviations = np.full(2, sample.std())
+    for _ in range(_ROUNDS):
+        belongs = softmax(np.log(weights) + norm.logpdf(sample[:, None], means, deviations), axis=1)
+        before, means = means, np.average(sample[:, None].repeat(2, 1), axis=0, weights=belongs)
+        squares = (sample[:, None] - means) ** 2
+        deviations = np.sqrt(np.average(squares, axis=0, weights=belongs) + 1e-6)
+        if np.abs(means - before).max() < _STILL:
+            break
+    logs = np.log(weights) + norm.logpdf(values[:, None], means, deviations)
+    fitted: np.ndarray = softmax(logs, axis=1)[:, 0]
+    return fitted
+
+
+def _anchors(predicted: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Of the rows predicted as each class the surest fifth."""
     chosen: list[np.ndarray] = []
     for k in np.unique(predicted):
         rows = np.flatnonzero(predicted == k)
         count = int(np.ceil(ANCHORS * len(rows)))
         chosen.append(rows[np.argsort(-confidence[rows], kind="stable")[:count]])
-        least[k] = confidence[chosen[-1][-1]]
-    return np.concatenate(chosen), least
+    return np.concatenate(chosen)
+
+
+def _profile(asked: Asked) -> np.ndarray:
+    """Negative log-likelihoods, one for each of `_RATES`, the least over a and b."""
+    classes = asked.probabilities.shape[1]
+    sure = _log_odds(asked.probabilities)
+    centre, scale = sure.mean(), sure.std() or 1.0
+    noisy = _Binned.of((sure - centre) / scale, asked.probabilities.argmax(1) == asked.labels)
+    clean = None
+    if asked.clean_probabilities is not None and len(asked.clean_probabilities):
+        z = (_log_odds(asked.clean_probabilities) - centre) / scale
+        clean = _Binned.of(z, asked.clean_probabilities.argmax(1) == asked.clean_labels)
+
+    def loss(curve: np.ndarray, rate: float) -> float:
+        def right(z: np.ndarray) -> np.ndarray:
+            return np.asarray(expit(curve[0] + np.exp(curve[1]) * z))
+
+        r = right(noisy.z)
+        value = noisy.loss((1 - rate) * r + rate * (1 - r) / max(classes - 1, 1))
+        return value if clean is None else value + clean.loss(right(clean.z))
+
+    # Two starts, a gentle and a steep curve: there may be a minimum for each.
+    return np.array(
+        [
+            min(
+                minimize(loss, start, args=(rate,), method="Nelder-Mead", options=_FINE).fun
+                for start in ([0.0, 0.0], [1.0, 0.5])
+            )
+            for rate in _RATES
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Binned:
+    """Rows of about the same log-odds counted together: z (k,), agreeing (k,) of rows (k,)."""
+
+    z: np.ndarray
+    agreeing: np.ndarray
+    rows: np.ndarray
+
+    @staticmethod
+    def of(z: np.ndarray, agree: np.ndarray) -> _Binned:
+        order = np.argsort(z, kind="stable")
+        parts = np.array_split(order, min(_BINS, len(order)))
+        return _Binned(
+            np.array([z[part].mean() for part in parts]),
+            np.array([agree[part].sum() for part in parts]),
+            np.array([len(part) for part in parts]),
+        )
+
+    def loss(self, rate: np.ndarray) -> float:
+        """Negative log-likelihood of agreement at these rates (k,)."""
+        rate = np.clip(rate, 1e-9, 1 - 1e-9)
+        return -float(self.agreeing @ np.log(rate) + (self.rows - self.agreeing) @ np.log1p(-rate))
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Of the predicted class (n,), no surer than float32 probabilities tell."""
+    return logit(np.clip(probabilities.max(1).astype(float), 1e-6, 1 - 1e-6))
 
 
 def _falling(losses: np.ndarray, probability: np.ndarray) -> np.ndarray:

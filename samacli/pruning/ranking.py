@@ -9,6 +9,8 @@ from scipy.stats import spearmanr
 
 from samacli.pruning.label_noise import TRUSTED
 
+ABUNDANT = 0.5  # of the trusted rows, learnt at once
+
 Order = Literal["highest", "even", "lowest"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
@@ -46,12 +48,12 @@ def rank_without_redundant(
 ) -> np.ndarray:
     """Scores (n,) as `rank` gives them, for an order that the run itself suggests.
 
-    First those trusted rows that the model did not learn at once, evenly over the weights; then
-    those that it did, the hardest first; then the others by the probability that they are right.
-    So what goes first is what is probably wrong, then what is redundant; if still less is to be
-    kept, hard and easy rows thin out alike. Where the model learns nearly all rows at once, that is
-    the paper's order, the hardest first; where it learns few, it covers them all. Which of both is
-    better depends on just that (Sorscher et al. 2022).
+    Where the model learnt most of the trusted rows at once, data are abundant: first those that it
+    did not, evenly over the weights; then those that it did, the hardest first, since they are
+    redundant. Where it learnt fewer, even the easy rows are still needed: all of them evenly over
+    the weights. Which of both is better depends on just that (Sorscher et al. 2022: keep the hard
+    ones of much, the easy ones of little). The others come last by the probability that they are
+    right.
 
     Harder is what weighs more, where weights rise with the loss, and what weighs less, where they
     fall (learnt from a clean set).
@@ -64,6 +66,8 @@ def rank_without_redundant(
     if len(trusted) > 1 and np.ptp(hardness) > 0 and np.ptp(loss[trusted]) > 0:
         hardness = hardness * (1 if spearmanr(hardness, loss[trusted]).statistic >= 0 else -1)
     redundant = learnt[trusted]
+    if redundant.sum() < ABUNDANT * len(redundant):
+        redundant = np.zeros_like(redundant)
     places = np.empty(len(trusted))
     for part, start, order in (
         (redundant, 0, "highest"),

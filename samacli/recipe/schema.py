@@ -469,10 +469,11 @@ class Prune(Section):
     )
     order: Literal["auto", "trial", "highest", "even", "lowest"] = Field(
         "auto",
-        description="which trusted rows are kept first; auto: those that the model did not learn "
-        "at once, evenly over the weights, then the others, the hardest first; highest, even, "
-        "lowest: by weight; trial: of these three what trains best on held-out training rows, for "
-        "each keep (three training runs a keep and score run)",
+        description="which trusted rows are kept first; auto: where the model learns most of them "
+        "at once, those that it does not, evenly over the weights, then the others, the hardest "
+        "first, and else all evenly over the weights; highest, even, lowest: by weight; trial: of "
+        "these three what trains best on held-out training rows, for each keep (three training "
+        "runs a keep and score run)",
     )
     folds: int = Field(
         3,

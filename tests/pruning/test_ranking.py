@@ -71,9 +71,14 @@ def test_where_nearly_all_is_learnt_at_once_the_hardest_come_first() -> None:
     assert (np.diff(WEIGHT[easy]) >= 0).all(), "weights that fall with the loss: low is hard"
 
 
-def test_where_little_is_learnt_at_once_what_is_trusted_is_covered_evenly() -> None:
-    learnt = np.zeros(300, bool)
-    learnt[::6] = True
+def test_where_little_is_learnt_at_once_nothing_that_is_trusted_is_redundant() -> None:
+    learnt = np.arange(300) % 3 == 1
+    scores = rank_without_redundant(WEIGHT, WEIGHT, RIGHT, learnt, LABELS)
+    np.testing.assert_array_equal(scores, rank(WEIGHT, RIGHT, LABELS, "even"))
+
+
+def test_what_was_not_learnt_at_once_is_covered_evenly() -> None:
+    learnt = np.arange(300) % 3 > 0
     scores = rank_without_redundant(WEIGHT, WEIGHT, RIGHT, learnt, np.zeros(300, int))
     wanted = (RIGHT > TRUSTED) & ~learnt
     first = np.argsort(-scores)[: wanted.sum()]

@@ -20,7 +20,6 @@ from samacli.pruning.label_noise import TRUSTED
 from samacli.recipe import Recipe, load_recipe
 from samacli.workflows.prune import prune
 from samacli.workflows.prune.order import choose_order
-from samacli.workflows.prune.trust import _at_most
 
 SELECTIONS = ("random", "sama", "ccs")
 
@@ -327,12 +326,3 @@ def test_copies_of_images_go_first(tmp_path: Path) -> None:
         "kept": {"0.5": 0, "0.6": 12},
     }
     assert any("60 of 120 training rows are near-duplicates" in note for note in heard.notes)
-
-
-def test_few_clean_rows_mend_the_bound_on_wrong_labels_as_far_as_they_can() -> None:
-    assert _at_most([(0.02, 0.015)], [(0.3, 0.01)]) == 0.0, "no evidence that any is wrong"
-    assert _at_most([(0.3, 0.04)], []) == pytest.approx(0.34)
-    assert _at_most([(0.3, 0.04)], [(0.1, 0.02)]) == pytest.approx(0.14)
-    assert _at_most([(0.3, 0.04)], [(0.1, 0.2)]) == pytest.approx(0.34)
-    assert _at_most([(0.3, 0.04), (0.1, 0.04)], []) == pytest.approx(0.2 + 0.04 / 2**0.5)
-    assert _at_most([(0.99, 0.04)], []) == 1.0

@@ -18,7 +18,7 @@ from samacli.workflows.bilevel import fit_sama
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.methods.run import MethodRun, measured
 from samacli.workflows.prune.order import Tried, try_orders
-from samacli.workflows.prune.trust import most_wrong_labels
+from samacli.workflows.prune.trust import wrong_labels_between
 from samacli.workflows.results import Cost, Method
 from samacli.workflows.score_run import make_rivals, results
 from samacli.workflows.summary import Summary, summarize
@@ -70,7 +70,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     paper: among right labels its preference for what is hard to learn is what one wants.
 
     Raises:
-        SamaError: see `fit_sama` and `most_wrong_labels`.
+        SamaError: see `fit_sama` and `wrong_labels_between`.
     """
     recipe, train = experiment.recipe, experiment.splits.train
     config, seeds = recipe.prune, recipe.score_seeds
@@ -82,12 +82,12 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         costs["plain"] = _cost([look.run for look in looks])
     noise: LabelNoise | None = None
     if config.trust == "auto":
-        at_most, fits = most_wrong_labels(experiment, seeds)
+        between, fits = wrong_labels_between(experiment, seeds)
         costs["trust"] = _cost(fits)
-        noise = estimate_label_noise(np.mean([look.loss for look in looks], axis=0), at_most)
-        if at_most == 1 or noise.trusted.sum() < len(experiment.splits.classes):
+        noise = estimate_label_noise(np.mean([look.loss for look in looks], axis=0), between)
+        if between[1] == 1 or noise.trusted.sum() < len(experiment.splits.classes):
             # Models that have learnt nothing say nothing of labels; it is warned of.
-            noise = LabelNoise(at_most, np.where(train.labels >= 0, 1.0, np.nan))
+            noise = LabelNoise(between[1], np.where(train.labels >= 0, 1.0, np.nan))
 
     trusted = None if noise is None else np.flatnonzero(noise.trusted)
     runs = [_learn_weights(experiment, seed, trusted) for seed in seeds]
