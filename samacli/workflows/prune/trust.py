@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from samacli.errors import SamaError
-from samacli.pruning.label_noise import Asked, rate_of_wrong_labels
+from samacli.pruning.noise_rate import Asked, rate_of_wrong_labels
 from samacli.training.loop import Fit
 from samacli.workflows.experiment import Experiment
 from samacli.workflows.out_of_sample import one_part_held_out, train_and_ask
