@@ -269,7 +269,7 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
 
 def tried(files: dict[str, File], arguments: list[str]) -> tuple[int, str]:
     """(exit code, last line of standard error) of `sama arguments` in a folder of its own."""
-    from samacli.cli import main
+    from samacli.__main__ import main
 
     before = Path.cwd()
     said = io.StringIO()

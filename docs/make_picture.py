@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samacli.cli.tables import methods_table, noise_sentence
-from samacli.workflows.results import Method
+from samacli.runs.results import Method
 
 
 def suspects(path: Path, rows: int) -> Table:

@@ -22,7 +22,7 @@ def commands() -> str:
     import click
     import typer.main
 
-    from samacli.cli.main import app
+    from samacli.__main__ import app
 
     parts = ["# Commands\n\nMade from the commands themselves by `make reference`."]
 

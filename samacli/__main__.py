@@ -1,5 +1,10 @@
-"""`python -m samacli`: what torchrun and `accelerate launch` start."""
+"""`sama`, or `python -m samacli`: the commands, and those of the laboratory beside them."""
 
-from samacli.cli import main
+from samacli.cli.main import app, main
+from samacli.lab.commands import bench, table
 
-main()
+app.command(no_args_is_help=False)(bench.bench)
+app.command(no_args_is_help=False)(table.table)
+
+if __name__ == "__main__":
+    main()

@@ -25,10 +25,10 @@ from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN, with_columns
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress
 from samacli.recipe import Model, Recipe, load_recipe
+from samacli.runs.prune import prune as run_prune
+from samacli.runs.reweight import reweight as run_reweight
+from samacli.runs.saved_model import find_model
 from samacli.training.runtime import DeviceName
-from samacli.workflows.prune import prune as run_prune
-from samacli.workflows.reweight import reweight as run_reweight
-from samacli.workflows.saved_model import find_model
 
 Rows = TypeVar("Rows", datasets.Dataset, pandas.DataFrame, list[dict[str, Any]])
 AnyRows: TypeAlias = datasets.Dataset | pandas.DataFrame | Sequence[Mapping[str, Any]] | str | Path

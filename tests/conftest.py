@@ -127,7 +127,7 @@ def texts(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture
 def run_sama(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process: (exit code, stdout, stderr)."""
-    from samacli.cli import main
+    from samacli.__main__ import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

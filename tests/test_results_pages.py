@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from samacli.workflows.table import Ledger, Store, built_in_tables, load_table, plan
-from samacli.workflows.table.render import texts
+from samacli.lab.table import Ledger, Store, built_in_tables, load_table, plan
+from samacli.lab.table.render import texts
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 

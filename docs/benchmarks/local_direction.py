@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from samacli.bilevel.evidence import Evidence
+from samacli.bilevel.reweighter import Reweighter
 from samacli.meta import WeightingProblem, weighting_meta_gradient
 from samacli.progress import Silent
 from samacli.recipe import load_recipe
-from samacli.training.evidence import Evidence
+from samacli.training.experiment import Experiment
 from samacli.training.objective import Batch, clean_loss, model_logits
 from samacli.training.optim import make_optimizer
-from samacli.training.reweighter import Reweighter
-from samacli.workflows.experiment import Experiment
 
 REPLICAS = (2, 4)
 DRAWS = 12

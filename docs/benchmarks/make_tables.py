@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from samacli.workflows.bench.plot import plot
-from samacli.workflows.bench.row import Row
+from samacli.lab.bench.plot import plot
+from samacli.lab.bench.row import Row
 
 PARTS = ("meta_backward", "adaptation", "derivative", "meta_update")
 BIAS = "local_direction.json"

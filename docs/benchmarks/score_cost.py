@@ -18,8 +18,8 @@ import torch
 
 from samacli.pruning.scores import SCORES
 from samacli.recipe import load_recipe
-from samacli.workflows.experiment import Experiment
-from samacli.workflows.score_run import make_rivals, results
+from samacli.runs.score_run import make_rivals, results
+from samacli.training.experiment import Experiment
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def evaluate(
         sama evaluate runs/demo/model --data test.csv --text-column text --label-column label
     """
     from samacli.cli.tables import classes_table
-    from samacli.workflows.evaluate import evaluate as run
+    from samacli.runs.evaluate import evaluate as run
 
     settings = options.settings(context)
     result = run(

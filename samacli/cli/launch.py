@@ -114,7 +114,7 @@ def _interrupted(number: int, folder: Path, output: Path | None, left: str) -> I
 def _kept(output: Path | None, left: str) -> str:
     if output is None:
         return left
-    from samacli.workflows.recovery import advice
+    from samacli.store.unfinished import advice
 
     return advice(output)
 

@@ -14,7 +14,6 @@ import typer
 
 import samacli
 from samacli.cli import (
-    bench,
     compare,
     evaluate,
     inspect,
@@ -25,7 +24,6 @@ from samacli.cli import (
     reweight,
     score,
     select,
-    table,
     train,
 )
 from samacli.cli.console import complain, stderr, stdout
@@ -53,8 +51,6 @@ app.command()(inspect.inspect)
 app.command()(compare.compare)
 app.command()(score.score)
 app.command()(select.select)
-app.command(no_args_is_help=False)(bench.bench)
-app.command(no_args_is_help=False)(table.table)
 app.add_typer(recipes.app, name="recipes")
 
 

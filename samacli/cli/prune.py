@@ -77,7 +77,7 @@ def prune(
     """
     from samacli.cli.tables import methods_table, noise_sentence
     from samacli.export.hub import check_hub, push_run
-    from samacli.workflows.prune import prune as run
+    from samacli.runs.prune import prune as run
 
     settings = options.settings(context)
     if push_to_hub is not None:

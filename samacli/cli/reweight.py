@@ -80,7 +80,7 @@ def reweight(
     """
     from samacli.cli.tables import methods_table, noise_sentence, rare_class_sentence
     from samacli.export.hub import check_hub, push_run
-    from samacli.workflows.reweight import reweight as run
+    from samacli.runs.reweight import reweight as run
 
     settings = options.settings(context)
     if push_to_hub is not None:

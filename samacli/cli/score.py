@@ -86,7 +86,7 @@ def score(
 
         sama score runs/photos --data owner/photos --stream --nproc 4 --output runs/scores
     """
-    from samacli.workflows.score import score as run_score
+    from samacli.runs.score import score as run_score
 
     settings = options.settings(context)
     try:

@@ -71,7 +71,7 @@ def select(
 
         sama select runs/scores --score el2n --keep 0.3 --by-class given_label --rows -o runs/kept
     """
-    from samacli.workflows.select import select as run
+    from samacli.runs.select import select as run
 
     settings = options.settings(context)
     result = run(

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from samacli.export.escape import one_line
+from samacli.lab.bench.row import Row
+from samacli.runs.results import Method, mean_and_spread
 from samacli.training.metrics import Evaluation
-from samacli.workflows.bench.row import Row
-from samacli.workflows.results import Method, mean_and_spread
 
 
 def shown(values: list[float]) -> str:

@@ -46,7 +46,7 @@ def train(
         sama train runs/demo/dataset --model minilm --test test.csv --output runs/final
     """
     from samacli.cli.tables import methods_table
-    from samacli.workflows.train import train as run
+    from samacli.runs.train import train as run
 
     settings = options.settings(context)
     if in_processes(settings.arguments, nproc, output):

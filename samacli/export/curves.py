@@ -12,7 +12,7 @@ import numpy as np
 from samacli.export.escape import write_csv
 
 if TYPE_CHECKING:
-    from samacli.training.weight_function import WeightFunction
+    from samacli.bilevel.weight_function import WeightFunction
 
 LEARNING_FILE = "curves/learning.csv"
 WEIGHT_FILE = "curves/weight_by_loss.csv"

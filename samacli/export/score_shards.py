@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from samacli.errors import SamaError
-from samacli.export.file import check_parent, written
 from samacli.export.metrics import write_metrics
+from samacli.store.file import check_parent, written
 
 MANIFEST_FILE = "manifest.json"
 _VERSION = 1

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from samacli.errors import SamaError
 from samacli.export.columns import LABEL_COLUMN
 from samacli.export.curves import LEARNING_FILE, WEIGHT_FILE
-from samacli.export.directory import METRICS_FILE, RECIPE_FILE
 from samacli.export.escape import csv_text
 from samacli.recipe.load import read_yaml
 from samacli.report.rows import class_names_of, columns_of
+from samacli.store.directory import METRICS_FILE, RECIPE_FILE
 
 WORKFLOWS = ("reweight", "prune")
 

@@ -15,13 +15,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from samacli.export.escape import printable
-from samacli.export.file import written
 from samacli.report import figures
 from samacli.report.examples import Example, suspicious, valuable
 from samacli.report.finished import FinishedRun, Scores
 from samacli.report.numbers import duration, percent, size, with_spread
 from samacli.report.trainings import Training, trainings
 from samacli.report.verdict import verdict
+from samacli.store.file import written
 from samacli.training.spread import mean_and_spread
 
 REPORT_FILE = "report.html"

@@ -16,13 +16,17 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
+from samacli.bilevel.meta_level import MetaLevel
 from samacli.errors import SamaError
 from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
+from samacli.store.checkpoints import Checkpoints
+from samacli.store.interruption import Request, interruptible
 from samacli.training.best_state import BestState, Validate
 from samacli.training.compiled import Compiled
-from samacli.training.meta_level import MetaLevel
+from samacli.training.fit_state import FitState
+from samacli.training.memory import free_memory, is_out_of_memory
 from samacli.training.objective import (
     Batch,
     Objective,
@@ -33,12 +37,8 @@ from samacli.training.objective import (
 from samacli.training.observation import Audience, Observer
 from samacli.training.optim import make_optimizer, make_schedule
 from samacli.training.passes import Augment, Passes, read
-from samacli.training.recovery.checkpoints import Checkpoints
-from samacli.training.recovery.fit_state import FitState
-from samacli.training.recovery.interruption import Request, interruptible
-from samacli.training.recovery.memory import free_memory, is_out_of_memory
-from samacli.training.recovery.step_start import StepStart
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
+from samacli.training.step_start import StepStart
 from samacli.training.tracking import track_step
 
 

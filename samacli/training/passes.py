@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from samacli.training.meta_level import MetaLevel
+from samacli.bilevel.meta_level import MetaLevel
+from samacli.training.memory import in_parts
 from samacli.training.objective import (
     NOT_INPUTS,
     Batch,
@@ -22,7 +23,6 @@ from samacli.training.objective import (
     to_device,
 )
 from samacli.training.observation import Audience, Observation
-from samacli.training.recovery.memory import in_parts
 
 Augment = Callable[[Batch], Batch]
 

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from samacli.progress import Progress, Silent
+from samacli.training.memory import free_memory, in_parts, is_out_of_memory
 from samacli.training.objective import Batch, model_logits, to_device
-from samacli.training.recovery.memory import free_memory, in_parts, is_out_of_memory
 
 ROWS_A_MESSAGE = 1 << 16
 

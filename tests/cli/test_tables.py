@@ -9,7 +9,7 @@ from rich.console import Console
 
 from samacli.cli.tables import methods_table, rare_class_sentence
 from samacli.recipe.schema import ReweightBaseline
-from samacli.workflows.results import Method
+from samacli.runs.results import Method
 
 
 def text(methods: dict[str, Method]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from samacli.cli import main
+from samacli.__main__ import main
 from samacli.data import load_splits
 from samacli.errors import SamaError
 from samacli.recipe import dump_recipe, load_recipe

@@ -10,11 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from samacli.pruning.scores import SCORES
 from samacli.recipe import load_recipe
+from samacli.runs import score_run
+from samacli.runs.score_run import score_training_set
+from samacli.training.experiment import Experiment
 from samacli.training.last_layer import classifier_features
 from samacli.training.loop import Fit
-from samacli.workflows import score_run
-from samacli.workflows.experiment import Experiment
-from samacli.workflows.score_run import score_training_set
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 
 from samacli.report import build_report
 from samacli.report.numbers import with_spread
-from samacli.workflows.prune import prune
-from samacli.workflows.reweight import reweight
+from samacli.runs.prune import prune
+from samacli.runs.reweight import reweight
 from tests.conftest import make_texts, text_recipe
 from tests.report.test_report import parsed, words
 

@@ -1,0 +1,1 @@
+"""The meta level: what weighs each example, and how it learns to."""

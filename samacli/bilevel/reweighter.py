@@ -1,0 +1,93 @@
+"""The reweighter: from evidence to a weight and a target for each example, with parameters λ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from samacli.bilevel.evidence import Evidence, feature_count, feature_matrix
+from samacli.meta import LabelCorrector, MetaWeightNet
+from samacli.meta.label_corrector import entropy
+from samacli.recipe.schema import Feature
+
+# An even soft label weighs (almost) nothing; a power of its confidence, learnt from this start.
+_CONFIDENCE_POWER = 2.0
+
+
+class Reweighter(nn.Module):
+    """Meta-weight-net over the chosen features, and optionally a label corrector.
+
+    With a corrector an example's weight is also a power of its soft label's confidence,
+    (1 − H(q)/log c)^κ with κ learnt: where given label and beliefs leave it open what the example
+    is, its cross-entropy only makes the model undecided.
+
+    Args:
+        features: names of the features, see `samacli.bilevel.evidence`.
+        classes: number of classes.
+        hidden: width of the meta-weight-net.
+        widths: columns of the features whose number the data decide, see `Facts.widths`.
+        corrector: corrects labels; None: they stay as given.
+        standardize: bring each feature to mean 0 and deviation 1 over the examples at hand.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        classes: int,
+        *,
+        hidden: int,
+        widths: Mapping[str, int] | None = None,
+        corrector: LabelCorrector | None = None,
+        standardize: bool = False,
+    ) -> None:
+        super().__init__()
+        self.features = tuple(features)
+        self.classes = classes
+        self.standardize = standardize
+        # An example without a given label has an embedding of its own, the last.
+        self.weight_net = MetaWeightNet(
+            feature_count(features, classes, widths or {}),
+            num_classes=classes + 1 if "label" in features else None,
+            hidden=hidden,
+            normalize=False,
+        )
+        self.corrector = corrector
+        self.log_power = None if corrector is None else nn.Parameter(torch.zeros(()))
+
+    def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """(weights with mean 1 over the batch (n,), targets)."""
+        weights, targets = self.raw(evidence)
+        return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny), targets
+
+    def raw(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Positive, un-normalised weights (n,), and targets.
+
+        Targets are class labels (n,) as given, or corrected distributions (n, classes).
+        """
+        labels = evidence.labels
+        weights = self.of_inputs(self.inputs(evidence), labels)
+        if self.corrector is None or self.log_power is None:
+            return weights, labels
+        targets = self.corrector(labels, evidence.belief, evidence.prior)
+        sure = (1 - entropy(targets)).clamp_min(1e-4)
+        return weights * sure ** (_CONFIDENCE_POWER * self.log_power.exp()), targets
+
+    def inputs(self, evidence: Evidence, like: Evidence | None = None) -> Tensor:
+        """What the meta-weight-net is given besides labels (n, features).
+
+        like: standardised as these examples are; None: as their own.
+        """
+        features = feature_matrix(evidence, self.features)
+        if not self.standardize:
+            return features
+        all_features = features if like is None else feature_matrix(like, self.features)
+        deviation = all_features.std(dim=0, correction=0).clamp_min(1e-6)
+        return (features - all_features.mean(dim=0)) / deviation
+
+    def of_inputs(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The meta-weight-net's positive weights (n,) for `inputs` and given labels (n,)."""
+        takes_label = "label" in self.features
+        label = torch.where(labels < 0, self.classes, labels) if takes_label else None
+        return self.weight_net(inputs, label)

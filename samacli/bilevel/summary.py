@@ -1,0 +1,77 @@
+"""The scores of several runs as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samacli.bilevel.run import Scored
+from samacli.bilevel.weight_function import WeightFunction
+from samacli.data import Split
+from samacli.export.suspects import Suspects
+from samacli.training.metrics import noise_detection
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Means over the runs, a row a training example (n).
+
+    weight: mean 1. loss, uncertainty: nats. prediction: class ids from the mean probabilities.
+    corrected: class ids from the mean corrected targets, where they are learnt.
+    mislabelled: probability that the given label is wrong, where a clean set tells.
+    noise: how well that probability, or else low weight, finds wrong labels, where the truth is
+        known.
+    weight_functions: weight against loss, of each run, where the loss is a feature.
+    """
+
+    weight: np.ndarray
+    loss: np.ndarray
+    uncertainty: np.ndarray
+    prediction: np.ndarray
+    corrected: np.ndarray | None
+    mislabelled: np.ndarray | None
+    noise: dict[str, float] | None
+    train: Split
+    weight_functions: tuple[WeightFunction, ...] = ()
+
+    @property
+    def suspects(self) -> Suspects:
+        """What `suspects.csv` is made from; the suggested label is the corrected one, or
+        else the model's own prediction."""
+        return Suspects(
+            index=self.train.index,
+            given=self.train.labels,
+            suggested=self.prediction if self.corrected is None else self.corrected,
+            weight=self.weight,
+            loss=self.loss,
+            probability=self.mislabelled,
+        )
+
+
+def summarize(scored: Sequence[Scored], train: Split) -> Summary:
+    """Average the runs' scores of the training split."""
+
+    def mean(name: str) -> np.ndarray:
+        return np.mean([getattr(one, name) for one in scored], axis=0)
+
+    weight = mean("weight")
+    mislabelled = None if scored[0].mislabelled is None else mean("mislabelled")
+    noise = None
+    if train.true_labels is not None:
+        goodness = weight if mislabelled is None else 1 - mislabelled
+        noise = noise_detection(train.labels, train.true_labels, goodness)
+    return Summary(
+        weight=weight,
+        loss=mean("loss"),
+        uncertainty=mean("uncertainty"),
+        prediction=mean("probabilities").argmax(-1),
+        corrected=None if scored[0].targets is None else mean("targets").argmax(-1),
+        mislabelled=mislabelled,
+        noise=noise,
+        train=train,
+        weight_functions=tuple(
+            one.weight_function for one in scored if one.weight_function is not None
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The laboratory: benchmarks and tables, for those who measure samacli itself."""

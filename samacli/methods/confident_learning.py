@@ -1,0 +1,67 @@
+"""Confident learning: drop what cross-validation finds mislabelled, and train on the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import torch
+
+from samacli.errors import SamaError
+from samacli.methods.out_of_sample import predict_out_of_sample
+from samacli.methods.run import MethodRun, measured
+from samacli.training.experiment import Experiment
+from samacli.training.metrics import noise_detection
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse without cleanlab, or where no class has a row for each fold.
+
+    Raises:
+        SamaError: one of both.
+    """
+    if importlib.util.find_spec("cleanlab") is None:
+        raise SamaError(
+            "the baseline confident-learning needs cleanlab, which is not installed; run "
+            "pip install 'samacli[rivals]', or leave it out of --baselines"
+        )
+    folds = experiment.recipe.reweight.rivals.folds
+    labels = experiment.splits.train.labels
+    largest = int(np.bincount(labels[labels >= 0]).max())
+    if largest < folds:
+        raise SamaError(
+            f"confident-learning cross-validates in {folds} folds (reweight.rivals.folds), but the "
+            f"largest class of {experiment.splits.train.origin} has {largest} rows; lower it, or "
+            "leave the baseline out of --baselines"
+        )
+
+
+def confident_learning(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """Northcutt et al. 2021, by cleanlab's own `find_label_issues` with its defaults.
+
+    Each fold is trained from the same initial model for as many steps as the final run, which
+    makes the whole (folds + 1) times as dear as any other method. The noise scores are cleanlab's
+    label quality scores (self-confidence).
+    """
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    train = experiment.splits.train
+    rows = np.flatnonzero(train.labels >= 0)
+    labels = train.labels[rows]
+    folds = experiment.recipe.reweight.rivals.folds
+    held_out = predict_out_of_sample(experiment, rows, seed, folds, name)
+    # double: cleanlab asks that rows sum to 1 closely
+    probabilities = torch.from_numpy(held_out.logits).double().softmax(-1).numpy()
+    # One process: its workers share the probabilities through a global, by fork.
+    issues = find_label_issues(labels, probabilities, n_jobs=1)
+    quality = np.ones(len(train))
+    quality[rows] = get_label_quality_scores(labels, probabilities)
+    noise = None
+    if train.true_labels is not None:
+        noise = noise_detection(train.labels, train.true_labels, quality)
+    final = experiment.fit_plainly(
+        experiment.train, seed, f"{name}, seed {seed}", rows=rows[~issues]
+    )
+    evaluation = experiment.evaluate(final.model)
+    return measured(name, seed, [*held_out.fits, final], evaluation, noise=noise)

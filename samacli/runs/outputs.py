@@ -1,0 +1,85 @@
+"""What a run of `reweight` or `prune` leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedModel
+
+from samacli.export.curves import (
+    LEARNING_FILE,
+    WEIGHT_FILE,
+    Curve,
+    write_learning,
+    write_weight_functions,
+)
+from samacli.export.dataset import write_dataset
+from samacli.store.directory import METRICS_FILE, RECIPE_FILE
+from samacli.export.metrics import write_metrics
+from samacli.export.model import save_model
+from samacli.export.scores import write_scores
+from samacli.export.suspects import write_suspects
+from samacli.progress import Progress
+from samacli.recipe import Recipe, dump_recipe
+from samacli.report import REPORT_FILE, build_report
+from samacli.training.experiment import Experiment
+from samacli.bilevel.summary import Summary
+
+
+def write_outputs(
+    stage: Path,
+    experiment: Experiment,
+    recipe: Recipe,
+    summary: Summary,
+    *,
+    rows: datasets.Dataset,
+    card: str,
+    scores: dict[str, Any],
+    model: PreTrainedModel,
+    metrics: dict[str, Any],
+    curves: Mapping[str, Sequence[Curve]] | None = None,
+) -> int:
+    """Write everything into `stage`; returns the number of suspects.
+
+    rows, card: the exported dataset; scores: columns of `scores.parquet`, a row an input row;
+    curves: learning curves of each training, one a seed (of pruning's scores, one a run of those).
+    """
+    (stage / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+    write_dataset(rows, stage / "dataset", card)
+    write_scores(stage / "scores.parquet", scores)
+    suspects = write_suspects(
+        stage / "suspects.csv",
+        summary.suspects,
+        experiment.splits.train.rows,
+        experiment.splits.classes,
+        **experiment.example_columns,
+    )
+    save_model(model, experiment.processor, stage / "model")
+    write_learning(stage / LEARNING_FILE, curves or {}, recipe.seed)
+    write_weight_functions(
+        stage / WEIGHT_FILE, summary.weight_functions, experiment.splits.classes, recipe.seed
+    )
+    write_metrics(
+        stage / METRICS_FILE,
+        {
+            **metrics,
+            "suspects": suspects,
+            "classes": experiment.splits.classes,
+            "columns": experiment.example_columns,
+        },
+    )
+    _report(stage, experiment.progress)
+    return suspects
+
+
+def _report(stage: Path, progress: Progress) -> None:
+    try:
+        build_report(stage)
+    except Exception as error:  # it is made from the files alone: hours of training are not lost
+        progress.warn(
+            f"{REPORT_FILE} could not be made ({type(error).__name__}: {error}); everything else "
+            "is written, and `sama report DIR` tries again"
+        )

@@ -1,0 +1,250 @@
+"""Every way of choosing training rows that is compared, by name, each retrained by itself.
+
+`prune` measures one score at several keeps in one go. A comparison of many asks for smaller
+pieces, which can be done one by one: a scoring run, whose arrays serve all selections made of them
+(`score_by_sama`, `score_by_rivals`), and one retraining on one selection (`retrain_on`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from samacli.pruning.scores import SCORES
+from samacli.pruning.selection import keep_count
+from samacli.recipe import Recipe
+from samacli.training.metrics import noise_detection
+from samacli.training.experiment import Experiment
+from samacli.methods.run import MethodRun, measured
+from samacli.runs.prune.order import select
+from samacli.runs.prune.scoring import score
+from samacli.runs.score_run import make_rivals, results
+
+Arrays = dict[str, np.ndarray]
+ScoringRun = tuple[MethodRun, Arrays]
+
+SAMA_SCORES, RIVAL_SCORES = "sama-scores", "rival-scores"
+# Parts of `score_by_sama`: what learns the weights, and the plain run that is looked on at.
+SAMA_RUN, PLAIN_RUN = "sama", "plain"
+TRUST = "trust"  # the array of it that finds wrong labels
+
+
+@dataclass(frozen=True)
+class PruningMethod:
+    """One way of choosing rows, or a scoring run.
+
+    scoring: the scoring run that it takes its array from; None: it takes none.
+    array: whose rows are kept from the highest value down; of `sama` one a keep.
+    sign: −1 where the lowest are kept.
+    """
+
+    name: str
+    description: str
+    uses_clean: bool = False
+    scoring: str | None = None
+    array: str = ""
+    sign: int = 1
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it chooses rows, so that it asks how many."""
+        return self.array != ""
+
+
+_WORDS = {
+    "random": "at random",
+    "el2n": "the hardest by EL2N, the norm of the error early in training (Paul et al. 2021)",
+    "grand": "the largest gradients of the last layer early in training (GraNd, Paul et al. 2021)",
+    "forgetting": "those forgotten most often (Toneva et al. 2019)",
+    "margin": "the smallest margins of the trained model (Coleman et al. 2020)",
+    "entropy": "the highest entropy of the trained model's prediction (Coleman et al. 2020)",
+    "least_confidence": "the least confident predictions (Coleman et al. 2020)",
+    "aum": "the largest area under the margin, the clearest labels (Pleiss et al. 2020)",
+    "prototypes": "the farthest from k-means prototypes (Sorscher et al. 2022), on the trained "
+    "model's features",
+    "ccs": "in strata of AUM in each class, the hardest tenth left out (CCS, Zheng et al. 2023)",
+    "dual": "difficult and wavering early in training (DUAL, Cho et al. 2025)",
+}
+
+
+def _rivals() -> list[PruningMethod]:
+    found = []
+    for name in SCORES:
+        found.append(
+            PruningMethod(
+                name,
+                _WORDS.get(name, f"the highest by {name}"),
+                scoring=RIVAL_SCORES,
+                array=name,
+            )
+        )
+        if name not in ("random", "ccs"):
+            found.append(
+                PruningMethod(
+                    f"{name}-lowest",
+                    f"by {name} from the other end: the lowest are kept",
+                    scoring=RIVAL_SCORES,
+                    array=name,
+                    sign=-1,
+                )
+            )
+    return found
+
+
+PRUNING_METHODS: dict[str, PruningMethod] = {
+    method.name: method
+    for method in (
+        PruningMethod("full", "training on all rows"),
+        PruningMethod(
+            RIVAL_SCORES,
+            f"one plain run that {', '.join(SCORES)} look on at, all together",
+            scoring=RIVAL_SCORES,
+        ),
+        PruningMethod(
+            SAMA_SCORES,
+            "all that `sama prune` does before it selects: a plain run that is looked on at, one "
+            "on a part of the rows, for the rate of wrong labels, and a SAMA run",
+            uses_clean=True,
+            scoring=SAMA_SCORES,
+        ),
+        PruningMethod(
+            "sama",
+            "as `sama prune` does, by weights learnt by SAMA and trust in labels",
+            uses_clean=True,
+            scoring=SAMA_SCORES,
+            array="sama",
+        ),
+        *_rivals(),
+    )
+}
+
+
+def with_seed(experiment: Experiment, seed: int) -> Experiment:
+    """The experiment as a run of `sama prune --seed SEED repeats=1` would have it."""
+    recipe = experiment.recipe.model_copy(update={"seed": seed, "repeats": 1})
+    return replace(experiment, recipe=recipe)
+
+
+def plain_runs(recipe: Recipe, name: str) -> float:
+    """About how many plain training runs' time a method takes; a SAMA run counts as 1.5."""
+    method, config = PRUNING_METHODS[name], recipe.prune
+    if method.prunes or method.scoring is None:
+        return 1.0
+    runs = config.score_runs or 1
+    if name == RIVAL_SCORES:
+        return float(runs)
+    orders = 3 * len(config.keep) if config.order == "trial" else 0
+    held_out = (config.folds - 1) / config.folds if config.trust == "auto" else 0.0
+    plain = 1.0 if "auto" in (config.trust, config.order) else 0.0
+    return runs * (plain + held_out + 1.5 + orders)
+
+
+def score_by_rivals(experiment: Experiment, seed: int) -> ScoringRun:
+    """Every rival score of the training rows (n,) by name, from one plain run a score seed."""
+    started = time.perf_counter()
+    experiment = with_seed(experiment, seed)
+    found: list[Arrays] = []
+    fits = []
+    for score_seed in experiment.recipe.score_seeds:
+        rivals = make_rivals(experiment, score_seed, list(SCORES))
+        run = experiment.fit_plainly(
+            experiment.train,
+            score_seed,
+            f"scores, seed {score_seed}",
+            observers=list(rivals.values()),
+        )
+        found.append(results(experiment, rivals, run.model))
+        fits.append(run)
+    seconds = time.perf_counter() - started  # with the passes that follow a run
+    run_of_all = replace(measured(RIVAL_SCORES, seed, fits, None), seconds=seconds)
+    return run_of_all, {name: np.mean([one[name] for one in found], axis=0) for name in SCORES}
+
+
+def score_by_sama(experiment: Experiment, seed: int) -> ScoringRun:
+    """`sama prune`'s own rankings (n,), "sama-0.7" for the keep 0.7, and what its trust says."""
+    experiment = with_seed(experiment, seed)
+    recipe = experiment.recipe
+    ours_alone = recipe.prune.model_copy(update={"scores": [SAMA_RUN]})
+    experiment = replace(experiment, recipe=recipe.model_copy(update={"prune": ours_alone}))
+    counts = _counts(experiment)
+    found = score(experiment, counts)
+    costs = found.costs.values()
+    seconds = sum(cost["seconds"] for cost in costs)
+    run = MethodRun(
+        name=SAMA_SCORES,
+        seed=seed,
+        evaluation=None,
+        noise=found.summary.noise,
+        seconds=seconds,
+        steps=sum(int(cost["steps"]) for cost in costs),
+        samples_per_second=found.samples_per_second[0],
+        peak_memory_bytes=max(int(cost["peak_memory_bytes"]) for cost in costs),
+        model=None,
+        scored=None,
+        parts={part: cost["seconds"] for part, cost in found.costs.items()},
+    )
+    arrays = {f"sama-{keep}": ranking for keep, ranking in found.rankings["sama"].items()}
+    arrays[TRUST] = found.summary.weight if found.right is None else found.right
+    return run, arrays
+
+
+SCORING: dict[str, Callable[[Experiment, int], ScoringRun]] = {
+    SAMA_SCORES: score_by_sama,
+    RIVAL_SCORES: score_by_rivals,
+}
+
+
+def retrain_on(
+    experiment: Experiment, name: str, keep: float | None, seed: int, arrays: Arrays
+) -> MethodRun:
+    """Train from scratch on what a method keeps, and measure.
+
+    noise: of the method's ranking, whose lowest are the first to go.
+    arrays: of the scoring run that it names; keep: None for the full set.
+
+    Raises:
+        SamaError: so much or so little can't be kept.
+    """
+    method, train = PRUNING_METHODS[name], experiment.splits.train
+    rows = noise = None
+    if method.prunes:
+        assert keep is not None
+        rows = chosen_rows(with_seed(experiment, seed), method, keep, arrays)
+        if train.true_labels is not None:
+            suspects = arrays[TRUST] if name == SAMA_RUN else _ranked(method, keep, arrays)
+            noise = noise_detection(train.labels, train.true_labels, _finite(suspects))
+    at = name if keep is None else f"{name} at {keep:g}"
+    fit = experiment.fit_plainly(experiment.train, seed, f"{at}, seed {seed}", rows=rows)
+    return measured(name, seed, [fit], experiment.evaluate(fit.model), noise=noise)
+
+
+def chosen_rows(
+    experiment: Experiment,
+    method: PruningMethod,
+    keep: float,
+    arrays: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Row numbers in input order, chosen as `prune` chooses by that score."""
+    count = keep_count(keep, len(experiment.train))
+    labels = experiment.splits.train.labels
+    return select(experiment, _ranked(method, keep, arrays), labels, count, method.array)
+
+
+def _ranked(method: PruningMethod, keep: float, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The array (n,) whose highest are kept."""
+    name = f"sama-{keep:g}" if method.array == "sama" else method.array
+    return method.sign * arrays[name]
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """NaN as the lowest: `noise_detection` ranks finite numbers."""
+    known = values[~np.isnan(values)]
+    return np.nan_to_num(values, nan=float(known.min()) - 1 if known.size else 0.0)
+
+
+def _counts(experiment: Experiment) -> dict[str, int]:
+    rows = len(experiment.train)
+    return {f"{keep:g}": keep_count(keep, rows) for keep in experiment.recipe.prune.keep}

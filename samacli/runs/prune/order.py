@@ -1,0 +1,119 @@
+"""Which trusted rows to keep first, tried out on training rows that are held out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samacli.pruning.ranking import ORDERS, Order, rank
+from samacli.pruning.selection import Select, keep_by_class, keep_covering, keep_highest
+from samacli.training.loop import Fit
+from samacli.training.experiment import Experiment
+from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
+
+# Standard errors: what one model gets right varies from run to run beyond the rows it is asked.
+_CLEAR = 2.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the orders gave for one keep, on held-out training rows.
+
+    accuracy: by order, a figure a seed. chosen: the paper's own, `highest`, unless another is
+    clearly better: by more than two standard errors of the difference.
+    """
+
+    accuracy: dict[Order, list[float]]
+    chosen: Order
+
+
+def try_orders(
+    experiment: Experiment,
+    weight: np.ndarray,
+    right: np.ndarray,
+    keeps: Mapping[str, int],
+    seeds: Sequence[int],
+) -> tuple[dict[str, Tried], list[Fit]]:
+    """Every order at every keep.
+
+    Which order is best depends on how much is kept and on how much data the model needs (Sorscher
+    et al. 2022); no score knows it. So a fold is held out (another one each seed), each order
+    chooses as large a fraction of the other folds as is to be kept, a model is trained on that for
+    as many steps as any other run, and asked about the held-out rows. A row counts there with the
+    probability that its given label is right; the test split is not looked at.
+
+    weight, right: as `rank` takes them. keeps: rows to keep of the training split, by text.
+    """
+    labels, folds = experiment.splits.train.labels, experiment.recipe.prune.folds
+    rows = np.flatnonzero(labels >= 0)
+    agrees: dict[str, dict[Order, list[np.ndarray]]] = {
+        keep: {order: [] for order in ORDERS} for keep in keeps
+    }
+    trust: list[np.ndarray] = []
+    fits: list[Fit] = []
+    for seed in seeds:
+        seen, unseen = one_part_held_out(rows, labels, folds, seed)
+        trust.append(right[unseen])
+        for keep, count in keeps.items():
+            as_many = max(1, round(count * len(seen) / len(labels)))
+            for order in ORDERS:
+                scores = rank(weight[seen], right[seen], labels[seen], order)
+                chosen = seen[select(experiment, scores, labels[seen], as_many)]
+                name = f"{order} weights first at {keep}, held out, seed {seed}"
+                found = train_and_ask(experiment, seed, name, chosen, unseen)
+                agrees[keep][order].append(found.logits.argmax(-1) == labels[unseen])
+                fits += found.fits
+    return {keep: choose_order(by_order, trust) for keep, by_order in agrees.items()}, fits
+
+
+def choose_order(
+    agrees: Mapping[Order, Sequence[np.ndarray]], trust: Sequence[np.ndarray]
+) -> Tried:
+    """Compare the orders by which held-out rows each one's model got right.
+
+    The standard error is that of the mean difference over all held-out rows of all seeds.
+
+    agrees: bool (m,) a seed, whether the prediction is the given label, by order.
+    trust: (m,) a seed, how much each of these rows counts.
+    """
+    accuracy = {
+        order: [float(np.average(a, weights=w)) for a, w in zip(by_seed, trust, strict=True)]
+        for order, by_seed in agrees.items()
+    }
+    weights = np.concatenate(trust)
+    ours = np.concatenate(agrees["highest"]).astype(float)
+    chosen: Order = "highest"
+    best = 0.0
+    for order, by_seed in agrees.items():
+        difference = np.concatenate(by_seed) - ours
+        mean = float(np.average(difference, weights=weights))
+        squares = (weights * (difference - mean)) ** 2
+        error = float(np.sqrt(squares.sum()) / weights.sum())
+        if mean > max(_CLEAR * error, best):
+            chosen, best = order, mean
+    return Tried(accuracy, chosen)
+
+
+def select(
+    experiment: Experiment,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    name: str = "sama",
+    *,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """The `count` rows of the highest `scores` (n,), by class if the recipe says so.
+
+    name: the score's; CCS is more than a score, and its rows are drawn as its paper draws them.
+    groups: of near-duplicates (n,), whose copies are the first to go.
+    """
+    choose: Select = keep_highest
+    if name == "ccs":
+        choose = functools.partial(keep_covering, seed=experiment.recipe.seed)
+    if not experiment.recipe.prune.class_balanced:
+        labels = np.zeros_like(labels)
+    return keep_by_class(scores, labels, count, choose, groups=groups)

@@ -1,0 +1,251 @@
+"""`sama prune`: keep the part of the data that training needs.
+
+sources → trust in labels → SAMA scores (and others) → order → selection → retraining beside the
+baselines → kept dataset, scores, curve, metrics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samacli.data.fingerprint import fingerprints
+from samacli.data.table import Table
+from samacli.errors import SamaError
+from samacli.export.curve import write_curve
+from samacli.export.curves import Curve
+from samacli.store.directory import check_output, staged
+from samacli.export.kept_rows import write_kept_rows
+from samacli.progress import Progress, Silent
+from samacli.pruning.curve import Point, Recommendation, recommend
+from samacli.pruning.diagnosis import Diagnosis
+from samacli.pruning.selection import keep_count, lost_classes
+from samacli.recipe import Recipe, resolve_paths
+from samacli.training.runtime import DeviceName
+from samacli.training.experiment import Experiment
+from samacli.runs.outputs import write_outputs
+from samacli.runs.prune.duplicates import copies, duplicate_groups
+from samacli.runs.prune.order import select
+from samacli.runs.prune.retrain import Retrained, points, retrain
+from samacli.runs.prune.scoring import Scores, score
+from samacli.runs.prune.written import (
+    card,
+    copies_figures,
+    kept_rows,
+    method_figures,
+    point_figures,
+    score_columns,
+    write_examples,
+)
+from samacli.store.unfinished import Recovery
+from samacli.runs.results import Method, environment
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What `prune` measured and wrote.
+
+    methods: by name, at the same number of steps; but for `full` one `Method` for each keep, under
+    its text ("0.7"). by_epochs: the same at the same number of epochs, with `prune.verify`.
+    kept: rows of the exported dataset. recommended: a sentence a budget, with `prune.verify`.
+    examples: what shows the highest- and lowest-ranked examples.
+    """
+
+    output: Path
+    methods: dict[str, dict[str, Method]]
+    by_epochs: dict[str, dict[str, Method]]
+    noise: dict[str, float] | None
+    kept: int
+    suspects: int
+    recommended: list[str]
+    examples: str
+    metrics: dict[str, Any]
+
+
+def prune(
+    recipe: Recipe,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> PruneResult:
+    """Run a recipe and write its results to `output`, whole or not at all.
+
+    Until it is finished, what was done is kept beside `output` (`Recovery`).
+
+    Every keep of the recipe is measured by retraining from scratch, for the same number of steps,
+    once a seed (with `prune.verify`: for the same number of epochs too); the first is exported. Of
+    several processes the first writes.
+
+    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
+    tables: rows that a program has already, by the name that the recipe calls them.
+
+    Raises:
+        SamaError: anything wrong with the recipe, its data, or `output`.
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    progress = progress or Silent()
+    check_output(output, overwrite=overwrite)
+    recipe = resolve_paths(recipe)
+    if recipe.prune.verify and recipe.data.test is None:
+        raise SamaError(
+            "--verify measures on a test split, and data.test names none; give --test FILE, or "
+            "data.test=train data.test_fraction=0.2 to hold some training rows out"
+        )
+    with Recovery(
+        "prune", output, recipe, resume=resume, overwrite=overwrite, progress=progress
+    ) as recovery:
+        return _run(recipe, output, recovery, overwrite, device, progress, tables)
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    recovery: Recovery,
+    overwrite: bool,
+    device: DeviceName,
+    progress: Progress,
+    tables: Mapping[str, Table] | None,
+) -> PruneResult:
+    experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
+    recovery.begin(experiment)
+    rows = len(experiment.train)
+    counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
+
+    scores = score(experiment, counts)
+    _tell(progress, scores.diagnosis)
+    labels = experiment.splits.train.labels
+    groups = _duplicates(experiment, progress)
+    selections = {
+        name: {
+            keep: select(experiment, by_keep[keep], labels, count, name, groups=groups)
+            for keep, count in counts.items()
+        }
+        for name, by_keep in scores.rankings.items()
+    }
+    ours = selections["sama"]
+    exported = next(iter(counts))
+    lost = lost_classes(labels, ours[exported])
+    if lost:
+        names = ", ".join(experiment.splits.classes[i] for i in lost)
+        progress.warn(f"at keep {exported} no example is left of: {names}; keep more")
+    if experiment.test is None:
+        progress.note(
+            "there is no test split, so only the model on the kept rows is trained: nothing would "
+            "tell the baselines apart; give --test FILE to compare"
+        )
+
+    done = retrain(experiment, selections, counts)
+    curve: list[Point] = []
+    recommended: dict[str, Recommendation] = {}
+    if recipe.prune.verify:
+        curve = points(experiment, done, counts)
+        recommended = {
+            "steps": recommend(curve, "sama", "steps"),
+            "epochs": recommend(curve, "sama", "epochs"),
+        }
+    sentences = [one.sentence for one in recommended.values()]
+    metrics = {
+        "workflow": "prune",
+        "seeds": recipe.seeds,
+        "steps": experiment.steps,
+        "rows": {**experiment.sizes, "kept": len(ours[exported])},
+        "meta_data": scores.meta_data,
+        "diagnosis": scores.diagnosis.as_dict(),
+        "order": scores.order,
+        "tried": scores.tried,
+        "keep": counts,
+        "duplicates": None if groups is None else copies_figures(recipe, groups, ours),
+        "methods": {name: method_figures(by_keep) for name, by_keep in done.methods.items()},
+        "curve": [point_figures(point) for point in curve],
+        "recommended": {
+            budget: {"keep": one.keep, "rows": one.rows, "why": one.sentence}
+            for budget, one in recommended.items()
+        },
+        "noise_detection": scores.summary.noise,
+        "seconds": recovery.seconds,
+        "scoring": scores.costs,
+        "samples_per_second": scores.samples_per_second,
+        "peak_memory_bytes": scores.peak_memory_bytes,
+        "processes": experiment.accelerator.num_processes,
+        "fingerprints": fingerprints(experiment.splits),
+        "environment": environment(experiment.accelerator.device),
+    }
+    suspects = 0
+    if experiment.accelerator.is_main_process:
+        assert done.model is not None
+        with staged(output, overwrite=overwrite) as stage:
+            suspects = write_outputs(
+                stage,
+                experiment,
+                recipe,
+                scores.summary,
+                rows=kept_rows(experiment, scores, ours[exported]),
+                card=card(experiment, scores, len(ours[exported])),
+                scores=score_columns(experiment, scores, ours, groups),
+                model=done.model,
+                curves=_curves(scores, done),
+                metrics=metrics,
+            )
+            write_kept_rows(stage, experiment.splits.train.index, ours)
+            write_examples(stage, experiment, scores.rankings["sama"][exported])
+            if curve:
+                write_curve(stage, curve, sentences)
+    experiment.accelerator.end_training()
+    recovery.finish()
+    return PruneResult(
+        output,
+        done.methods,
+        done.by_epochs,
+        scores.summary.noise,
+        len(ours[exported]),
+        suspects,
+        sentences,
+        "pictures/" if recipe.task == "image-classification" else "examples.md",
+        metrics,
+    )
+
+
+def _duplicates(experiment: Experiment, progress: Progress) -> np.ndarray | None:
+    """Group numbers (n,) of near-duplicates, where they are asked for."""
+
+    def find() -> _Groups:
+        return _Groups(duplicate_groups(experiment))
+
+    if experiment.recipe.prune.duplicates is None:
+        return None
+    groups = experiment.once("near-duplicates", _Groups, find).numbers
+    found = copies(groups, np.arange(len(groups)))
+    progress.note(
+        f"{found:,} of {len(groups):,} training rows are near-duplicates of another one "
+        f"(prune.duplicates={experiment.recipe.prune.duplicates:g}); they go first"
+    )
+    return groups
+
+
+@dataclass(frozen=True)
+class _Groups:
+    numbers: np.ndarray
+
+
+def _curves(scores: Scores, done: Retrained) -> dict[str, Sequence[Curve]]:
+    """Learning curves of every training, by the name that the report gives it."""
+    retrained: dict[str, Sequence[Curve]] = {
+        f"{name} {keep}".strip(): method.curves
+        for name, by_keep in done.methods.items()
+        for keep, method in by_keep.items()
+    }
+    return {"scoring": scores.scoring.curves, **retrained}
+
+
+def _tell(progress: Progress, diagnosis: Diagnosis) -> None:
+    if diagnosis.warning is not None:
+        progress.warn(diagnosis.warning)
+    progress.note(diagnosis.sentence)

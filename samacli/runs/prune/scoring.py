@@ -1,0 +1,215 @@
+"""Scores of the training rows: how far each label is trusted, SAMA's weights, and a ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import log_softmax
+
+from samacli.pruning.diagnosis import Diagnosis, diagnose
+from samacli.pruning.in_run import Learnt, MeanLoss
+from samacli.pruning.label_noise import LabelNoise, estimate_label_noise
+from samacli.pruning.ranking import Order, rank, rank_without_redundant
+from samacli.training.loop import Fit
+from samacli.training.metrics import noise_detection
+from samacli.bilevel.run import fit_sama
+from samacli.training.experiment import Experiment
+from samacli.methods.run import MethodRun, measured
+from samacli.runs.prune.order import Tried, try_orders
+from samacli.runs.prune.trust import wrong_labels_between
+from samacli.runs.results import Cost, Method
+from samacli.runs.score_run import make_rivals, results
+from samacli.bilevel.summary import Summary, summarize
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the scoring runs found; n rows of the training split.
+
+    rankings: scores (n,), higher is kept first, by name and keep; "sama" is the first.
+    right: probability that the given label is right (n,); None where all are trusted alike.
+    order: of the trusted rows, by keep. tried: what each order gave on held-out training rows.
+    meta_data: what the weights were learnt from. costs: runs and seconds of each part.
+    samples_per_second, peak_memory_bytes: of the SAMA runs.
+    """
+
+    summary: Summary
+    rankings: dict[str, dict[str, np.ndarray]]
+    right: np.ndarray | None
+    order: dict[str, str]
+    tried: dict[str, dict[Order, list[float]]]
+    diagnosis: Diagnosis
+    meta_data: str
+    costs: dict[str, dict[str, float]]
+    scoring: Method
+    samples_per_second: list[float]
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of each row during a plain run (n,), nan without a label.
+
+    rivals: other scores by name. run: what it took.
+    """
+
+    run: MethodRun
+    loss: np.ndarray
+    learnt: np.ndarray
+    rivals: dict[str, np.ndarray]
+
+
+def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
+    """Score the training split; counts: rows to keep, by text.
+
+    With `prune.trust=auto` a model that has not seen a part of the rows tells how many labels are
+    wrong, and the losses that rows have during a plain run tell which. The weights are then learnt
+    from the trusted rows, with the clean set as meta data or else those rows themselves, as in the
+    paper: among right labels its preference for what is hard to learn is what one wants.
+
+    Raises:
+        SamaError: see `fit_sama` and `wrong_labels_between`.
+    """
+    recipe, train = experiment.recipe, experiment.splits.train
+    config, seeds = recipe.prune, recipe.score_seeds
+    rival_names = [name for name in config.scores if name != "sama"]
+    costs: dict[str, dict[str, float]] = {}
+    looks: list[_Look] = []
+    if rival_names or "auto" in (config.trust, config.order):
+        looks = [_look(experiment, seed, rival_names) for seed in seeds]
+        costs["plain"] = _cost([look.run for look in looks])
+    noise: LabelNoise | None = None
+    if config.trust == "auto":
+        between, fits = wrong_labels_between(experiment, seeds)
+        costs["trust"] = _cost(fits)
+        noise = estimate_label_noise(np.mean([look.loss for look in looks], axis=0), between)
+        if between[1] == 1 or noise.trusted.sum() < len(experiment.splits.classes):
+            # Models that have learnt nothing say nothing of labels; it is warned of.
+            noise = LabelNoise(between[1], np.where(train.labels >= 0, 1.0, np.nan))
+
+    trusted = None if noise is None else np.flatnonzero(noise.trusted)
+    runs = [_learn_weights(experiment, seed, trusted) for seed in seeds]
+    costs["sama"] = _cost(runs)
+    scoring = Method()
+    for run in runs:
+        scoring.add(run, None)
+    summary = summarize([run.scored for run in runs if run.scored is not None], train)
+    right = np.where(train.labels >= 0, 1.0, np.nan)
+    if noise is not None:
+        right = noise.right
+        summary = _with_noise(summary, noise)
+
+    tried: dict[str, Tried] = {}
+    order: dict[str, str] = dict.fromkeys(counts, config.order)
+    if config.order == "trial":
+        tried, fits = try_orders(experiment, summary.weight, right, counts, seeds)
+        order = {keep: one.chosen for keep, one in tried.items()}
+        costs["order"] = _cost(fits)
+
+    def ranking(by: str) -> np.ndarray:
+        if by == "auto":
+            learnt = np.mean([look.learnt for look in looks], axis=0) == 1
+            return rank_without_redundant(summary.weight, summary.loss, right, learnt, train.labels)
+        return rank(summary.weight, right, train.labels, by)  # type: ignore[arg-type]
+
+    rankings = {"sama": {keep: ranking(by) for keep, by in order.items()}}
+    for name in rival_names:
+        mean: np.ndarray = np.mean([look.rivals[name] for look in looks], axis=0)
+        rankings[name] = dict.fromkeys(counts, mean)
+
+    learnt_from = slice(None) if trusted is None else trusted
+    return Scores(
+        summary=summary,
+        rankings=rankings,
+        right=None if noise is None else noise.right,
+        order=order,
+        tried={keep: dict(one.accuracy) for keep, one in tried.items()},
+        diagnosis=diagnose(
+            summary.weight[learnt_from],
+            summary.loss[learnt_from],
+            noise=None if noise is None else noise.rate,
+        ),
+        meta_data=_meta_data(experiment, noise),
+        costs=costs,
+        scoring=scoring,
+        samples_per_second=scoring.samples_per_second,
+        peak_memory_bytes=max(scoring.peak_memory_bytes),
+    )
+
+
+def _look(experiment: Experiment, seed: int, names: Sequence[str]) -> _Look:
+    """One plain run serves all of them."""
+    description = f"scores, seed {seed}"
+
+    def compute() -> _Look:
+        rows, device = len(experiment.train), experiment.accelerator.device
+        loss, learnt = MeanLoss(rows, device=device), Learnt(rows, device=device)
+        rivals = make_rivals(experiment, seed, names)
+        fit = experiment.fit_plainly(
+            experiment.train,
+            seed,
+            description,
+            observers=[loss, learnt, *rivals.values()],
+        )
+        return _Look(
+            measured(description, seed, [fit], None),
+            _of_every_row(experiment, loss.result(), fit),
+            learnt.result(),
+            results(experiment, rivals, fit.model),
+        )
+
+    return experiment.once(description, _Look, compute)
+
+
+def _of_every_row(experiment: Experiment, loss: np.ndarray, fit: Fit) -> np.ndarray:
+    """Mean losses (n,); of rows that a short run never came to, what its trained model says."""
+    labels = experiment.splits.train.labels
+    missing = np.flatnonzero(np.isnan(loss) & (labels >= 0))
+    if missing.size:
+        logits = experiment.predict(
+            fit.model, experiment.train, "rows not trained on", rows=missing
+        )
+        own = -log_softmax(logits.astype(float), axis=1)[np.arange(len(missing)), labels[missing]]
+        loss[missing] = own - own.mean()
+    return loss
+
+
+def _learn_weights(experiment: Experiment, seed: int, rows: np.ndarray | None) -> MethodRun:
+    name = f"sama scores, seed {seed}"
+
+    def compute() -> MethodRun:
+        run, scored = fit_sama(
+            experiment, seed, name, features=experiment.recipe.prune.features, rows=rows
+        )
+        return measured(name, seed, [run], None, scored=scored)
+
+    return experiment.once(name, MethodRun, compute)
+
+
+def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:
+    if experiment.meta is not None:
+        return "clean set"
+    labelled = experiment.splits.train.labels >= 0
+    if noise is None or noise.trusted[labelled].all():
+        return "training set"
+    return "trusted part of the training set"
+
+
+def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
+    """With each row's probability of a wrong label, and how well it finds them."""
+    found = None
+    if summary.train.true_labels is not None:
+        right = np.nan_to_num(noise.right, nan=0.0)
+        found = noise_detection(summary.train.labels, summary.train.true_labels, right)
+    return replace(summary, mislabelled=1 - noise.right, noise=found)
+
+
+def _cost(runs: Sequence[Cost]) -> dict[str, float]:
+    return {
+        "runs": len(runs),
+        "seconds": sum(run.seconds for run in runs),
+        "steps": sum(len(run.curve) for run in runs),
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
+    }

@@ -1,0 +1,306 @@
+"""`sama score`: what one trained model says of every row of a data set, in shards.
+
+data, part by part → model → formulas → score shards
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samacli.data import encode, make_loader
+from samacli.data.parts import Parts, open_parts, part_split
+from samacli.data.split import Split
+from samacli.errors import SamaError, nearest
+from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
+from samacli.export.scores import class_names
+from samacli.models import load_model, load_processor
+from samacli.progress import Progress, Silent
+from samacli.pruning.scores import formulas
+from samacli.recipe import Data, Model
+from samacli.training.last_layer import last_linear, listening_to
+from samacli.training.objective import model_logits, to_device
+from samacli.training.runtime import DeviceName, make_accelerator
+from samacli.runs.saved_model import SavedModel, find_model, with_columns
+
+ROWS_A_SHARD = 10_000
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch of b examples after the model: logits (b, classes) float32 and their softmax, labels
+    (b,), what the last linear layer was given (b, f) float32, and whether it adds a bias."""
+
+    logits: Tensor
+    probabilities: Tensor
+    labels: Tensor
+    features: Tensor
+    bias: bool
+
+
+SCORES: dict[str, Callable[[Seen], Tensor]] = {
+    "el2n": lambda seen: formulas.el2n(seen.probabilities, seen.labels),
+    "grand": lambda seen: formulas.grand(
+        seen.probabilities, seen.labels, seen.features, bias=seen.bias
+    ),
+    "margin": lambda seen: formulas.margin(seen.probabilities),
+    "entropy": lambda seen: formulas.entropy(seen.probabilities),
+    "least_confidence": lambda seen: formulas.least_confidence(seen.probabilities),
+    "loss": lambda seen: formulas.loss(seen.logits, seen.labels),
+}
+_OF_FEATURES = "grand"
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """rows: scored, in all; resumed: of these, rows that were scored before this call."""
+
+    output: Path
+    rows: int
+    resumed: int
+    scores: list[str]
+    seconds: float
+
+
+def score(
+    run: Path,
+    data: str,
+    output: Path,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    stream: bool = False,
+    text_column: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    names: Sequence[str] | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    precision: Precision | None = None,
+    rows_a_shard: int = ROWS_A_SHARD,
+    overwrite: bool = False,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+) -> ScoreResult:
+    """Score every row of `data` by the model of `run`, a finished run or a saved model.
+
+    data: a file, a folder, or a data set on the hub, of which `split` is scored; columns and text
+    length are those of the run's recipe unless they are given. names: of `SCORES`, by default all.
+    precision: by default the recipe's; bf16 is faster where it is computed in, and leaves three
+    digits, so that more scores are equal.
+
+    `output` gets shards of `rows_a_shard` rows as they are made, with the columns `index` (position
+    in the split), `given_label`, `prediction` and the scores, of which the higher is kept first.
+    Those of the given label are NaN where there is none. A call that finds shards of the same
+    model, data and settings goes on with the missing ones. Memory holds one shard. Several
+    processes share the shards, and the first of them finishes the manifest.
+
+    Raises:
+        SamaError: anything wrong with the model, the data, the options, or `output`.
+    """
+    progress = progress or Silent()
+    started = time.perf_counter()
+    names = _names(names)
+    for option, value in (("--batch-size", batch_size), ("--shard-rows", rows_a_shard)):
+        if value < 1:
+            raise SamaError(f"{option} {value} is too little; give 1 or more")
+    saved = find_model(run)
+    columns = with_columns(saved.recipe.data.columns, text_column, image_column, label_column)
+    reading = Data(
+        path=None if Path(data).is_file() else data,
+        train=data if Path(data).is_file() else split,
+        config=config,
+        revision=revision,
+        columns=columns,
+        max_length=saved.recipe.data.max_length,
+        image_root=saved.recipe.data.image_root,
+        image_size=saved.recipe.data.image_size,
+        shortest_edge=saved.recipe.data.shortest_edge,
+        memory_limit_mb=0,  # images are decoded when their batch comes
+    )
+    parts = open_parts(reading, stream=stream)
+    _check_not_empty(parts, data)
+    accelerator = make_accelerator(device, precision or saved.recipe.training.precision)
+    scorer = _Scorer(saved, reading, names, batch_size, workers, accelerator)
+
+    if accelerator.is_main_process:
+        shards = open_shards(
+            output,
+            model=_model_identity(saved.folder),
+            data=parts.identity,
+            settings={
+                "scores": names,
+                "columns": columns.model_dump(exclude={"true_label"}),
+                "max_length": reading.max_length,
+                "image_size": reading.image_size,
+                "shortest_edge": reading.shortest_edge,
+                # Padding and the kind of arithmetic change the last digits.
+                "batch_size": batch_size,
+                "precision": accelerator.mixed_precision,
+                "device": accelerator.device.type,
+            },
+            rows_a_shard=rows_a_shard,
+            overwrite=overwrite,
+        )
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        shards = join_shards(output, rows_a_shard)
+    there = _there(shards, parts.rows)
+    # Nobody writes before all have looked, so that all share out the same missing shards.
+    accelerator.wait_for_everyone()
+    turns = itertools.count()
+
+    def mine(shard: int) -> bool:
+        if shard in there:
+            return False
+        return next(turns) % accelerator.num_processes == accelerator.process_index
+
+    first = next(number for number in itertools.count() if number not in there)
+    resumed = sum(there.values())
+    if resumed:
+        progress.note(f"going on: {resumed:,} rows are scored already")
+    left = 0 if parts.rows is None else parts.rows - resumed
+    with progress.task("scoring", left // accelerator.num_processes) as task:
+        for shard, table in parts.read(rows_a_shard, first, mine):
+            rows = part_split(table, shard * rows_a_shard, columns, saved.task, saved.classes)
+            shards.write(shard, scorer.columns(rows, task.advance))
+            if parts.rows is None:
+                progress.note(f"scored rows up to {int(rows.index[-1]):,}")
+    assert parts.rows is not None  # known at the end of a stream too
+    _check_not_empty(parts, data)
+    if accelerator.is_main_process and not is_finished(output):
+        shards.wait_for(parts.rows)
+        shards.finish(parts.rows)
+    return ScoreResult(output, parts.rows, resumed, names, time.perf_counter() - started)
+
+
+class _Scorer:
+    """A trained model that gives the columns of a shard."""
+
+    def __init__(
+        self,
+        saved: SavedModel,
+        reading: Data,
+        names: list[str],
+        batch_size: int,
+        workers: int,
+        accelerator: Any,
+    ) -> None:
+        self._saved, self._reading, self._names = saved, reading, names
+        self._batch_size, self._workers, self._accelerator = batch_size, workers, accelerator
+        settings = Model(name=str(saved.folder))
+        self._processor = load_processor(settings, saved.task)
+        if self._processor is None:
+            raise SamaError(
+                f"'{saved.folder}' has no image processor (preprocessor_config.json) to tell how "
+                "its images were made; score with a model that a run saved"
+            )
+        model = load_model(settings, saved.task, saved.classes).to(accelerator.device).eval()
+        self._model: nn.Module = model
+        self._layer = last_linear(model) if _OF_FEATURES in names else None
+
+    def columns(self, rows: Split, advance: Callable[[int], None]) -> dict[str, Any]:
+        """A shard's columns, a row a row of the split; `advance` is told of every batch."""
+        found = {name: np.full(len(rows), np.nan, dtype=np.float32) for name in self._names}
+        prediction = np.empty(len(rows), dtype=np.int64)
+        with tempfile.TemporaryDirectory(prefix="sama-tokens-") as tokens:
+            encoded = encode(
+                rows,
+                self._reading.columns,
+                self._saved.task,
+                processor=self._processor,
+                config=self._reading,
+                cache_dir=Path(tokens),
+            )
+            loader = make_loader(
+                encoded, self._batch_size, shuffle=False, seed=0, num_workers=self._workers
+            )
+            for batch in loader:
+                place = batch["index"].numpy()
+                seen = self._seen(batch)
+                for name, values in found.items():
+                    values[place] = SCORES[name](seen).cpu().numpy()
+                prediction[place] = seen.logits.argmax(-1).cpu().numpy()
+                advance(len(place))
+        classes = self._saved.classes
+        return {
+            "index": rows.index,
+            "given_label": class_names(rows.labels, classes),
+            "prediction": class_names(prediction, classes),
+            **found,
+        }
+
+    @torch.inference_mode()
+    def _seen(self, batch: dict[str, Any]) -> Seen:
+        moved = to_device(batch, self._accelerator.device)
+        if self._layer is None:
+            with self._accelerator.autocast():
+                logits = model_logits(self._model, moved)
+            features = logits.new_empty(len(logits), 0)
+        else:
+            with self._accelerator.autocast(), listening_to(self._layer) as heard:
+                logits = model_logits(self._model, moved)
+            if not heard:
+                raise SamaError(
+                    "the model's last linear layer takes no part in its forward pass, so there is "
+                    f"no score {_OF_FEATURES}; leave it out of --scores"
+                )
+            features = heard[-1].float()
+        bias = self._layer is not None and self._layer.bias is not None
+        return Seen(logits, logits.softmax(-1), moved["labels"], features, bias)
+
+
+def _names(names: Sequence[str] | None) -> list[str]:
+    if names is None:
+        return list(SCORES)
+    for name in names:
+        if name not in SCORES:
+            raise SamaError(
+                f"one trained model gives no score '{name}' (--scores); it gives "
+                f"{', '.join(SCORES)}{nearest(name, SCORES)}"
+            )
+    if not names:
+        raise SamaError(f"--scores names none; choose from {', '.join(SCORES)}")
+    return list(dict.fromkeys(names))
+
+
+def _check_not_empty(parts: Parts, data: str) -> None:
+    if parts.rows == 0:
+        raise SamaError(f"'{data}' has no rows to score")
+
+
+def _there(shards: ScoreShards, rows: int | None) -> dict[int, int]:
+    """The shards that are there and whole, with their numbers of rows."""
+    found = {}
+    for file in shards.folder.glob("scores-*.parquet"):
+        shard = int(file.stem.removeprefix("scores-"))
+        # Of a stream the last one may be short and right; it is made again.
+        expected = shards.rows_a_shard
+        if rows is not None:
+            expected = min(expected, rows - shard * shards.rows_a_shard)
+        if shards.rows(shard) == expected:
+            found[shard] = expected
+    return found
+
+
+def _model_identity(folder: Path) -> dict[str, str]:
+    """A hash of every file that decides what the model makes of an example."""
+    found = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".json", ".txt", ".model"):
+            with file.open("rb") as contents:
+                found[file.name] = hashlib.file_digest(contents, "blake2b").hexdigest()[:32]
+    return found

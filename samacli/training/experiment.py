@@ -1,0 +1,520 @@
+"""One recipe made ready: data read and encoded once, and training runs on them by seed."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from samacli.bilevel.meta_level import MetaLevel
+from samacli.data import (
+    Batches,
+    Encoded,
+    EncodedImages,
+    EncodedText,
+    Split,
+    Splits,
+    cycle,
+    decoding_workers,
+    encode,
+    load_splits,
+    make_loader,
+)
+from samacli.data.batches import Mapped
+from samacli.data.hidden import EncodedHidden
+from samacli.data.join import join
+from samacli.data.pixels import processor_layout
+from samacli.data.table import Table
+from samacli.errors import SamaError
+from samacli.export.model import image_processor
+from samacli.models import load_model, load_processor
+from samacli.models.frozen_layers import frozen_depth, keep_lower, take_off
+from samacli.progress import Progress, Silent
+from samacli.recipe import Recipe
+from samacli.store.unfinished import Recovery, Result
+from samacli.training import tracking
+from samacli.training.augment import make_augment
+from samacli.training.best_state import Validate
+from samacli.training.embed import pooled_embedding
+from samacli.training.loop import Fit, fit
+from samacli.training.lower_layers import bytes_of_states, hidden_states
+from samacli.training.metrics import Evaluation, evaluate
+from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
+from samacli.training.observation import Observer
+from samacli.training.predict import predict
+from samacli.training.runtime import DeviceName, fits_on, make_accelerator, memory_format
+
+
+@dataclass
+class Experiment:
+    """Splits, encodings and device of a recipe; each method's run starts from here.
+
+    Make it with `prepare`. Every run of one seed starts from the same initial model and takes the
+    same number of steps, so that methods differ in nothing else.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    processor: Any
+    accelerator: Accelerator
+    progress: Progress
+    train: Encoded
+    meta: Encoded | None
+    validation: Encoded | None
+    test: Encoded | None
+    # Layers from below whose states the splits hold in place of tokens (`model.cache_frozen`).
+    cached_layers: int = 0
+    # Of the whole model, before layers were taken off.
+    model_bytes: int = 0
+    # Where runs are saved on their way, and known again.
+    recovery: Recovery | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        recipe: Recipe,
+        *,
+        device: DeviceName = "auto",
+        progress: Progress | None = None,
+        tables: Mapping[str, Table] | None = None,
+    ) -> Experiment:
+        """Read and encode the data, and find the device.
+
+        tables: rows that a program has already, by the name that the recipe calls them.
+
+        Raises:
+            SamaError: anything wrong with the recipe's data, model or device.
+        """
+        progress = progress or Silent()
+        tracking.check_trackers(recipe.track)
+        accelerator = make_accelerator(device, recipe.training.precision)
+        processor = load_processor(recipe.model, recipe.task)
+        splits = load_splits(recipe.data, recipe.task, progress, tables)
+        for note in splits.notes:
+            progress.note(note)
+        for warning in splits.warnings:
+            progress.warn(warning)
+        encoder = Encoder(recipe, splits, processor, progress, accelerator.device)
+        train = encoder(splits.train)
+        if train.truncated:
+            progress.note(
+                f"{train.truncated:,} of {len(train):,} training texts are longer than "
+                f"data.max_length={recipe.data.max_length} tokens and were cut there"
+            )
+        if isinstance(train, EncodedImages) and (
+            processor is None or train.statistics != processor_layout(processor, None)
+        ):
+            processor = image_processor(train.statistics)
+        experiment = cls(
+            recipe=recipe,
+            splits=splits,
+            processor=processor,
+            accelerator=accelerator,
+            progress=progress,
+            train=train,
+            meta=None if splits.meta is None else encoder(splits.meta),
+            validation=None if splits.validation is None else encoder(splits.validation),
+            test=None if splits.test is None else encoder(splits.test),
+        )
+        folder = Path(recipe.track_folder).expanduser()
+        tracking.start_tracking(accelerator, recipe.track, folder, recipe.model_dump(mode="json"))
+        model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        if recipe.model.cache_frozen:
+            experiment._pass_frozen_layers(model)
+        return experiment
+
+    def _pass_frozen_layers(self, model: PreTrainedModel) -> None:
+        """Replace the splits' tokens by the states that the frozen lower layers make of them.
+
+        Uses up `model`.
+        """
+        depth = frozen_depth(model)
+        texts = {name: s for name, s in self._encoded.items() if isinstance(s, EncodedText)}
+        if depth == 0 or not texts:
+            raise SamaError(
+                f"model.cache_frozen: the model {self.recipe.model.name} has no frozen lower "
+                "layers whose output could be kept; freeze its embeddings and lower layers "
+                "(model.freeze), or set model.cache_frozen=false"
+            )
+        size = sum(bytes_of_states(text, model) for text in texts.values())
+        limit = self.recipe.data.memory_limit_mb
+        if size > limit << 20:
+            self.progress.note(
+                f"the frozen layers' states would take {size >> 20:,} MB, above "
+                f"data.memory_limit_mb={limit}; they are computed at every step instead"
+            )
+            return
+        keep_lower(model, depth)
+        for name, text in texts.items():
+            states = hidden_states(
+                model,
+                text,
+                self.accelerator,
+                batch_size=self.recipe.training.eval_batch_size,
+                progress=self.progress,
+                description=f"the {name} split's pass through {depth} frozen layers",
+            )
+            setattr(self, name, states)
+        self.cached_layers = depth
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of every run: the recipe's, or its epochs over the training split.
+
+        A step takes a batch of `training.batch_size` in each process.
+        """
+        config = self.recipe.training
+        if config.steps is not None:
+            return config.steps
+        labelled = int((self.splits.train.labels >= 0).sum())
+        rows = config.batch_size * config.accumulation * self.accelerator.num_processes
+        return max(1, math.ceil(config.epochs * labelled / rows))
+
+    def new_model(self, seed: int) -> PreTrainedModel:
+        """The untrained model of a seed, the same for every method."""
+        set_seed(seed)
+        images: dict[str, int] = {}
+        if isinstance(self.train, EncodedImages):
+            statistics = self.train.statistics
+            images = {"num_channels": statistics.channels, "image_size": statistics.size[0]}
+        model = load_model(self.recipe.model, self.recipe.task, self.splits.classes, **images)
+        if self.cached_layers:
+            take_off(model, self.cached_layers)
+        device = self.accelerator.device
+        if self.recipe.task == "image-classification":
+            wanted = memory_format(self.recipe.training.memory_format, device)
+            return model.to(device, memory_format=wanted)
+        return model.to(device)
+
+    def fit_plainly(
+        self,
+        encoded: Encoded,
+        seed: int,
+        description: str,
+        *,
+        weights: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+        objective: Objective = weighted_cross_entropy,
+        held_out: Encoded | None = None,
+        model: PreTrainedModel | None = None,
+        steps: int | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Fit:
+        """Training without a meta level: on all rows of `encoded` or some.
+
+        weights: of each row of `encoded` (n,); None: 1 each.
+        objective: the loss; may keep state from batch to batch.
+        held_out: clean rows to keep the best state by, in place of the recipe's own, if any.
+        model: one to train on, in place; None: the untrained one of this seed.
+        steps: optimiser steps; None: `self.steps`.
+        observers: look on, see `fit`.
+        """
+        model = self.new_model(seed) if model is None else model
+        data: Any = encoded if rows is None else Subset(encoded, rows)
+        batches = self.endless(data, self.recipe.training.batch_size, seed)
+        if weights is not None:
+            batches = _with_weights(batches, weights)
+        return self.run_loop(
+            model,
+            batches,
+            None,
+            seed,
+            description,
+            objective=objective,
+            held_out=held_out,
+            steps=steps,
+            observers=observers,
+        )
+
+    def once(
+        self,
+        name: str,
+        kind: type[Result],
+        compute: Callable[[], Result],
+        *,
+        keep_model: bool = False,
+    ) -> Result:
+        """`compute()`, which a run that goes on does not repeat; see `Recovery.once`."""
+        if self.recovery is None:
+            return compute()
+        return self.recovery.once(name, kind, compute, keep_model=keep_model)
+
+    def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Accuracy and macro-F1 on the test split; None where there is none."""
+        if self.test is None or self.splits.test is None:
+            return None
+        logits = self.predict(model, self.test, "testing")
+        return evaluate(self.splits.test.labels, logits.argmax(-1), self.splits.classes)
+
+    def predict(
+        self,
+        model: nn.Module,
+        encoded: Encoded,
+        description: str,
+        *,
+        rows: np.ndarray | None = None,
+        output: Callable[[nn.Module, Batch], Tensor] = model_logits,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Logits (n, classes) float32 of every row of `encoded`, or of the n `rows`.
+
+        `output` may give something else than logits, see `predict`.
+        """
+        data: Any = encoded if rows is None else Subset(encoded, rows)
+        logits = predict(
+            model,
+            self._in_order(data),
+            len(encoded),
+            self.accelerator,
+            output=output,
+            progress=progress or self.progress,
+            description=description,
+        )
+        return logits if rows is None else logits[rows]
+
+    def embed(
+        self, model: nn.Module, encoded: Encoded, description: str, *, layer: int = -1
+    ) -> np.ndarray:
+        """What `model` makes of each row before its head: (n, features) float32."""
+        return predict(
+            model,
+            self._in_order(encoded),
+            len(encoded),
+            self.accelerator,
+            output=functools.partial(pooled_embedding, layer=layer),
+            progress=self.progress,
+            description=description,
+        )
+
+    @functools.cached_property
+    def representations(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pretrained model's mean states of the last layer but one, of training and clean rows.
+
+        (n, features) and (m, features) float32, m = 0 without a clean set. The last layer is the
+        one most bent to what the model was pretrained for.
+        """
+        model = self.new_model(self.recipe.seed)
+        train = self.embed(model, self.train, "embedding the training rows", layer=-2)
+        if self.meta is None:
+            return train, train[:0]
+        return train, self.embed(model, self.meta, "embedding the clean rows", layer=-2)
+
+    def _in_order(self, data: Any) -> Iterable[Batch]:
+        return make_loader(
+            data,
+            self.recipe.training.eval_batch_size,
+            shuffle=False,
+            seed=0,
+            **self._loading(data),
+        )
+
+    def _loading(self, data: Any) -> dict[str, Any]:
+        """Where batches of `data` are made ready, and by how many workers."""
+        whole = data.encoded if isinstance(data, Subset) else data
+        workers = decoding_workers(whole, self.recipe.data.workers)
+        return {"device": self.accelerator.device, "num_workers": workers}
+
+    def _validator(self, held_out: Encoded) -> Validate:
+        """(accuracy, −cross-entropy in nats) on clean rows: few rows give many equal accuracies."""
+
+        def validate(model: nn.Module) -> tuple[float, float]:
+            logits = self.predict(model, held_out, "validating", progress=Silent())
+            right = logits.argmax(-1) == held_out.labels
+            loss = torch.nn.functional.cross_entropy(
+                torch.from_numpy(logits), torch.from_numpy(held_out.labels)
+            )
+            return float(right.mean()), -float(loss)
+
+        return validate
+
+    @property
+    def clean(self) -> Encoded:
+        """The clean set; methods that use it are refused where there is none."""
+        assert self.meta is not None
+        return self.meta
+
+    @functools.cached_property
+    def train_and_meta(self) -> Encoded:
+        """The training and the meta split as one, for training on both."""
+        assert self.splits.meta is not None
+        if isinstance(self.train, EncodedHidden) and isinstance(self.meta, EncodedHidden):
+            return self.train.followed_by(self.meta)
+        joined = join(self.splits.train, self.splits.meta, self.splits.columns, self.recipe.task)
+        encoder = Encoder(
+            self.recipe, self.splits, self.processor, self.progress, self.accelerator.device
+        )
+        return encoder(joined, like=self.train)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {name: 0 if split is None else len(split) for name, split in self._encoded.items()}
+
+    @property
+    def _encoded(self) -> dict[str, Encoded | None]:
+        return {
+            "train": self.train,
+            "meta": self.meta,
+            "validation": self.validation,
+            "test": self.test,
+        }
+
+    @property
+    def example_columns(self) -> dict[str, Any]:
+        """Where an example's text or image is, as `write_suspects` takes it."""
+        columns = self.splits.columns
+        if self.recipe.task == "image-classification":
+            return {"image_column": columns.image}
+        return {"text_columns": [c for c in (columns.text, columns.text_pair) if c is not None]}
+
+    def run_loop(
+        self,
+        model: PreTrainedModel,
+        batches: Batches,
+        level: MetaLevel | None,
+        seed: int,
+        description: str,
+        *,
+        objective: Objective = weighted_cross_entropy,
+        held_out: Encoded | None = None,
+        steps: int | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Fit:
+        """The training loop with all that the recipe says of it; with a meta level or without.
+
+        batches: as `fit` takes them, on any device. The rest: see `fit_plainly`.
+        """
+        if held_out is None and self.recipe.training.early_stopping:
+            held_out = self.validation
+            assert held_out is not None  # the recipe asks for it
+        if self.accelerator.process_index > 0:
+            set_seed(seed, device_specific=True)  # dropout masks of its own from here on
+        augment = None
+        if isinstance(self.train, EncodedImages):
+            augment = make_augment(self.recipe.training.augment)
+        return fit(
+            model,
+            batches,
+            self.steps if steps is None else steps,
+            self.recipe.training,
+            self.accelerator,
+            meta_level=level,
+            objective=objective,
+            validate=None if held_out is None else self._validator(held_out),
+            augment=augment,
+            checkpoints=None if self.recovery is None else self.recovery.checkpoints(description),
+            observers=observers,
+            progress=self.progress,
+            description=description,
+        )
+
+    def endless(
+        self,
+        data: Any,
+        batch_size: int,
+        seed: int,
+        *,
+        shared: bool = True,
+        class_balanced: bool = False,
+        crop: bool = True,
+    ) -> Batches:
+        """Batches without end; processes share out one epoch among them, if `shared`.
+
+        crop: random-resized crops, if the recipe augments by them; else images as at evaluation.
+        """
+        if crop and "resized-crop" in self.recipe.training.augment:
+            data = data.randomly_cropped(seed)
+        replicas = self.accelerator.num_processes if shared else 1
+        return cycle(
+            make_loader(
+                data,
+                max(1, min(batch_size, len(data) // replicas)),
+                shuffle=True,
+                seed=seed,
+                drop_last=True,
+                class_balanced=class_balanced,
+                replica=self.accelerator.process_index if shared else 0,
+                replicas=replicas,
+                **self._loading(data),
+            )
+        )
+
+
+class Encoder:
+    """Encodes splits alike: the first image split's statistics serve the others.
+
+    Held images are put on `device` as the recipe says.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        processor: Any,
+        progress: Progress,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.splits, self.processor = recipe, splits, processor
+        self.progress, self.device = progress, device
+        self.first: Encoded | None = None
+
+    def __call__(self, split: Split, like: Encoded | None = None) -> Encoded:
+        like = like or self.first
+        is_text = self.recipe.task == "text-classification"
+        # A model from scratch has no pixels of its own to conform to, unless the recipe says so.
+        conform = not self.recipe.model.from_config or self.recipe.data.normalize == "model"
+        encoded = encode(
+            split,
+            self.splits.columns,
+            self.recipe.task,
+            processor=self.processor if is_text or conform else None,
+            config=self.recipe.data,
+            statistics=like.statistics if isinstance(like, EncodedImages) else None,
+            # Random-resized crops are taken from the whole image file.
+            hold="resized-crop" not in self.recipe.training.augment,
+            progress=self.progress,
+        )
+        if isinstance(encoded, EncodedImages) and fits_on(
+            self.device, encoded.held_bytes, self.recipe.data.pixels
+        ):
+            encoded.keep_on(self.device)
+        self.first = self.first or encoded
+        return encoded
+
+
+class Subset(torch.utils.data.Dataset):
+    """Some rows of an encoded split; batches keep the row numbers of the whole in `index`."""
+
+    def __init__(self, encoded: Encoded, rows: np.ndarray) -> None:
+        self.encoded, self.rows = encoded, rows
+        self.lengths = None if encoded.lengths is None else encoded.lengths[rows]
+        self.labels = encoded.labels[rows]
+        if isinstance(encoded, EncodedImages):
+            self.finish, self.set_epoch = encoded.finish, encoded.set_epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        return self.encoded.__getitems__(self.rows[np.asarray(rows)].tolist())
+
+    def randomly_cropped(self, seed: int) -> Subset:
+        """The same rows of an image split, cropped at random; see EncodedImages."""
+        assert isinstance(self.encoded, EncodedImages)
+        return Subset(self.encoded.randomly_cropped(seed), self.rows)
+
+
+def _with_weights(batches: Batches, weights: np.ndarray) -> Batches:
+    values = torch.from_numpy(weights.astype(np.float32))
+    return Mapped(batches, lambda batch: {**batch, "sample_weight": values[batch["index"]]})

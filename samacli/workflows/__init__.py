@@ -1,1 +1,0 @@
-"""What the commands do, whole: recipe in, results out."""

@@ -1,0 +1,524 @@
+"""`sama table`: nothing finished is lost or repeated, nothing of an older recipe is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from samacli.errors import SamaError
+from samacli.lab import table as tables
+from samacli.lab.table import Cell, Choice, Ledger, Row, Store, Table, load_table, plan
+from samacli.lab.table.estimate import left, seconds
+from samacli.lab.table.figures import Mean, blocks
+from samacli.lab.table.ledger import says_the_same
+from samacli.lab.table.page import page, sheet
+from samacli.lab.table.run import run_table
+from samacli.lab.table.schedule import Schedule
+from samacli.lab.table.slot import RunFailedError
+from samacli.lab.table.task import Options
+
+Run = Callable[..., tuple[int, str, str]]
+ONE = Options(device="cpu", threads=1, jobs=1)
+
+
+@pytest.fixture
+def file(texts: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> Path:
+    """A table of two settings that differ in the clean set, three methods and two seeds."""
+    recipe = {
+        "data": {
+            "train": str(texts["noisy"]), "meta": str(texts["clean"]), "test": str(texts["test"]),
+            "max_length": 16, "columns": {"true_label": None},
+        },
+        "model": {"name": str(tiny_bert)},
+        "training": {"steps": 3, "batch_size": 8, "precision": "fp32"},
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    content = {
+        "name": "small",
+        "title": "A small table",
+        "seeds": [1, 2],
+        "settings": [
+            {"name": "all", "title": "All clean", "group": "words",
+             "recipe": str(tmp_path / "recipe.yaml")},
+            {"name": "few", "title": "Few clean", "group": "words",
+             "recipe": str(tmp_path / "recipe.yaml"), "set": ["data.meta_per_class=5"]},
+        ],
+        "methods": ["noisy", "clean", "sama", {"name": "sama-slow", "method": "sama",
+                                               "set": ["meta.unroll=2"]}],
+    }  # fmt: skip
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def table(file: Path) -> Table:
+    return load_table(str(file))
+
+
+@pytest.fixture
+def store(tmp_path: Path, table: Table) -> Store:
+    store = Store(tmp_path / "results", table.name)
+    store.check()
+    return store
+
+
+def row_of(cell: Cell, **changed: Any) -> Row:
+    """A row as a run of that cell would give it."""
+    values: dict[str, Any] = {
+        "setting": cell.setting.name, "group": cell.setting.group, "method": cell.entry.name,
+        "algorithm": cell.entry.method, "seed": cell.seed, "digest": cell.digest,
+        "accuracy": 0.5, "macro_f1": 0.4, "recall": {"a": 0.3, "b": 0.5}, "noise": None,
+        "seconds": 10.0, "wall_seconds": 12.0, "steps": 3, "samples_per_second": 5.0,
+        "peak_memory_bytes": 2**20, "rows": {"train": 400, "meta": 60, "test": 90},
+        "device": "cpu", "device_name": "a processor", "precision": "fp32", "threads": 1,
+        "jobs": 1, "torch": "2", "transformers": "5", "samacli": "0", "commit": "abc",
+        "finished": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    return Row(**{**values, **changed})
+
+
+class InstantSlot:
+    """Answers without a process; `failing` says which titles fail, `done` what was run."""
+
+    def __init__(self, failing: tuple[str, ...] = ()) -> None:
+        self.failing, self.done = failing, []
+
+    def __call__(self, *_: Any, **__: Any) -> InstantSlot:
+        return self
+
+    def run(self, cell: Cell) -> Row:
+        if cell.title in self.failing:
+            raise RunFailedError("no such file")
+        self.done.append(cell.title)
+        return row_of(cell)
+
+    def end(self) -> None:
+        pass
+
+
+def run_all(table: Table, store: Store, slot: InstantSlot, **redo: bool) -> tables.Outcome:
+    rows, _ = store.read()
+    ledger = Ledger(store, rows)
+    return run_table(left(plan(table), ledger, **redo).runs, store, ledger, options=ONE, start=slot)
+
+
+def test_a_method_without_a_clean_set_is_run_once_for_its_data_set(
+    table: Table, store: Store
+) -> None:
+    slot = InstantSlot()
+    run_all(table, store, slot)
+    assert sorted(slot.done) == sorted(
+        f"{setting}, {method}, seed {seed}"
+        for seed in (1, 2)
+        for setting, methods in (
+            ("all", ("noisy", "clean", "sama", "sama-slow")),
+            ("few", ("clean", "sama", "sama-slow")),
+        )
+        for method in methods
+    )
+    assert slot.done[:4] == [
+        f"all, {name}, seed 1" for name in ("noisy", "clean", "sama", "sama-slow")
+    ]
+    ledger = Ledger(store, store.read()[0])
+    shown = blocks(table, plan(table), ledger)
+    few = next(block for block in shown if block.setting.name == "few")
+    noisy = few.line("noisy")
+    assert noisy is not None
+    assert sorted(noisy.rows) == [1, 2]
+    assert "| noisy † |" in page(table, shown)
+
+
+def test_a_clean_set_taken_out_of_another_split_concerns_every_method(table: Table) -> None:
+    def digests(override: str) -> set[str]:
+        settings = [
+            s.model_copy(update={"set": [*s.set, override, "data.meta_per_class=5"]})
+            for s in table.settings[:1]
+        ]
+        cells = plan(table.model_copy(update={"settings": settings}))
+        return {cell.digest for cell in cells if cell.entry.name == "noisy"}
+
+    train = plan(table)[0].recipe.data.train
+    assert digests("data.meta=elsewhere.csv") == {
+        cell.digest for cell in plan(table) if cell.entry.name == "noisy"
+    }
+    assert digests(f"data.meta={train}") != digests("data.meta=elsewhere.csv")
+
+
+def test_what_is_done_is_not_done_again(table: Table, store: Store) -> None:
+    first = InstantSlot(failing=("all, clean, seed 1", "few, clean, seed 1"))
+    outcome = run_all(table, store, first)
+    assert len(outcome.finished) == 12
+    with pytest.raises(SamaError, match="2 of 14 runs failed") as error:
+        outcome.check()
+    assert "all, clean, seed 1 and 1 more: no such file" in str(error.value)
+    before = store.file.read_bytes()
+    second = InstantSlot()
+    run_all(table, store, second)
+    assert second.done == ["all, clean, seed 1", "few, clean, seed 1"]
+    assert store.file.read_bytes().startswith(before)
+    third = InstantSlot()
+    run_all(table, store, third)
+    assert third.done == []
+
+
+def test_rows_of_an_older_recipe_are_not_shown_and_are_redone_on_demand(
+    table: Table, store: Store, file: Path
+) -> None:
+    run_all(table, store, InstantSlot())
+    content = yaml.safe_load(file.read_text())
+    recipe = Path(content["settings"][0]["recipe"])
+    changed = yaml.safe_load(recipe.read_text())
+    changed["meta"] = {"learning_rate": 0.5}  # concerns the SAMA family alone
+    recipe.write_text(yaml.safe_dump(changed))
+
+    ledger = Ledger(store, store.read()[0])
+    found = left(plan(table), ledger)
+    assert found.runs == []
+    assert {cell.entry.name for cell in found.outdated} == {"sama", "sama-slow"}
+    assert len(found.outdated) == 8
+    text = page(table, blocks(table, plan(table), ledger), outdated=len(found.outdated))
+    assert "8 runs of an older recipe or another precision left out" in text
+    assert "| sama | – | – |" in text
+
+    slot = InstantSlot()
+    run_all(table, store, slot, redo_outdated=True)
+    assert len(slot.done) == 8
+    assert left(plan(table), Ledger(store, store.read()[0])).outdated == []
+
+
+def test_a_table_that_names_a_precision_runs_in_it_and_shows_no_other(
+    table: Table, store: Store
+) -> None:
+    run_all(table, store, InstantSlot())
+    before = plan(table)
+    half = table.model_copy(update={"precision": "bf16"})
+    cells = plan(half)
+    assert {cell.recipe.training.precision for cell in before} == {"fp32"}
+    assert {cell.recipe.training.precision for cell in cells} == {"bf16"}
+    assert [cell.digest for cell in cells] == [cell.digest for cell in before]
+
+    ledger = Ledger(store, store.read()[0])
+    assert all(ledger.row(cell) is not None for cell in before)
+    assert all(ledger.row(cell) is None for cell in cells)
+    ledger.add(row_of(cells[0], precision="bf16"))
+    assert ledger.row(cells[0]) is not None
+
+
+def test_a_newer_schema_does_not_outdate_rows() -> None:
+    now = {"meta": {"unroll": 3, "hidden": 64}, "model": {"config": {}}}
+    assert says_the_same({"meta": {"unroll": 3}, "model": {"config": {}}}, now)
+    assert not says_the_same({"meta": {"unroll": 2}}, now), "another value"
+    assert not says_the_same({"meta": {"unroll": 3, "gone": 1}}, now), "a key that is no more"
+    assert not says_the_same({"meta": {"unroll": 3}}, {"meta": {"unroll": 3, "hidden": 65}}), (
+        "a new key that does not have its default"
+    )
+
+
+def test_a_row_of_an_older_schema_counts(table: Table, store: Store) -> None:
+    cell = plan(table)[0]
+    older = json.loads(json.dumps(cell.concerning))
+    del older["training"]["ema_decay"]
+    store.append(row_of(cell, digest="0123456789ab"), older)
+    assert left([cell], Ledger(store, store.read()[0])).runs == []
+
+
+def test_a_half_written_last_line_is_named_and_mended(table: Table, store: Store) -> None:
+    cells = plan(table)
+    store.append(row_of(cells[0]), cells[0].concerning)
+    whole = store.file.read_bytes()
+    store.file.write_bytes(whole + whole[:40])
+    rows, notes = store.read()
+    assert [row.method for row in rows] == ["noisy"]
+    assert len(notes) == 1
+    assert "small.jsonl' line 2 is half-written" in notes[0]
+    store.append(row_of(cells[1]), cells[1].concerning)
+    rows, notes = store.read()
+    assert [row.method for row in rows] == ["noisy", "clean"]
+    assert notes == []
+    # A whole line that only lacks its end is a row.
+    store.file.write_bytes(whole[:-1])
+    assert store.read() == (rows[:1], [])
+    store.append(row_of(cells[1]), cells[1].concerning)
+    assert store.read() == (rows, [])
+
+
+def test_a_wrong_line_is_named(store: Store) -> None:
+    store.file.write_text('{"setting": "all"}\n')
+    with pytest.raises(SamaError, match=r"small\.jsonl' line 1 is no row"):
+        store.read()
+
+
+def test_a_row_that_cannot_be_written_ends_the_table(
+    table: Table, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    cell = plan(table)[0]
+    store.append(row_of(cell), cell.concerning)
+    before = store.file.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SamaError, match=r"small\.jsonl' cannot be written: No space left"):
+        run_table([cell], store, Ledger(store, []), options=ONE, start=InstantSlot())
+    assert store.file.read_bytes() == before
+
+
+def test_slots_keep_to_their_settings_and_seeds_come_one_after_another(table: Table) -> None:
+    schedule = Schedule(plan(table))
+    first, second = schedule.next(0), schedule.next(1)
+    assert first is not None
+    assert second is not None
+    assert (first.setting.name, second.setting.name) == ("all", "few")
+    handed = [cell for slot in (0, 1) * 7 if (cell := schedule.next(slot)) is not None]
+    assert [cell.seed for cell in handed] == [1] * 6 + [2] * 8
+    assert {cell.setting.name for cell in handed[:6:2]} == {"all"}
+    assert {cell.setting.name for cell in handed[1:6:2]} == {"few"}
+    assert schedule.next(0) is None
+
+
+def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
+    accuracies = {
+        ("noisy", 1): 0.5, ("noisy", 2): 0.7, ("clean", 1): 0.9, ("sama", 1): 0.8,
+        ("sama", 2): 0.9,
+    }  # fmt: skip
+    ledger = Ledger(store, [])
+    for cell in plan(table):
+        if cell.setting.name == "all" and (cell.entry.name, cell.seed) in accuracies:
+            noise = {"average_precision": 0.6, "auroc": 0.7, "noise_rate": 0.4}
+            ledger.add(
+                row_of(
+                    cell,
+                    accuracy=accuracies[cell.entry.name, cell.seed],
+                    seconds=30.0 if cell.entry.name == "sama" else 10.0,
+                    noise=noise if cell.entry.name == "sama" else None,
+                    recall={"a": 0.25, "b": 0.9} if cell.entry.name == "clean" else {"a": 0.3},
+                    # Measured with fewer runs beside it: its time says nothing about the others'.
+                    jobs=2 if (cell.entry.name, cell.seed) == ("sama", 2) else 1,
+                )
+            )
+    block = blocks(table, plan(table), ledger)[0]
+    sama, noisy, clean = (block.line(name) for name in ("sama", "noisy", "clean"))
+    assert sama is not None
+    assert noisy is not None
+    assert clean is not None
+    assert sama.accuracy == Mean(pytest.approx(0.85), pytest.approx(0.0707107), 2)
+    assert noisy.lead == Mean(pytest.approx(0.25), pytest.approx(0.0707107), 2)
+    assert noisy.lead.error == pytest.approx(0.05)
+    assert clean.lead == Mean(pytest.approx(-0.1), None, 1), "over the seeds that both have"
+    assert sama.time == Mean(3.0, None, 1)
+    assert block.is_best(clean, "accuracy")
+    assert not block.is_best(sama, "accuracy")
+    text = page(table, blocks(table, plan(table), ledger))
+    assert "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | 1.00 |" in text
+    assert "| sama | 0.850 ± 0.071 | 2 | **0.400 ± 0.000** | **0.300 ± 0.000** | – |" in text
+    assert "`sama-slow` is `sama` with `meta.unroll=2`." in text
+    line = next(x for x in sheet([block]).splitlines() if x.startswith("all,words,sama,"))
+    assert ",0.85,0.0707107," in line
+
+
+def test_times_are_estimated_by_the_nearest_rows(table: Table, store: Store) -> None:
+    cells = {(c.setting.name, c.entry.name, c.seed): c for c in plan(table)}
+    ledger = Ledger(store, [])
+    assert seconds(cells["all", "sama", 2], ledger) is None
+    ledger.add(row_of(cells["all", "noisy", 1], wall_seconds=10.0))
+    assert seconds(cells["all", "sama", 2], ledger) == 10.0
+    ledger.add(row_of(cells["few", "sama", 1], wall_seconds=40.0))
+    assert seconds(cells["all", "sama", 2], ledger) == 40.0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sets": 1}, "unknown key sets"),
+        ({"seeds": [1, 1]}, "seeds should be different"),
+        ({"seeds": []}, "seeds"),
+        ({"methods": ["noisy", "noisy"]}, "the name 'noisy' stands twice"),
+        ({"methods": ["noisi"]}, "no method 'noisi'; did you mean 'noisy'"),
+        ({"methods": [{"name": "sama", "set": ["meta.unrol=1"]}]}, "did you mean 'meta.unroll'"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name(file: Path, change: dict[str, Any], said: str) -> None:
+    content = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(SamaError) as error:
+        plan(load_table(str(file)))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_choices_are_refused_by_name(run_sama: Run, file: Path, tmp_path: Path) -> None:
+    for options, said in (
+        (["--only", "fev"], "has no setting 'fev'; did you mean 'few'"),
+        (["--methods", "nosy"], "has no method 'nosy'; did you mean 'noisy'"),
+        (["--seeds", "one"], "--seeds 'one' is not a whole number"),
+        (["--seed", "1"], "give --seeds"),
+    ):
+        code, _, err = run_sama("table", file, *options, "-o", tmp_path / "out")
+        assert code == 2
+        assert said in err
+    code, _, err = run_sama("table", "txt")
+    assert code == 2
+    assert "no table 'txt'; did you mean 'text'" in err
+
+
+def test_data_may_lie_elsewhere_without_outdating_rows() -> None:
+    table = load_table("text")
+    here, there = plan(table), plan(table, Choice(data=Path("../shared/data")))
+    assert here[0].recipe.data.path == "data/trec"
+    assert there[0].recipe.data.path == "../shared/data/trec"
+    assert [cell.digest for cell in here] == [cell.digest for cell in there]
+
+
+def test_built_in_tables_can_be_planned() -> None:
+    for name in tables.built_in_tables():
+        assert plan(load_table(name))
+
+
+def sama(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "samacli", *map(str, arguments)]
+
+
+def test_a_table_killed_in_the_middle_goes_on_where_it_was(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    command = sama(
+        "table", file, "--methods", "noisy,sama", "--jobs", "2", "--threads", "1",
+        "--device", "cpu", "-o", out,
+    )  # fmt: skip
+    rows_file = out / "small.jsonl"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        _wait(lambda: rows_file.is_file() and rows_file.stat().st_size > 0)
+        workers = _children(process.pid)
+        assert workers
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    _wait(lambda: not any(_alive(pid) for pid in workers))
+    before = rows_file.read_bytes()
+    finished = before.count(b"\n")
+    assert 0 < finished < 6
+
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    assert f"{6 - finished} runs left" in dry.stdout
+    subprocess.run(command, check=True, capture_output=True)
+    after = rows_file.read_bytes()
+    assert after.startswith(before)
+    rows = [json.loads(line) for line in after.splitlines()]
+    assert len({(row["setting"], row["method"], row["seed"]) for row in rows}) == len(rows) == 6
+    assert all(row["threads"] == 1 for row in rows)
+    assert all((out / "small-recipes" / f"{row['digest']}.yaml").is_file() for row in rows)
+    for ending in ("md", "csv", "png"):
+        assert (out / f"small.{ending}").stat().st_size > 0
+    # Both settings show the same run of noisy.
+    lines = (out / "small.csv").read_text().splitlines()
+    noisy = [line.split(",")[7:] for line in lines if ",noisy," in line]
+    assert noisy[0] == noisy[1]
+
+
+def test_an_interrupted_table_keeps_its_rows_and_leaves_no_process(
+    file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    process = subprocess.Popen(
+        sama("table", file, "--jobs", "1", "--device", "cpu", "--seeds", "7", "-o", out),
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that runs the tests in the background has its children ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    rows_file = out / "small.jsonl"
+    _wait(lambda: rows_file.is_file() and rows_file.stat().st_size > 0)
+    workers = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; finished runs are in" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not any(_alive(pid) for pid in workers)
+    rows, notes = Store(out, "small").read()
+    assert rows
+    assert notes == []
+
+
+def test_the_page_is_of_the_whole_table_whatever_part_is_run(
+    run_sama: Run, file: Path, table: Table, store: Store
+) -> None:
+    folder = store.file.parent
+    code, _, err = run_sama("table", file, "--render", "-o", folder)
+    assert code == 2
+    assert "there are no rows" in err
+
+    def page_for(*options: str) -> str:
+        code, _, err = run_sama("table", file, "--render", *options, "-o", folder)
+        assert code == 0, err
+        return (folder / "small.md").read_text()
+
+    for seed in (7, 1):
+        for cell in plan(table, Choice(seeds=[seed], methods=["sama"])):
+            store.append(row_of(cell), cell.concerning)
+        if seed == 7:  # a trial with seeds that are not the table's
+            assert "Seeds 7;" in page_for("--seeds", "7")
+    assert "Seeds 1;" in page_for("--seeds", "7", "--only", "few")
+
+
+def test_a_failing_run_is_reported_and_the_others_go_on(file: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(file.read_text())
+    content["settings"][1]["set"] = ["data.meta=nowhere.csv"]
+    file.write_text(yaml.safe_dump(content))
+    out = tmp_path / "results"
+    done = subprocess.run(
+        sama("table", file, "--methods", "clean", "--seeds", "1", "--device", "cpu", "-o", out),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "1 of 2 runs failed" in done.stderr
+    assert "few, clean, seed 1: " in done.stderr
+    assert "nowhere.csv" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert (out / "small.jsonl").read_bytes().count(b"\n") == 1
+    assert (out / "small.md").is_file()
+
+
+def test_a_row_reads_back_as_it_was_written(table: Table) -> None:
+    row = row_of(plan(table)[0])
+    assert Row.from_dict({**row.as_dict(), "new": 1}) == row
+    assert dataclasses.replace(row, jobs=2).place != row.place
+
+
+def _wait(done: Callable[[], bool], seconds: float = 180.0) -> None:
+    ends = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < ends, "it takes too long"
+        time.sleep(0.05)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,265 @@
+"""Every rival against what it is said to be, by the libraries that it stands on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from samacli.errors import SamaError
+from samacli.methods import METHODS, check_methods, run_method
+from samacli.models import load_model, load_processor
+from samacli.recipe import Recipe, load_recipe
+from samacli.recipe.schema import ReweightBaseline
+from samacli.training.experiment import Experiment
+from tests.conftest import make_texts, sentences, text_recipe, write_csv
+
+STEPS = 12
+
+
+def recipe(texts: dict[str, Path], model: Path, *overrides: str) -> Recipe:
+    return text_recipe(texts, model, f"training.steps={STEPS}", *overrides)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Experiment:
+    texts = make_texts(tmp_path_factory.mktemp("methods"))
+    return Experiment.prepare(recipe(texts, tiny_bert), device="cpu")
+
+
+class Spied:
+    """Calls of one method of an experiment, which still does what it did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, experiment: Experiment, name: str) -> None:
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+        original = getattr(experiment, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            result = original(*arguments, **options)
+            self.calls.append((arguments, options, result))
+            return result
+
+        monkeypatch.setattr(experiment, name, call)
+
+
+def test_every_method_but_sama_is_a_baseline() -> None:
+    assert set(get_args(ReweightBaseline)) == set(METHODS) - {"sama"}
+    assert all(name == spec.name and spec.description for name, spec in METHODS.items())
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_runs_and_says_what_it_took(experiment: Experiment, name: str) -> None:
+    run = run_method(experiment, name, seed=1)
+    assert (run.name, run.seed) == (name, 1)
+    assert run.evaluation is not None
+    assert 0 <= run.evaluation.accuracy <= 1
+    assert run.seconds > 0
+    assert run.samples_per_second > 0
+    assert run.peak_memory_bytes > 0
+    parts = {"confident-learning": 4, "linear-probe": 0, "linear-probe-noisy": 0}
+    assert run.steps == parts.get(name, 1) * STEPS
+    assert (run.model is None) == name.startswith("linear-probe")
+    assert (run.scored is not None) == name.startswith("sama")
+    assert (run.noise is not None) == (name in ("sama", "sama-na", "confident-learning"))
+
+
+def test_methods_without_clean_data_run_without(texts: dict[str, Path], tiny_bert: Path) -> None:
+    chosen = recipe(texts, tiny_bert, "training.steps=2")
+    data = chosen.data.model_copy(update={"meta": None})
+    alone = Experiment.prepare(chosen.model_copy(update={"data": data}), device="cpu")
+    for name, spec in METHODS.items():
+        if spec.uses_clean:
+            with pytest.raises(SamaError, match=f"{name} uses a clean set"):
+                run_method(alone, name, 0)
+        else:
+            assert run_method(alone, name, 0).evaluation is not None
+
+
+@pytest.mark.parametrize("name", ["clean-then-noisy", "noisy-then-clean"])
+def test_sequential_training_goes_on_with_the_same_model(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    spied = Spied(monkeypatch, experiment, "fit_plainly")
+    run = run_method(experiment, name, 0)
+    (first, second) = spied.calls
+    order = [experiment.meta, experiment.train]
+    if name == "noisy-then-clean":
+        order.reverse()
+    assert [first[0][0], second[0][0]] == order
+    assert [first[1]["steps"], second[1]["steps"]] == [STEPS // 2, STEPS // 2]
+    assert second[1]["model"] is first[2].model is run.model
+
+
+def test_early_stopping_looks_at_the_clean_set_alone(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spied = Spied(monkeypatch, experiment, "predict")
+    run = run_method(experiment, "early-stopping", 0)
+    *looks, test = spied.calls
+    assert all(call[0][1] is experiment.meta for call in looks)
+    assert test[0][1] is experiment.test
+    truth = experiment.clean.labels
+    accuracies = [(logits.argmax(-1) == truth).mean() for _, _, logits in looks]
+    assert run.model is not None
+    kept = experiment.predict(run.model, experiment.clean, "").argmax(-1)
+    assert (kept == truth).mean() == max(accuracies)
+
+
+def test_confident_learning_is_cleanlabs_on_out_of_sample_probabilities(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    fits = Spied(monkeypatch, experiment, "fit_plainly")
+    predictions = Spied(monkeypatch, experiment, "predict")
+    run = run_method(experiment, "confident-learning", 0)
+    labels, truth = experiment.splits.train.labels, experiment.splits.train.true_labels
+    assert truth is not None
+    probabilities = np.full((len(labels), 3), np.nan)
+    for fit, prediction in zip(fits.calls[:3], predictions.calls[:3], strict=True):
+        seen, unseen = fit[1]["rows"], prediction[1]["rows"]
+        assert prediction[0][0] is fit[2].model
+        assert not set(seen) & set(unseen)
+        assert np.isnan(probabilities[unseen]).all(), "every row is left out once"
+        probabilities[unseen] = torch.tensor(prediction[2]).double().softmax(-1).numpy()
+    issues = find_label_issues(labels, probabilities, n_jobs=1)
+    assert fits.calls[3][1]["rows"].tolist() == np.flatnonzero(~issues).tolist()
+    quality = get_label_quality_scores(labels, probabilities)
+    assert run.noise is not None
+    assert run.noise["average_precision"] == pytest.approx(
+        average_precision_score(labels != truth, -quality)
+    )
+    assert run.noise["auroc"] == pytest.approx(roc_auc_score(labels != truth, -quality))
+    assert run.noise["noise_rate"] == 0.25
+
+
+@pytest.mark.parametrize("name", ["linear-probe", "linear-probe-noisy"])
+def test_a_linear_probe_is_logistic_regression_on_mean_embeddings(
+    experiment: Experiment, tiny_bert: Path, name: str
+) -> None:
+    config, splits = experiment.recipe, experiment.splits
+    tokenizer = load_processor(config.model, config.task)
+    backbone = load_model(config.model, config.task, splits.classes).base_model.eval()
+
+    def embed(texts: list[str]) -> np.ndarray:
+        rows = []
+        for text in texts:  # one at a time: nothing is padded
+            with torch.no_grad():
+                output = backbone(**tokenizer(text, return_tensors="pt"))
+            rows.append(output.last_hidden_state[0].mean(0).numpy())
+        return np.stack(rows)
+
+    split = splits.meta if name == "linear-probe" else splits.train
+    assert split is not None
+    assert splits.test is not None
+    train, test = embed(list(split.rows["text"])), embed(list(splits.test.rows["text"]))
+    ours = experiment.embed(experiment.new_model(0), experiment.test, "")  # type: ignore[arg-type]
+    np.testing.assert_allclose(ours, test, rtol=1e-4, atol=1e-5)
+    scaler = StandardScaler().fit(train)
+    accuracies = [
+        accuracy_score(
+            splits.test.labels,
+            LogisticRegression(C=c, max_iter=1000)
+            .fit(scaler.transform(train), split.labels)
+            .predict(scaler.transform(test)),
+        )
+        for c in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    ]
+    evaluation = run_method(experiment, name, 0).evaluation
+    assert evaluation is not None
+    assert min(abs(evaluation.accuracy - one) for one in accuracies) < 1e-9
+
+
+def test_images_are_probed_too(tmp_path: Path) -> None:
+    chosen = load_recipe(
+        "demo-vision", ["training.steps=1", "data.max_train_rows=60", "training.precision=fp32"]
+    )
+    images = Experiment.prepare(chosen, device="cpu")
+    features = images.embed(images.new_model(0), images.train, "")
+    assert features.shape[0] == len(images.train)
+    assert np.isfinite(features).all()
+
+
+def test_without_cleanlab_the_mend_is_named(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "cleanlab" else found(name)
+    )
+    with pytest.raises(SamaError, match=r"cleanlab.*samacli\[rivals\]"):
+        check_methods(experiment, ["noisy", "confident-learning"])
+
+
+def test_too_few_rows_are_refused_before_anything_runs(
+    texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    few = [("ball goal", "sport"), ("bank stock", "money"), ("actor scene", "film")]
+    files = {**texts, "clean": write_csv(tmp_path / "few.csv", few)}
+    small = Experiment.prepare(recipe(files, tiny_bert), device="cpu")
+    with pytest.raises(SamaError, match=r"linear-probe .*two classes of two rows.*clean set"):
+        check_methods(small, ["noisy", "linear-probe"])
+    rows = [(text, label, label) for text, label in few]
+    files["noisy"] = write_csv(tmp_path / "three.csv", rows, ("text", "label", "truth"))
+    small = Experiment.prepare(recipe(files, tiny_bert), device="cpu")
+    with pytest.raises(SamaError, match=r"reweight\.rivals\.folds.*three\.csv has 1 rows"):
+        check_methods(small, ["confident-learning"])
+    with pytest.raises(SamaError, match="did you mean 'mixed'"):
+        check_methods(small, ["mixd"])
+
+
+def test_early_stopping_for_every_method_takes_the_validation_split(
+    texts: dict[str, Path], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = write_csv(tmp_path / "held_out.csv", sentences(40, seed=3))
+    chosen = recipe(texts, tiny_bert, "training.early_stopping=true", f"data.validation={held_out}")
+    careful = Experiment.prepare(chosen, device="cpu")
+    assert careful.sizes["validation"] == 40
+    for name in ("noisy", "sama"):
+        with monkeypatch.context() as patch:
+            spied = Spied(patch, careful, "predict")
+            run = run_method(careful, name, 0)
+        looked = [call for call in spied.calls if call[0][2] == "validating"]
+        assert len(looked) == 10
+        assert all(call[0][1] is careful.validation for call in looked)
+        assert careful.validation is not None
+        truth = careful.validation.labels
+        assert run.model is not None
+        kept = careful.predict(run.model, careful.validation, "").argmax(-1)
+        assert (kept == truth).mean() == max((c[2].argmax(-1) == truth).mean() for c in looked)
+
+
+@pytest.mark.parametrize(
+    ("validation", "says"), [(None, "name them in data.validation"), ("test", "data.test are both")]
+)
+def test_early_stopping_needs_rows_of_its_own(
+    texts: dict[str, Path], tiny_bert: Path, validation: str | None, says: str
+) -> None:
+    extra = [] if validation is None else [f"data.validation={texts[validation]}"]
+    with pytest.raises(SamaError, match=says):
+        recipe(texts, tiny_bert, "training.early_stopping=true", *extra)
+
+
+def test_metrics_tell_how_each_method_finds_wrong_labels(
+    texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    from samacli.runs.reweight import reweight
+
+    chosen = recipe(texts, tiny_bert, "reweight.baselines=[noisy,confident-learning]")
+    reweight(chosen, tmp_path / "out", device="cpu")
+    methods = json.loads((tmp_path / "out" / "metrics.json").read_text())["methods"]
+    assert list(methods) == ["noisy", "confident-learning", "sama"]
+    assert "noise_detection" not in methods["noisy"]
+    for name in ("confident-learning", "sama"):
+        found = methods[name]["noise_detection"]
+        assert set(found) == {"noise_rate", "average_precision", "auroc"}
+        assert found["noise_rate"] == [0.25]
