@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samacli.cli.tables import methods_table, noise_sentence
-from samacli.runs.results import Method
+from samacli.runs.results import Results
 
 
 def suspects(path: Path, rows: int) -> Table:
@@ -33,10 +33,10 @@ def suspects(path: Path, rows: int) -> Table:
 def show_pruned(console: Console, image_run: Path) -> None:
     pruned = json.loads((image_run / "metrics.json").read_text())
     console.print("\n$ sama prune demo-vision", highlight=False)
-    rows = {"full": Method.from_dict(pruned["methods"]["full"])}
+    rows = {"full": Results.from_dict(pruned["methods"]["full"])}
     for name in ("random", "sama"):
         for keep, values in pruned["methods"][name]["by_keep"].items():
-            rows[f"{name} {keep}"] = Method.from_dict(values)
+            rows[f"{name} {keep}"] = Results.from_dict(values)
     console.print(
         methods_table(f"test results after retraining, {len(pruned['seeds'])} seed(s)", rows)
     )
@@ -47,7 +47,7 @@ def main(text_run: Path, image_run: Path, target: Path) -> None:
     console = Console(record=True, width=100, file=sys.stderr)
     reweighted = json.loads((text_run / "metrics.json").read_text())
     console.print("$ sama reweight demo-text", highlight=False)
-    methods = {name: Method.from_dict(values) for name, values in reweighted["methods"].items()}
+    methods = {name: Results.from_dict(values) for name, values in reweighted["methods"].items()}
     console.print(methods_table(f"test results over {len(reweighted['seeds'])} seed(s)", methods))
     console.print(noise_sentence(reweighted["noise_detection"]), highlight=False)
     console.print(suspects(text_run / "suspects.csv", 6))

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from samacli.data.table import Table
 from samacli.errors import Interrupted, SamaError
-from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN, with_columns
+from samacli.export.dataset import with_columns
+from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress
 from samacli.recipe import Model, Recipe, load_recipe

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
 
 
 class WeightedTrainer(Trainer):

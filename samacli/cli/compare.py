@@ -23,7 +23,7 @@ def compare(
 
         sama compare runs/first runs/second
     """
-    from samacli.cli.report_view import comparison_table, differences_table
+    from samacli.cli.tables import comparison_table, differences_table
     from samacli.report.compare import compare as run
 
     found = run(directories)

@@ -27,7 +27,7 @@ def inspect(
 
         sama inspect runs/mine --row 17
     """
-    from samacli.cli.report_view import inspected_table, neighbours_table
+    from samacli.cli.tables import inspected_table, neighbours_table
     from samacli.report.inspect import inspect as run
 
     found = run(directory, row)

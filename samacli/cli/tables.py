@@ -1,46 +1,51 @@
-"""Tables of results."""
+"""What commands show: tables of results, and sentences about them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from samacli.export.escape import one_line
-from samacli.lab.bench.row import Row
-from samacli.runs.results import Method, mean_and_spread
-from samacli.training.metrics import Evaluation
+from samacli.export.escape import one_line, printable
+from samacli.report.numbers import duration, size
+from samacli.training.spread import mean_and_spread, with_spread
+
+if TYPE_CHECKING:
+    from samacli.report.compare import Comparison
+    from samacli.report.inspect import Inspected
+    from samacli.runs.results import Results
+    from samacli.training.metrics import Evaluation
+
+_TEXT = 600  # characters of an example
 
 
-def shown(values: list[float]) -> str:
-    """`0.812 ± 0.010` over seeds, or one value, or a dash."""
-    if not values:
-        return "–"
-    mean, spread = mean_and_spread(values)
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
+def compact_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
-def methods_table(title: str, methods: Mapping[str, Method]) -> Table:
+def methods_table(title: str, methods: Mapping[str, Results]) -> Table:
     """Test accuracy and macro-F1 of each method: mean ± standard deviation over the seeds.
 
     And how well its own scores find wrong labels, where any method's are known.
     """
     with_noise = any(method.noise for method in methods.values())
-    table = _compact_table(title)
+    table = compact_table(title)
     table.add_column("training", no_wrap=True)
     found = ("noise AP", "AUROC") if with_noise else ()
     for name in ("accuracy", "macro-F1", *found, "seconds", "samples/s"):
         table.add_column(name, justify="right")
     for name, method in methods.items():
-        detection = (shown(method.average_precision), shown(method.auroc)) if with_noise else ()
+        detection = (
+            (with_spread(method.average_precision), with_spread(method.auroc)) if with_noise else ()
+        )
         table.add_row(
             name,
-            shown(method.accuracy),
-            shown(method.macro_f1),
+            with_spread(method.accuracy),
+            with_spread(method.macro_f1),
             *detection,
             f"{mean_and_spread(method.seconds)[0]:,.0f}",
             f"{mean_and_spread(method.samples_per_second)[0]:,.0f}",
@@ -74,7 +79,9 @@ def noise_sentence(noise: Mapping[str, float]) -> str:
     )
 
 
-def rare_class_sentence(class_rows: Mapping[str, int], methods: Mapping[str, Method]) -> str | None:
+def rare_class_sentence(
+    class_rows: Mapping[str, int], methods: Mapping[str, Results]
+) -> str | None:
     """How well the rarest training class is found; None where no class is rare or none is tested.
 
     Rare: the largest class has ten times as many rows.
@@ -90,119 +97,118 @@ def rare_class_sentence(class_rows: Mapping[str, int], methods: Mapping[str, Met
     }
     if not found:
         return None
-    shares = ", ".join(f"{method} {shown(values)}" for method, values in found.items())
+    shares = ", ".join(f"{method} {with_spread(values)}" for method, values in found.items())
     return (
         f"recall of the rarest class, {one_line(name)} ({rows[name]:,} of "
         f"{sum(rows.values()):,} training rows): {shares}"
     )
 
 
-def bench_table(rows: Sequence[Row]) -> Table:
-    """Cost of each estimator beside plain training, setting by setting; quartiles in brackets."""
-    first = rows[0]
-    table = _compact_table(
-        f"batch {first.batch_size} × {first.sequence_length} tokens a process, "
-        f"{first.precision}, {first.device_name}; plain = 1"
+def inspected_table(found: Inspected) -> Table:
+    """A row's evidence, line by line."""
+    table = compact_table(f"row {found.row}")
+    table.show_header = False
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+
+    def add(name: str, value: str | None) -> None:
+        if value:
+            table.add_row(name, _plain(value))
+
+    def figure(name: str, value: float | None, unit: str = "") -> None:
+        add(name, None if value is None else f"{value:.4f}{unit}")
+
+    add("text", found.text if len(found.text) <= _TEXT else f"{found.text[:_TEXT]}…")
+    add("given label", found.given or "none")
+    add("predicted", found.predicted)
+    add("suggested", found.suggested)
+    figure("P(label is wrong)", found.mislabelled)
+    figure("loss", found.loss, " nats")
+    figure("uncertainty", found.uncertainty, " nats")
+    if found.score is not None:
+        figure("weight", found.weight)
+    value = found.weight if found.score is None else found.score
+    place = f"{value:.4f}, rank {found.rank:,} of {found.ranked:,}"
+    if found.rank_in_class is not None:
+        place += f", {found.rank_in_class:,} of {found.ranked_in_class:,} with its label"
+    add(_measure(found), place)
+    add("made from", ", ".join(found.features))
+    for i, reason in enumerate(found.reasons):
+        add("why" if i == 0 else "", reason)
+    return table
+
+
+def neighbours_table(found: Inspected) -> Table:
+    """The rows whose weight is closest."""
+    table = compact_table(f"nearest in {_measure(found)}")
+    for name in ("row", _measure(found)):
+        table.add_column(name, justify="right")
+    for name in ("given", "suggested", "text"):
+        table.add_column(name, overflow="fold")
+    for row in found.nearest:
+        told = (_plain(one_line(text or "")) for text in (row.given, row.suggested, row.text))
+        table.add_row(str(row.row), f"{row.value:.4f}", *told)
+    return table
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Runs side by side; accuracies are mean ± standard deviation over the seeds."""
+    runs = found.runs
+    table = compact_table("runs side by side")
+    table.add_column("", no_wrap=True)
+    for run in runs:
+        table.add_column(_plain(run.directory), overflow="fold")
+
+    def add(name: str, values: Sequence[str]) -> None:
+        if any(value not in ("", "–") for value in values):
+            table.add_row(name, *map(_plain, values))
+
+    add("command", [f"sama {run.workflow}" for run in runs])
+    add("seeds", [", ".join(map(str, run.seeds)) for run in runs])
+    add("accuracy", [with_spread(run.accuracy) for run in runs])
+    add("macro-F1", [with_spread(run.macro_f1) for run in runs])
+    add(
+        "best beside it",
+        [
+            "–" if r.best_rival is None else f"{r.best_rival} {with_spread(r.rival_accuracy)}"
+            for r in runs
+        ],
     )
-    for name in ("setting", "estimator"):
-        table.add_column(name, no_wrap=True)
-    for name in ("samples/s", "throughput", "peak memory"):
-        table.add_column(name, justify="right")
-    for _, group in groupby(rows, key=lambda row: (row.model, row.unroll, row.world_size)):
-        found = list(group)
-        # A worker that failed may not have counted its parameters.
-        labels = _labels(*_setting(found[0]))
-        for i, row in enumerate(found):
-            table.add_row(
-                _label(labels, i, len(found)),
-                row.estimator,
-                *_figures(row),
-                style="bold" if row.estimator == "sama" else None,
-            )
-        table.add_section()
+    add("wrong labels found (AP)", [_figure(run.average_precision) for run in runs])
+    add("AUROC", [_figure(run.auroc) for run in runs])
+    add("time", ["–" if run.seconds is None else duration(run.seconds) for run in runs])
+    memory = [run.peak_memory_bytes for run in runs]
+    add("peak memory", ["–" if peak is None else size(peak) for peak in memory])
     return table
 
 
-def _figures(row: Row) -> list[str]:
-    if row.samples_per_second is None or row.relative_throughput is None:
-        return ["failed", "", ""]
-    low, high = row.relative_throughput_quartiles or [row.relative_throughput] * 2
-    mebibytes = (row.peak_memory_bytes or 0) / 2**20
-    memory = "–" if row.relative_memory is None else f"{row.relative_memory:.2f}"
-    return [
-        f"{row.samples_per_second:,.1f}",
-        f"{row.relative_throughput:.2f} ({low:.2f}–{high:.2f})",
-        f"{memory} ({mebibytes:,.0f} MiB)",
-    ]
-
-
-def meta_step_table(rows: Sequence[Row]) -> Table | None:
-    """The parts of a meta step in ms, and as a share of a plain step; None without SAMA."""
-    rows = [row for row in rows if row.meta_step]
-    if not rows:
+def differences_table(found: Comparison) -> Table | None:
+    """Recipe values that are not the same in all runs; None where all are."""
+    if not found.differences:
         return None
-    table = _compact_table("a meta step, part by part")
-    for name in ("setting", "estimator", "part"):
-        table.add_column(name, no_wrap=True)
-    for name in ("ms", "of a plain step", "of its backward"):
-        table.add_column(name, justify="right")
-    parts = ("meta_backward", "adaptation", "derivative", "meta_update")
-    for row in rows:
-        seconds = row.meta_step or {}
-        plain = sum(seconds[part] for part in ("base_forward", "base_backward", "optimizer_step"))
-        labels = _labels(*_setting(row))
-        own = [part for part in parts if part in seconds]
-        for i, part in enumerate(own):
-            table.add_row(
-                _label(labels, i, len(own)),
-                _label([row.estimator, f"({row.form})"], i, len(own)),
-                part.replace("_", " "),
-                f"{1000 * seconds[part]:,.1f}",
-                f"{seconds[part] / plain:.0%}",
-                f"{seconds[part] / seconds['base_backward']:.0%}",
-            )
-        table.add_section()
+    table = compact_table("where the recipes differ")
+    table.add_column("key", overflow="fold")
+    for run in found.runs:
+        table.add_column(_plain(run.directory), overflow="fold")
+    for key, values in found.differences.items():
+        table.add_row(_plain(key), *(_plain(_value(value)) for value in values))
     return table
 
 
-def _compact_table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _plain(text: str) -> Text:
+    """Text from the data: no markup, no control characters."""
+    return Text(printable(text))
 
 
-def _setting(row: Row) -> tuple[str, int | None, int, int]:
-    return row.model, row.parameters, row.unroll, row.world_size
+def _measure(found: Inspected) -> str:
+    return "weight" if found.score is None else "score"
 
 
-def _labels(model: str, parameters: int | None, unroll: int, world_size: int) -> list[str]:
-    """The setting in lines that are short enough for a column."""
-    size = [] if parameters is None else [f"{parameters / 1e6:,.1f} M param."]
-    return [escape(Path(model).name), *size, f"unroll {unroll}, {world_size} proc."]
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
-def _label(lines: list[str], row: int, rows: int) -> str:
-    """The line for a row of a group; the last row takes what is left."""
-    return "\n".join(lines[row:]) if row == rows - 1 else lines[row] if row < len(lines) else ""
-
-
-def derivatives_table(rows: Sequence[Row]) -> Table | None:
-    """Error and cost of each form of directional derivative; None if they were not compared."""
-    rows = [row for row in rows if row.derivatives]
-    if not rows:
-        return None
-    table = _compact_table("forms of directional derivative: relative error against float64, cost")
-    for name in ("model", "precision", "form"):
-        table.add_column(name)
-    for name in ("derivative", "whole meta gradient", "cost / plain step"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        for i, found in enumerate(row.derivatives or []):
-            errors = (found["error"], found["meta_gradient_error"])
-            table.add_row(
-                escape(Path(row.model).name) if i == 0 else "",
-                found["precision"],
-                found["form"],
-                *("–" if error is None else f"{error:.1e}" for error in errors),
-                f"{found['relative_cost']:.2f}",
-            )
-        table.add_section()
-    return table
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)

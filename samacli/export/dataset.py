@@ -14,17 +14,6 @@ import pyarrow.parquet as pq
 import yaml
 from datasets.table import embed_table_storage
 
-from samacli.export.columns import LABEL_COLUMN, WEIGHT_COLUMN
-
-__all__ = [
-    "LABEL_COLUMN",
-    "WEIGHT_COLUMN",
-    "dataset_card",
-    "label_values",
-    "with_columns",
-    "write_dataset",
-]
-
 _SHARD_BYTES = 500_000_000
 _IMAGE_ROWS = 100  # a row group; photographs are large
 

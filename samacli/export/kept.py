@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -54,6 +56,21 @@ class KeepList:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def write_keep_lists(folder: Path, index: np.ndarray, kept: Mapping[str, np.ndarray]) -> None:
+    """Write `keep-KEEP.txt` for each keep, and the first one's again as `keep.txt`.
+
+    One row number of the input a line, counted from 0, rising.
+
+    index: input positions of the training split's rows (n,). kept: rows of the split, by keep.
+    """
+    for place, (keep, rows) in enumerate(kept.items()):
+        file = folder / f"keep-{keep}.txt"
+        with KeepList(file) as names:
+            names.add(np.sort(index[rows]).tolist())
+        if place == 0:
+            shutil.copyfile(file, folder / KEEP_FILE)
 
 
 class KeptRows:

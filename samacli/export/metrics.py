@@ -1,13 +1,22 @@
-"""`metrics.json`: what was measured."""
+"""`metrics.json` and `scores.parquet`: what was learnt of all rows together, and of each."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from samacli.redact import redact_all
+
+# Columns that a run adds to the data.
+WEIGHT_COLUMN = "sama_weight"
+LABEL_COLUMN = "sama_label"
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -33,3 +42,14 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def class_names(ids: np.ndarray, classes: Sequence[str]) -> pa.Array:
+    """Class ids (n,) as names, dictionary-encoded; −1 becomes null."""
+    indices = pa.array(ids.astype(np.int32), mask=ids < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(classes), pa.string()))
+
+
+def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write columns of equal length (numpy or Arrow arrays), a row an input row, to one file."""
+    pq.write_table(pa.table(dict(columns)), path)

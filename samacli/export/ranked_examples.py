@@ -30,39 +30,25 @@ def write_pictures(
     by which the examples are called. The files are named by the class's
     number and, as far as file systems allow, its name.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     folder.mkdir()
     for label, highest, lowest in _ends(scores, labels):
         lines = 2 * math.ceil(max(len(highest), len(lowest)) / _COLUMNS)
-        figure, axes = pyplot.subplots(
-            lines,
-            _COLUMNS,
-            figsize=(_COLUMNS * 0.9, 0.5 + lines * 1.0),
-            squeeze=False,
-            layout="constrained",
+        size = (_COLUMNS * 0.9, 0.5 + lines * 1.0)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(lines, _COLUMNS, squeeze=False)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for half, part in ((axes[: lines // 2], highest), (axes[lines // 2 :], lowest)):
+            for axis, row in zip(half.flat, part.tolist(), strict=False):
+                image = rows[row][column]
+                axis.imshow(image, cmap="gray" if image.mode in ("L", "1", "I;16") else None)
+                axis.set_title(f"{index[row]}: {scores[row]:.2f}", fontsize=6, pad=2)
+        figure.suptitle(
+            f"{classes[label]}: highest-ranked above, lowest-ranked below (row: score)", fontsize=9
         )
-        try:
-            for axis in axes.flat:
-                axis.set_axis_off()
-            for half, part in (
-                (axes[: lines // 2], highest),
-                (axes[lines // 2 :], lowest),
-            ):
-                for axis, row in zip(half.flat, part.tolist(), strict=False):
-                    image = rows[row][column]
-                    axis.imshow(image, cmap="gray" if image.mode in ("L", "1", "I;16") else None)
-                    axis.set_title(f"{index[row]}: {scores[row]:.2f}", fontsize=6, pad=2)
-            figure.suptitle(
-                f"{classes[label]}: highest-ranked above, lowest-ranked below (row: score)",
-                fontsize=9,
-            )
-            figure.savefig(folder / f"{_file_name(label, classes[label])}.png", dpi=100)
-        finally:
-            pyplot.close(figure)
+        figure.savefig(folder / f"{_file_name(label, classes[label])}.png", dpi=100)
 
 
 def write_texts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -179,6 +179,17 @@ def _layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     except (SamaError, ValueError) as error:
         raise SamaError(f"recipe '{path}': {EXTENDS}: {error}") from error
     return [*_layers(base, (*seen, own)), content]
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested sections under dotted keys; an empty section has none."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _over(content: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:

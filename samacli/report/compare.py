@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from samacli.errors import SamaError
-from samacli.report.finished import flattened, read_metrics, read_recipe
+from samacli.recipe.load import flattened
+from samacli.report.finished import read_metrics, read_recipe
 from samacli.report.trainings import Training, trainings
 
 # Where a run lay and what it is called makes no difference to it.

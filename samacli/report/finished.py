@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from samacli.errors import SamaError
-from samacli.export.columns import LABEL_COLUMN
-from samacli.export.curves import LEARNING_FILE, WEIGHT_FILE
 from samacli.export.escape import csv_text
+from samacli.export.metrics import LABEL_COLUMN
+from samacli.export.training_curves import LEARNING_FILE, WEIGHT_FILE
 from samacli.recipe.load import read_yaml
 from samacli.report.rows import class_names_of, columns_of
 from samacli.store.directory import METRICS_FILE, RECIPE_FILE
@@ -258,17 +258,6 @@ def _get(tree: Mapping[str, Any], *keys: str) -> Any:
     found: Any = tree
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A recipe's values under dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flattened(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
     return found
 
 

@@ -1,4 +1,4 @@
-"""Figures in words: means with spread, and whether two methods can be told apart."""
+"""Figures in words, and whether two methods can be told apart."""
 
 from __future__ import annotations
 
@@ -11,14 +11,6 @@ from scipy.special import stdtrit
 from samacli.training.spread import mean_and_spread
 
 _SURE = 0.95
-
-
-def with_spread(values: Sequence[float], digits: int = 3) -> str:
-    """`0.812 ± 0.010` over seeds, or one value, or a dash."""
-    if not values:
-        return "–"
-    mean, spread = mean_and_spread(values)
-    return f"{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def signed(value: float, digits: int = 3) -> str:

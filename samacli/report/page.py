@@ -18,11 +18,11 @@ from samacli.export.escape import printable
 from samacli.report import figures
 from samacli.report.examples import Example, suspicious, valuable
 from samacli.report.finished import FinishedRun, Scores
-from samacli.report.numbers import duration, percent, size, with_spread
+from samacli.report.numbers import duration, percent, size
 from samacli.report.trainings import Training, trainings
 from samacli.report.verdict import verdict
 from samacli.store.file import written
-from samacli.training.spread import mean_and_spread
+from samacli.training.spread import mean_and_spread, with_spread
 
 REPORT_FILE = "report.html"
 _CONFUSION_AT_MOST = 12  # classes, beyond which pairs are listed

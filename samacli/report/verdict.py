@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samacli.report.finished import FinishedRun
-from samacli.report.numbers import percent, signed, with_spread
+from samacli.report.numbers import percent, signed
 from samacli.report.trainings import Training, in_words, trainings
+from samacli.training.spread import with_spread
 
 Tone = Literal["good", "open", "bad"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedModel
 
-from samacli.export.curves import (
+from samacli.export.training_curves import (
     LEARNING_FILE,
     WEIGHT_FILE,
     Curve,
@@ -20,7 +20,7 @@ from samacli.export.dataset import write_dataset
 from samacli.store.directory import METRICS_FILE, RECIPE_FILE
 from samacli.export.metrics import write_metrics
 from samacli.export.model import save_model
-from samacli.export.scores import write_scores
+from samacli.export.metrics import write_scores
 from samacli.export.suspects import write_suspects
 from samacli.progress import Progress
 from samacli.recipe import Recipe, dump_recipe

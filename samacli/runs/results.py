@@ -11,9 +11,6 @@ import torch
 
 import samacli
 from samacli.training.metrics import Evaluation
-from samacli.training.spread import mean_and_spread
-
-__all__ = ["Cost", "Method", "environment", "mean_and_spread"]
 
 
 class Cost(Protocol):
@@ -36,8 +33,8 @@ class Cost(Protocol):
 
 
 @dataclass
-class Method:
-    """One way of training, measured once a seed.
+class Results:
+    """Of one way of training, a value a seed.
 
     skipped_steps: of training, those whose loss or gradient was not finite.
     recall: of each class by name, a dict a seed.
@@ -83,7 +80,7 @@ class Method:
         return [noise["auroc"] for noise in self.noise]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+    def from_dict(cls, values: Mapping[str, Any]) -> Results:
         """What `as_dict` gave, as it stands in metrics.json."""
         plain = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         by_seed = {

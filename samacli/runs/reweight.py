@@ -19,14 +19,12 @@ from samacli.data.fingerprint import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.dataset import (
-    LABEL_COLUMN,
-    WEIGHT_COLUMN,
     dataset_card,
     label_values,
     with_columns,
 )
 from samacli.store.directory import check_output, staged
-from samacli.export.scores import class_names
+from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN, class_names
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
 from samacli.training.runtime import DeviceName
@@ -36,7 +34,7 @@ from samacli.training.experiment import Experiment
 from samacli.methods import MethodRun, check_methods, run_method
 from samacli.runs.outputs import write_outputs
 from samacli.store.unfinished import Recovery
-from samacli.runs.results import Method, environment
+from samacli.runs.results import Results, environment
 from samacli.bilevel.summary import Summary, summarize
 
 
@@ -51,7 +49,7 @@ class ReweightResult:
     """
 
     output: Path
-    methods: dict[str, Method]
+    methods: dict[str, Results]
     noise: dict[str, float] | None
     suspects: int
     metrics: dict[str, Any]
@@ -111,7 +109,7 @@ def _run(
             "give --test FILE to compare"
         )
         baselines = []
-    methods: dict[str, Method] = {}
+    methods: dict[str, Results] = {}
     scored: list[Scored] = []
     exported = None
     check_methods(experiment, [*baselines, "sama"])
@@ -124,7 +122,7 @@ def _run(
                 functools.partial(run_method, experiment, name, seed),
                 keep_model=name == "sama" and seed == recipe.seeds[0],
             )
-            methods.setdefault(name, Method()).add(run, run.evaluation, run.noise)
+            methods.setdefault(name, Results()).add(run, run.evaluation, run.noise)
             track_evaluation(experiment.accelerator, f"{name}, seed {seed}", run.evaluation)
             if name == "sama":
                 assert run.scored is not None

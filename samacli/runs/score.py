@@ -23,7 +23,7 @@ from samacli.data.parts import Parts, open_parts, part_split
 from samacli.data.split import Split
 from samacli.errors import SamaError, nearest
 from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
-from samacli.export.scores import class_names
+from samacli.export.metrics import class_names
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress, Silent
 from samacli.pruning.scores import formulas

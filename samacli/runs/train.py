@@ -13,16 +13,15 @@ from samacli.data import Split
 from samacli.data.fingerprint import fingerprints
 from samacli.data.sources import make_opener
 from samacli.errors import SamaError
-from samacli.export.dataset import LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.store.directory import METRICS_FILE, RECIPE_FILE, check_output, staged
-from samacli.export.metrics import write_metrics
+from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN, write_metrics
 from samacli.export.model import save_model
 from samacli.progress import Progress, Silent
 from samacli.recipe import Data, Recipe, dump_recipe, load_recipe, resolve_paths
 from samacli.training.runtime import DeviceName
 from samacli.training.experiment import Experiment
 from samacli.store.unfinished import Recovery
-from samacli.runs.results import Method, environment
+from samacli.runs.results import Results, environment
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class TrainResult:
     output: Path
     name: str
     rows: int
-    method: Method
+    method: Results
 
 
 def train(
@@ -88,7 +87,7 @@ def _run(
     progress.note(f"labels from column '{recipe.data.columns.label}', {name}")
     recovery.begin(experiment, weights=weights)
     run = experiment.fit_plainly(experiment.train, recipe.seed, "training", weights=weights)
-    method = Method()
+    method = Results()
     evaluation = experiment.evaluate(run.model)
     method.add(run, evaluation)
     if experiment.accelerator.is_main_process:

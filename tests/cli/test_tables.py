@@ -9,18 +9,18 @@ from rich.console import Console
 
 from samacli.cli.tables import methods_table, rare_class_sentence
 from samacli.recipe.schema import ReweightBaseline
-from samacli.runs.results import Method
+from samacli.runs.results import Results
 
 
-def text(methods: dict[str, Method]) -> str:
+def text(methods: dict[str, Results]) -> str:
     file = io.StringIO()
     Console(width=80, file=file).print(methods_table("results", methods))
     return file.getvalue()
 
 
-def method(*average_precisions: float) -> Method:
+def method(*average_precisions: float) -> Results:
     found = [{"noise_rate": 0.2, "average_precision": a, "auroc": 0.5} for a in average_precisions]
-    return Method([0.75], [0.5], [3.0], [10.0], [100], noise=found)
+    return Results([0.75], [0.5], [3.0], [10.0], [100], noise=found)
 
 
 def test_finding_wrong_labels_is_a_column_where_a_method_does() -> None:
@@ -40,8 +40,8 @@ def test_names_are_whole_in_a_narrow_terminal() -> None:
 
 
 def test_the_rarest_class_is_told_where_a_class_is_rare() -> None:
-    tested = Method(recall=[{"few": 0.25, "many": 0.9}, {"few": 0.75, "many": 0.9}])
+    tested = Results(recall=[{"few": 0.25, "many": 0.9}, {"few": 0.75, "many": 0.9}])
     said = rare_class_sentence({"many": 30, "few": 3, "none": 0}, {"sama": tested})
     assert said == "recall of the rarest class, few (3 of 33 training rows): sama 0.500 ± 0.354"
     assert rare_class_sentence({"many": 30, "few": 4}, {"sama": tested}) is None
-    assert rare_class_sentence({"many": 30, "few": 3}, {"sama": Method()}) is None
+    assert rare_class_sentence({"many": 30, "few": 3}, {"sama": Results()}) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samacli.export.curves import thinned, write_learning
+from samacli.export.training_curves import thinned, write_learning
 
 
 def test_a_long_curve_keeps_its_mean_and_its_last_step() -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from samacli.export import dataset as export_dataset
 from samacli.export.dataset import dataset_card, label_values, with_columns, write_dataset
-from samacli.export.metrics import write_metrics
-from samacli.export.scores import class_names, write_scores
+from samacli.export.metrics import class_names, write_metrics, write_scores
 from samacli.export.suspects import Suspects, write_suspects
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samacli.export.curve import write_curve
-from samacli.export.kept_rows import write_kept_rows
+from samacli.export.kept import write_keep_lists
+from samacli.export.pruning_curve import write_curve
 from samacli.export.ranked_examples import write_pictures, write_texts
 from samacli.pruning.curve import Point
 
 
 def test_kept_rows_are_numbered_as_in_the_input(tmp_path: Path) -> None:
     index = np.array([0, 2, 5, 7])  # rows 1, 3, 4 and 6 of the input had no label
-    write_kept_rows(tmp_path, index, {"0.5": np.array([3, 1]), "1": np.array([2])})
+    write_keep_lists(tmp_path, index, {"0.5": np.array([3, 1]), "1": np.array([2])})
     assert (tmp_path / "keep.txt").read_text() == "2\n7\n"
     assert (tmp_path / "keep-0.5.txt").read_text() == "2\n7\n"
     assert (tmp_path / "keep-1.txt").read_text() == "5\n"

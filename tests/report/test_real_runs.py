@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from samacli.report import build_report
-from samacli.report.numbers import with_spread
 from samacli.runs.prune import prune
 from samacli.runs.reweight import reweight
+from samacli.training.spread import with_spread
 from tests.conftest import make_texts, text_recipe
 from tests.report.test_report import parsed, words
 

@@ -134,9 +134,9 @@ def bench(
 
         sama bench --estimators sama,sama-na --derivatives --precision fp32
     """
-    from samacli.cli.tables import bench_table, derivatives_table, meta_step_table
     from samacli.lab.bench import Plan, contenders, settings
     from samacli.lab.bench import bench as run
+    from samacli.lab.commands.bench_view import bench_table, derivatives_table, meta_step_table
 
     chosen = options.settings(context)
     to_stdout = json == Path("-")

@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from samacli.cli.tables import shown
 from samacli.lab.table.description import Table as TableOfRuns
 from samacli.lab.table.estimate import Left
 from samacli.lab.table.figures import blocks
 from samacli.lab.table.ledger import Ledger
 from samacli.lab.table.plan import Cell
 from samacli.lab.table.run import duration
+from samacli.training.spread import with_spread
 
 
 def overview_table(table: TableOfRuns, cells: Sequence[Cell], ledger: Ledger) -> Table:
@@ -28,7 +28,7 @@ def overview_table(table: TableOfRuns, cells: Sequence[Cell], ledger: Ledger) ->
         for block in found:
             line = block.line(entry)
             rows = [] if line is None else list(line.rows.values())
-            figures.append(shown([row.accuracy for row in rows if row.accuracy is not None]))
+            figures.append(with_spread([row.accuracy for row in rows if row.accuracy is not None]))
         shown_table.add_row(entry, *figures, style="bold" if entry == table.ours else None)
     return shown_table
 

@@ -13,7 +13,7 @@ from samacli.pruning.selection import keep_random
 from samacli.training.tracking import track_evaluation
 from samacli.training.experiment import Experiment
 from samacli.methods.run import MethodRun, measured
-from samacli.runs.results import Method
+from samacli.runs.results import Results
 
 # Rows to train on, by seed; None: all.
 Chosen = Callable[[int], np.ndarray | None]
@@ -26,8 +26,8 @@ class Retrained:
     model: of the first seed on the exported rows.
     """
 
-    methods: dict[str, dict[str, Method]] = field(default_factory=dict)
-    by_epochs: dict[str, dict[str, Method]] = field(default_factory=dict)
+    methods: dict[str, dict[str, Results]] = field(default_factory=dict)
+    by_epochs: dict[str, dict[str, Results]] = field(default_factory=dict)
     steps_by_epochs: dict[str, int] = field(default_factory=dict)
     model: PreTrainedModel | None = None
 
@@ -62,7 +62,7 @@ def retrain(
         first = name == ours and keep == exported and done.model is None
         run = _measure(experiment, f"{at}, seed {seed}", seed, chosen, keep_model=first)
         by_keep = done.methods.setdefault(name, {})
-        by_keep.setdefault(keep, Method()).add(run, run.evaluation)
+        by_keep.setdefault(keep, Results()).add(run, run.evaluation)
         track_evaluation(experiment.accelerator, f"{at}, seed {seed}", run.evaluation)
         if verify and keep:
             short = _measure(
@@ -73,13 +73,13 @@ def retrain(
                 steps=done.steps_by_epochs[keep],
             )
             by_keep = done.by_epochs.setdefault(name, {})
-            by_keep.setdefault(keep, Method()).add(short, short.evaluation)
+            by_keep.setdefault(keep, Results()).add(short, short.evaluation)
         return run.model
 
     if experiment.test is None:
         chosen = selections[ours][exported]
         run = _measure(experiment, f"{ours} at {exported}", recipe.seed, chosen, keep_model=True)
-        done.methods = {ours: {exported: Method()}}
+        done.methods = {ours: {exported: Results()}}
         done.methods[ours][exported].add(run, None)
         done.model = run.model
         return done
@@ -119,7 +119,7 @@ def _measure(
 def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -> list[Point]:
     """The curve's points, of both budgets."""
     found: list[Point] = []
-    budgets: tuple[tuple[Budget, dict[str, dict[str, Method]]], ...] = (
+    budgets: tuple[tuple[Budget, dict[str, dict[str, Results]]], ...] = (
         ("steps", done.methods),
         ("epochs", done.by_epochs),
     )

@@ -16,10 +16,10 @@ import numpy as np
 from samacli.data.fingerprint import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
-from samacli.export.curve import write_curve
-from samacli.export.curves import Curve
+from samacli.export.pruning_curve import write_curve
+from samacli.export.training_curves import Curve
 from samacli.store.directory import check_output, staged
-from samacli.export.kept_rows import write_kept_rows
+from samacli.export.kept import write_keep_lists
 from samacli.progress import Progress, Silent
 from samacli.pruning.curve import Point, Recommendation, recommend
 from samacli.pruning.diagnosis import Diagnosis
@@ -42,22 +42,22 @@ from samacli.runs.prune.written import (
     write_examples,
 )
 from samacli.store.unfinished import Recovery
-from samacli.runs.results import Method, environment
+from samacli.runs.results import Results, environment
 
 
 @dataclass(frozen=True)
 class PruneResult:
     """What `prune` measured and wrote.
 
-    methods: by name, at the same number of steps; but for `full` one `Method` for each keep, under
+    methods: by name, at the same number of steps; but for `full` one `Results` for each keep, under
     its text ("0.7"). by_epochs: the same at the same number of epochs, with `prune.verify`.
     kept: rows of the exported dataset. recommended: a sentence a budget, with `prune.verify`.
     examples: what shows the highest- and lowest-ranked examples.
     """
 
     output: Path
-    methods: dict[str, dict[str, Method]]
-    by_epochs: dict[str, dict[str, Method]]
+    methods: dict[str, dict[str, Results]]
+    by_epochs: dict[str, dict[str, Results]]
     noise: dict[str, float] | None
     kept: int
     suspects: int
@@ -194,7 +194,7 @@ def _run(
                 curves=_curves(scores, done),
                 metrics=metrics,
             )
-            write_kept_rows(stage, experiment.splits.train.index, ours)
+            write_keep_lists(stage, experiment.splits.train.index, ours)
             write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)

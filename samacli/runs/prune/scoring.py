@@ -19,7 +19,7 @@ from samacli.training.experiment import Experiment
 from samacli.methods.run import MethodRun, measured
 from samacli.runs.prune.order import Tried, try_orders
 from samacli.runs.prune.trust import wrong_labels_between
-from samacli.runs.results import Cost, Method
+from samacli.runs.results import Cost, Results
 from samacli.runs.score_run import make_rivals, results
 from samacli.bilevel.summary import Summary, summarize
 
@@ -43,7 +43,7 @@ class Scores:
     diagnosis: Diagnosis
     meta_data: str
     costs: dict[str, dict[str, float]]
-    scoring: Method
+    scoring: Results
     samples_per_second: list[float]
     peak_memory_bytes: int
 
@@ -92,7 +92,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     trusted = None if noise is None else np.flatnonzero(noise.trusted)
     runs = [_learn_weights(experiment, seed, trusted) for seed in seeds]
     costs["sama"] = _cost(runs)
-    scoring = Method()
+    scoring = Results()
     for run in runs:
         scoring.add(run, None)
     summary = summarize([run.scored for run in runs if run.scored is not None], train)

@@ -10,18 +10,18 @@ import datasets
 import numpy as np
 
 import samacli
-from samacli.export.dataset import WEIGHT_COLUMN, dataset_card, with_columns
+from samacli.export.dataset import dataset_card, with_columns
 from samacli.export.ranked_examples import write_pictures, write_texts
-from samacli.export.scores import class_names
+from samacli.export.metrics import WEIGHT_COLUMN, class_names
 from samacli.pruning.curve import Point
 from samacli.recipe import Recipe
 from samacli.training.experiment import Experiment
 from samacli.runs.prune.duplicates import copies
 from samacli.runs.prune.scoring import Scores
-from samacli.runs.results import Method
+from samacli.runs.results import Results
 
 
-def method_figures(by_keep: dict[str, Method]) -> dict[str, Any]:
+def method_figures(by_keep: dict[str, Results]) -> dict[str, Any]:
     """The figures at the exported keep (or on the full set), and under `by_keep` at each keep."""
     first = next(iter(by_keep.values())).as_dict()
     if "" in by_keep:

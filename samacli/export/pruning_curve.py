@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 from samacli.pruning.curve import Budget, Point
+from samacli.training.spread import with_spread
 
-# Okabe and Ito's colours, told apart with any colour vision.
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Of lines in pictures: Okabe and Ito's, told apart with any colour vision, ours first.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def write_curve(folder: Path, points: Sequence[Point], sentences: Sequence[str]) -> None:
@@ -53,7 +54,12 @@ def _markdown(points: Sequence[Point], sentences: Sequence[str]) -> str:
         sorted(points, key=_place), key=lambda p: (p.selection, p.keep, p.rows)
     ):
         found = {point.budget: point for point in group}
-        cells = [_shown(found[budget]) if budget in found else "" for budget in ("steps", "epochs")]
+        cells = [
+            f"{with_spread(found[budget].accuracy)} ({found[budget].steps:,})"
+            if budget in found
+            else ""
+            for budget in get_args(Budget)
+        ]
         lines.append(f"| {selection} | {keep or 'all'} | {rows:,} | {cells[0]} | {cells[1]} |")
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in sentences), ""])
 
@@ -62,47 +68,37 @@ def _place(point: Point) -> tuple[bool, str, int, str, str]:
     return point.selection != "full", point.selection, -point.rows, point.keep, point.budget
 
 
-def _shown(point: Point) -> str:
-    spread = "" if point.spread is None else f" ± {point.spread:.3f}"
-    return f"{point.mean:.3f}{spread} ({point.steps:,})"
-
-
 def _draw(file: Path, points: Sequence[Point]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     full = next(point for point in points if point.selection == "full")
     names = list(dict.fromkeys(p.selection for p in points if p.selection != "full"))
-    figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 4.0), sharey=True, layout="constrained")
-    try:
-        for axis, budget in zip(axes, get_args(Budget), strict=True):
-            axis.axhline(full.mean, color="grey", linestyle="--", label="all rows")
-            if full.spread is not None:
-                low, high = full.mean - full.spread, full.mean + full.spread
-                axis.axhspan(low, high, color="grey", alpha=0.15)
-            for place, name in enumerate(names):
-                line = sorted(
-                    (p for p in points if p.selection == name and p.budget == budget),
-                    key=lambda p: p.rows,
-                )
-                axis.errorbar(
-                    [point.rows / full.rows for point in line],
-                    [point.mean for point in line],
-                    yerr=[point.spread or 0.0 for point in line],
-                    color=_COLOURS[place % len(_COLOURS)],
-                    linestyle="-" if place < len(_COLOURS) else ":",
-                    marker="o",
-                    capsize=3,
-                    label=name,
-                )
-            axis.set_title(f"same number of {budget}", fontsize="medium")
-            axis.set_xlabel("fraction kept")
-            axis.grid(alpha=0.3)
-            axis.spines[["top", "right"]].set_visible(False)
-        axes[0].set_ylabel("test accuracy: mean and standard deviation")
-        axes[1].legend(frameon=False, fontsize="small")
-        figure.savefig(file, dpi=130, format="png")
-    finally:
-        pyplot.close(figure)
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, budget in zip(axes, get_args(Budget), strict=True):
+        axis.axhline(full.mean, color="grey", linestyle="--", label="all rows")
+        if full.spread is not None:
+            low, high = full.mean - full.spread, full.mean + full.spread
+            axis.axhspan(low, high, color="grey", alpha=0.15)
+        for place, name in enumerate(names):
+            line = sorted(
+                (p for p in points if p.selection == name and p.budget == budget),
+                key=lambda p: p.rows,
+            )
+            axis.errorbar(
+                [point.rows / full.rows for point in line],
+                [point.mean for point in line],
+                yerr=[point.spread or 0.0 for point in line],
+                color=COLOURS[place % len(COLOURS)],
+                linestyle="-" if place < len(COLOURS) else ":",
+                marker="o",
+                capsize=3,
+                label=name,
+            )
+        axis.set_title(f"same number of {budget}", fontsize="medium")
+        axis.set_xlabel("fraction kept")
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("test accuracy: mean and standard deviation")
+    axes[1].legend(frameon=False, fontsize="small")
+    figure.savefig(file, dpi=130, format="png")

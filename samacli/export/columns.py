@@ -1,4 +1,0 @@
-"""Names of the columns that a run adds to the dataset."""
-
-WEIGHT_COLUMN = "sama_weight"
-LABEL_COLUMN = "sama_label"
