@@ -22,7 +22,7 @@ from samacli.bilevel.reweighter import Reweighter
 from samacli.bilevel.weight_function import WeightFunction, weight_function
 from samacli.data import Batches
 from samacli.data.batches import Beside, Mapped
-from samacli.data.clean_batches import halves
+from samacli.data.carve import halves
 from samacli.errors import SamaError
 from samacli.meta import DataParallel, LabelCorrector
 from samacli.meta.label_corrector import label_likelihood

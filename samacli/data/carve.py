@@ -1,8 +1,18 @@
-"""Choosing rows: so many a class, a fraction, or a subset. Pure functions of arrays and a seed."""
+"""Choosing rows: so many a class, a fraction, a subset, halves. Functions of arrays and a seed."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
+
+Stream = Literal["test", "meta", "imbalance", "subset", "noise", "test-subset"]
+
+
+def stream_seed(seed: int, stream: Stream) -> int:
+    """A seed for one use, so that turning one option on does not change what another draws."""
+    number = get_args(Stream).index(stream)
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -55,3 +65,22 @@ def subset(rows: int, count: int, seed: int) -> np.ndarray:
     if count >= rows:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, size=count, replace=False))
+
+
+def halves(
+    labels: np.ndarray, seed: int, *, at_most: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint sets of rows, ascending, that share each class evenly.
+
+    labels: int (n,). Of a class with an odd number of rows the second set has one more, so that a
+    class of one row is in the second. at_most: rows of a class in the second set; the first has
+    the others.
+    """
+    generator = np.random.default_rng([seed, 0x5A11])
+    first: list[np.ndarray] = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        second = -(-members.size // 2)
+        first.append(members[min(second, at_most or second) :])
+    chosen = np.sort(np.concatenate(first)) if first else np.empty(0, np.int64)
+    return chosen, np.setdiff1d(np.arange(labels.size), chosen)

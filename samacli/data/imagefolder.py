@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 
 import datasets
@@ -59,3 +60,13 @@ def read_image_folder(folder: Path, image: str, label: str) -> Table:
     )
     rows = datasets.Dataset.from_dict({image: paths, label: labels}, features=features)
     return Table(rows, str(folder), base=folder)
+
+
+def image_splits(folder: Path, usual: Set[str]) -> dict[str, Path]:
+    """The folder of each split, by its name, one of `usual`; the whole folder if there is none.
+
+    A class may be called "test": splits are told from classes by the folders inside them.
+    """
+    named = {child.name: child for child in sorted(folder.iterdir()) if child.is_dir()}
+    splits = {name: child for name, child in named.items() if name in usual and has_classes(child)}
+    return splits or {"train": folder}

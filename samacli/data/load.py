@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from samacli.data import carve
-from samacli.data.damage import damaged_split
+from samacli.data.noise import damaged_split
 from samacli.data.overlap import check_classes, split_warnings
 from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
-from samacli.data.streams import stream_seed
 from samacli.data.table import Table, check_column, quiet_datasets, utf8_or_refused
 from samacli.errors import SamaError
 from samacli.progress import Progress, Silent
@@ -167,7 +166,7 @@ def _held_out_test(train: Pool, config: Data, notes: list[str]) -> Split:
         train.trusted[train.positions],
         np.isin(train.positions, train.free()),
         config.test_fraction,
-        stream_seed(config.seed, "test"),
+        carve.stream_seed(config.seed, "test"),
     )
     rows = train.take(train.positions[chosen])
     notes.append(f"held {len(rows):,} rows out of the training split as test split")
@@ -179,7 +178,7 @@ def _at_most(test: Split, config: Data, notes: list[str]) -> Split:
     count = config.max_test_rows
     if count is None or count >= len(test):
         return test
-    kept = carve.subset(len(test), count, stream_seed(config.seed, "test-subset"))
+    kept = carve.subset(len(test), count, carve.stream_seed(config.seed, "test-subset"))
     notes.append(f"kept {count:,} of {len(test):,} test rows (max_test_rows)")
     return test.select(kept)
 
@@ -192,7 +191,7 @@ def _meta(pool: Pool, config: Data, train_name: str, notes: list[str]) -> Split:
     candidates = pool.free() if shared else pool.positions
     seed = config.seed if config.meta_seed is None else config.meta_seed
     chosen = carve.per_class(
-        pool.trusted[candidates], config.meta_per_class, stream_seed(seed, "meta")
+        pool.trusted[candidates], config.meta_per_class, carve.stream_seed(seed, "meta")
     )
     rows = pool.take(candidates[chosen])
     if shared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +13,15 @@ import datasets
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from samacli.data.random_crop import random_box
 from samacli.errors import SamaError
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 _ROWS_AT_ONCE = 64  # encoded photographs are large
 _GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+_CROP_AREA = (0.08, 1.0)
+_CROP_RATIO = (3 / 4, 4 / 3)
+_CROP_TRIES = 10
 # What PIL raises on broken files, from "not an image" to a damaged compressed stream.
 _PIL_ERRORS = (
     UnidentifiedImageError,
@@ -221,6 +226,27 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # as PIL asks; straight to RGB gives the same, and a warning
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def random_box(width: int, height: int, generator: np.random.Generator) -> Box:
+    """A box of 8 to 100 % of the area, its sides' ratio between 3:4 and 4:3, anywhere.
+
+    The area is drawn evenly, the ratio evenly in its logarithm, ten times at most until the box
+    fits; then the largest box of a possible ratio in the middle (Szegedy et al. 2015, as
+    torchvision's RandomResizedCrop does it).
+    """
+    for _ in range(_CROP_TRIES):
+        area = width * height * generator.uniform(*_CROP_AREA)
+        ratio = math.exp(generator.uniform(math.log(_CROP_RATIO[0]), math.log(_CROP_RATIO[1])))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            left = int(generator.integers(0, width - wide + 1))
+            top = int(generator.integers(0, height - high + 1))
+            return left, top, left + wide, top + high
+    wide = min(width, round(height * _CROP_RATIO[1]))
+    high = min(height, round(width / _CROP_RATIO[0]))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return left, top, left + wide, top + high
 
 
 def _crop(

@@ -26,6 +26,7 @@ _ALIASES = (
     ("validation", "valid", "val", "dev"),
     ("test", "testing"),
 )
+_USUAL = {alias for group in _ALIASES for alias in group}
 _SHARD = re.compile(r"^(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 
 
@@ -177,7 +178,7 @@ def _open_folder(config: Data, folder: Path, kind: str) -> Source:
                 lambda split: files.read_files(found[split], None if kind == "auto" else kind),
             )
     if kind in ("auto", "imagefolder") and imagefolder.has_classes(folder):
-        splits = _image_splits(folder)
+        splits = imagefolder.image_splits(folder, _USUAL | {"meta"})
         return Source(
             f"image folder {folder}",
             list(splits),
@@ -202,7 +203,6 @@ def _files_by_split(folder: Path, kind: str | None) -> dict[str, list[Path]]:
     `train.csv` and `train-00000-of-00002.parquet` are named by their split. Files of one kind
     that no split's name tells apart are all of them the training split.
     """
-    usual = {alias for group in _ALIASES for alias in group}
     for place in (folder, folder / "data"):
         if not place.is_dir():
             continue
@@ -222,7 +222,7 @@ def _files_by_split(folder: Path, kind: str | None) -> dict[str, list[Path]]:
                     f"{place} has several files for split '{split}' ({names}); set data.source or "
                     f"name the file in data.{split if split in ('train', 'test') else 'train'}"
                 )
-        if found and not usual & set(found):
+        if found and not _USUAL & set(found):
             kinds = {files.file_kind(paths[0]) for paths in found.values()}
             if len(kinds) == 1:
                 return {"train": [path for paths in found.values() for path in paths]}
@@ -236,12 +236,3 @@ def _wanted(path: Path, kind: str | None) -> bool:
     if kind is None:
         return found is not None
     return found == kind or {found, kind} <= {"json", "jsonl"}
-
-
-def _image_splits(folder: Path) -> dict[str, Path]:
-    usual = {alias for group in _ALIASES for alias in group} | {"meta"}
-    named = {child.name: child for child in sorted(folder.iterdir()) if child.is_dir()}
-    splits = {name: child for name, child in named.items() if name in usual}
-    # A class may be called "test"; splits are told from classes by the folders inside them.
-    splits = {name: child for name, child in splits.items() if imagefolder.has_classes(child)}
-    return splits or {"train": folder}

@@ -1,7 +1,11 @@
-"""What reading data gives: one split, and all splits of a dataset with the classes they share."""
+"""What reading data gives: one split, and all splits of a dataset with the classes they share.
+
+Two splits can be joined, and what is equal of two readings has equal fingerprints.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,3 +84,54 @@ class Splits:
     test: Split | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+def join(first: Split, second: Split, columns: Columns, task: Task) -> Split:
+    """The rows of `first`, then those of `second`; only the columns that a model reads.
+
+    `index` counts on: a row of `second` is its position plus the number of rows of `first`. True
+    labels, given labels beside the truth, and votes are left out.
+    """
+    if task == "text-classification":
+        names = [name for name in (columns.text, columns.text_pair) if name is not None]
+    else:
+        names = [columns.image]
+    left, right = first.rows.select_columns(names), second.rows.select_columns(names)
+    return Split(
+        name=f"{first.name}+{second.name}",
+        rows=datasets.concatenate_datasets([left, right.cast(left.features)]),
+        labels=np.concatenate([first.labels, second.labels]),
+        true_labels=None,
+        index=np.arange(len(first) + len(second)),
+        content=np.concatenate([first.content, second.content]),
+        origin=f"{first.origin} and {second.origin}",
+    )
+
+
+def fingerprints(splits: Splits) -> dict[str, str]:
+    """Of each split there is, by name: equal for the same rows in the same order with the same
+    labels of the same classes, whatever file they came from."""
+    found = {name: getattr(splits, name) for name in ("train", "meta", "validation", "test")}
+    return {
+        name: _fingerprint(split, splits.classes)
+        for name, split in found.items()
+        if split is not None
+    }
+
+
+def fingerprint_of(values: np.ndarray) -> str:
+    """Of an array: 32 hexadecimal digits."""
+    return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()
+
+
+def _fingerprint(split: Split, classes: list[str]) -> str:
+    digest = hashlib.blake2b(repr(classes).encode(), digest_size=16)
+    for values in (
+        split.content,
+        split.labels,
+        split.true_labels,
+        split.given_labels,
+        split.votes,
+    ):
+        digest.update(b"-" if values is None else fingerprint_of(values).encode())
+    return digest.hexdigest()

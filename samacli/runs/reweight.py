@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 
 import samacli
-from samacli.data.fingerprint import fingerprints
+from samacli.data.split import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.dataset import (

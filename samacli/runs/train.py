@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from samacli.data import Split
-from samacli.data.fingerprint import fingerprints
+from samacli.data.split import fingerprints
 from samacli.data.sources import make_opener
 from samacli.errors import SamaError
 from samacli.store.directory import METRICS_FILE, RECIPE_FILE, check_output, staged

@@ -32,7 +32,7 @@ import torch
 from safetensors import SafetensorError
 
 import samacli
-from samacli.data.fingerprint import fingerprint_of, fingerprints
+from samacli.data.split import fingerprint_of, fingerprints
 from samacli.errors import Interrupted, SamaError
 from samacli.progress import Progress
 from samacli.recipe import Recipe

@@ -31,10 +31,10 @@ from samacli.data import (
     make_loader,
 )
 from samacli.data.batches import Mapped
-from samacli.data.hidden import EncodedHidden
-from samacli.data.join import join
 from samacli.data.pixels import processor_layout
+from samacli.data.split import join
 from samacli.data.table import Table
+from samacli.data.text import EncodedHidden
 from samacli.errors import SamaError
 from samacli.export.model import image_processor
 from samacli.models import load_model, load_processor

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from samacli.data import EncodedText, make_loader
-from samacli.data.hidden import EncodedHidden
+from samacli.data.text import EncodedHidden
 from samacli.progress import Progress, Silent
 from samacli.training.objective import model_inputs
 

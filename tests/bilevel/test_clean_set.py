@@ -14,7 +14,7 @@ from samacli.bilevel import run as module
 from samacli.bilevel.meta_level import MetaLevel
 from samacli.bilevel.mislabelled import Calibration, calibrate
 from samacli.bilevel.run import Scored, fit_sama
-from samacli.data.clean_batches import halves
+from samacli.data.carve import halves
 from samacli.errors import SamaError
 from samacli.meta.label_corrector import label_likelihood
 from samacli.recipe import Recipe, load_recipe

@@ -21,7 +21,7 @@ from samacli.data import (
 )
 from samacli.data import images as images_module
 from samacli.data.carve import subset, subset_of
-from samacli.data.random_crop import random_box
+from samacli.data.pixels import random_box
 from samacli.errors import SamaError
 from samacli.recipe.schema import Data
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samacli.data import load_split, load_splits
-from samacli.data.join import join
+from samacli.data.split import join
 from samacli.recipe.schema import Columns, Data, Noise
 
 TEXT = "text-classification"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samacli.data.fingerprint import fingerprints
+from samacli.data.split import fingerprints
 from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.pruning_curve import write_curve
