@@ -15,8 +15,8 @@ import pytest
 
 from samacli.errors import SamaError
 from samacli.recipe import load_recipe
-from samacli.store.lock import Lock
 from samacli.runs.prune import prune
+from samacli.store.lock import Lock
 from tests.conftest import make_texts
 from tests.runs.cutting import in_a_process
 
