@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samacli.bilevel.evidence import Evidence
+from samacli.bilevel.features import Evidence
 from samacli.bilevel.reweighter import Reweighter
 from samacli.meta import WeightingProblem, weighting_meta_gradient
 from samacli.progress import Silent

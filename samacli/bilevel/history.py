@@ -30,12 +30,12 @@ class ExampleHistory:
         if self.targets is not None:
             np.add.at(self.targets, rows, targets.float().cpu().numpy())
 
-    def state(self) -> dict[str, np.ndarray | None]:
+    def state_dict(self) -> dict[str, np.ndarray | None]:
         """The sums, for a checkpoint."""
         return {"visits": self.visits, "weights": self.weights, "targets": self.targets}
 
-    def restore(self, state: dict[str, np.ndarray | None]) -> None:
-        """Go on from what `state` gave."""
+    def load_state_dict(self, state: dict[str, np.ndarray | None]) -> None:
+        """Go on from what `state_dict` gave."""
         for name, values in state.items():
             setattr(self, name, None if values is None else values.copy())
 

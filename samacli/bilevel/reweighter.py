@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from samacli.bilevel.evidence import Evidence, feature_count, feature_matrix
+from samacli.bilevel.features import Evidence, feature_count, feature_matrix
 from samacli.meta import LabelCorrector, MetaWeightNet
 from samacli.meta.label_corrector import entropy
 from samacli.recipe.schema import Feature
@@ -24,7 +24,7 @@ class Reweighter(nn.Module):
     is, its cross-entropy only makes the model undecided.
 
     Args:
-        features: names of the features, see `samacli.bilevel.evidence`.
+        features: names of the features, see `samacli.bilevel.features`.
         classes: number of classes.
         hidden: width of the meta-weight-net.
         widths: columns of the features whose number the data decide, see `Facts.widths`.

@@ -10,7 +10,6 @@ import numpy as np
 from samacli.bilevel.run import Scored
 from samacli.bilevel.weight_function import WeightFunction
 from samacli.data import Split
-from samacli.export.suspects import Suspects
 from samacli.training.metrics import noise_detection
 
 
@@ -35,19 +34,6 @@ class Summary:
     noise: dict[str, float] | None
     train: Split
     weight_functions: tuple[WeightFunction, ...] = ()
-
-    @property
-    def suspects(self) -> Suspects:
-        """What `suspects.csv` is made from; the suggested label is the corrected one, or
-        else the model's own prediction."""
-        return Suspects(
-            index=self.train.index,
-            given=self.train.labels,
-            suggested=self.prediction if self.corrected is None else self.corrected,
-            weight=self.weight,
-            loss=self.loss,
-            probability=self.mislabelled,
-        )
 
 
 def summarize(scored: Sequence[Scored], train: Split) -> Summary:

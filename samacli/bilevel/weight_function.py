@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samacli.bilevel.evidence import Evidence
+from samacli.bilevel.features import Evidence
 from samacli.bilevel.reweighter import Reweighter
 
 _POINTS = 33

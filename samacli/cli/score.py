@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import complain, say
+from samacli.cli.console import ConsoleProgress, QuietProgress, complain, stdout
 from samacli.cli.launch import in_processes, is_worker
-from samacli.cli.opening import progress
 
 INTERRUPTED = 130
 LEFT = "the finished shards stay, and the same command goes on with the others"
@@ -111,14 +110,17 @@ def score(
             rows_a_shard=shard_rows,
             overwrite=overwrite,
             device=settings.device.value,
-            progress=progress(context),
+            progress=QuietProgress() if settings.quiet else ConsoleProgress(),
         )
     except KeyboardInterrupt:
         if not is_worker():  # the launching process speaks
             complain(f"interrupted; {LEFT}", style="")
         raise typer.Exit(INTERRUPTED) from None
-    say(
+    stdout.print(
         f"{result.output}: {result.rows:,} rows scored ({result.resumed:,} of them before), "
         f"{', '.join(result.scores)}; sama select {result.output} --score {result.scores[0]} "
-        "chooses by them"
+        "chooses by them",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
     )

@@ -1,7 +1,7 @@
 """Endless batches that can be continued: each stream knows where it is and goes where it is told.
 
-`state()` names the next batch by a few numbers; `restore(state)` makes an equal stream, one just
-made, go on there, without reading what lies before.
+`state_dict()` names the next batch by a few numbers; `load_state_dict(state)` makes an equal
+stream, one just made, go on there, without reading what lies before.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Batches(Protocol):
 
     def __next__(self) -> Batch: ...
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The position, as nested dicts of numbers."""
         ...
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go to a position that `state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a position that `state_dict` gave."""
         ...
 
 
@@ -41,11 +41,11 @@ class Mapped:
     def __next__(self) -> Batch:
         return self.function(next(self.batches))
 
-    def state(self) -> dict[str, Any]:
-        return self.batches.state()
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.batches.restore(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
 
 
 class Beside:
@@ -71,14 +71,14 @@ class Beside:
         self.given += 1
         return batch if beside is None else {**batch, self.name: next(beside)}
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         beside = {"first": self.first, "then": self.then}
-        positions = {name: s.state() for name, s in beside.items() if s is not None}
-        return {"given": self.given, "batches": self.batches.state(), **positions}
+        positions = {name: s.state_dict() for name, s in beside.items() if s is not None}
+        return {"given": self.given, "batches": self.batches.state_dict(), **positions}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.given = state["given"]
-        self.batches.restore(state["batches"])
+        self.batches.load_state_dict(state["batches"])
         for name, stream in (("first", self.first), ("then", self.then)):
             if stream is not None:
-                stream.restore(state[name])
+                stream.load_state_dict(state[name])

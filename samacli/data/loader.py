@@ -267,12 +267,12 @@ class Cycle:
         self.loader.set_epoch(self.epoch, self.batch)
         return iter(self.loader)
 
-    def state(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int]:
         """`{"epoch": …, "batch": …}`, the arguments that make `cycle` go on from here."""
         return {"epoch": self.epoch, "batch": self.batch}
 
-    def restore(self, state: dict[str, int]) -> None:
-        """Go to a position that `state` gave.
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a position that `state_dict` gave.
 
         In the middle of an epoch its iterator is made at once: that draws a number from the global
         random state, which the caller sets back afterwards.

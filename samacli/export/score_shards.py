@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from samacli.errors import SamaError
 from samacli.export.metrics import write_metrics
-from samacli.store.file import check_parent, written
+from samacli.store.output import check_parent, written
 
 MANIFEST_FILE = "manifest.json"
 _VERSION = 1

@@ -1,5 +1,6 @@
 """Text and image classifiers: loading, building from a config, and the small residual networks."""
 
+from samacli.models.image_processor import image_processor
 from samacli.models.load import is_pretrained, load_model, load_processor, parameter_count
 from samacli.models.small_resnet import (
     SMALL_RESNETS,
@@ -11,6 +12,7 @@ __all__ = [
     "SMALL_RESNETS",
     "SmallResNetConfig",
     "SmallResNetForImageClassification",
+    "image_processor",
     "is_pretrained",
     "load_model",
     "load_processor",

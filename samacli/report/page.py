@@ -21,7 +21,7 @@ from samacli.report.finished import FinishedRun, Scores
 from samacli.report.numbers import duration, percent, size
 from samacli.report.trainings import Training, trainings
 from samacli.report.verdict import verdict
-from samacli.store.file import written
+from samacli.store.output import written
 from samacli.training.spread import mean_and_spread, with_spread
 
 REPORT_FILE = "report.html"

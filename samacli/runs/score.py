@@ -22,16 +22,16 @@ from samacli.data import encode, make_loader
 from samacli.data.parts import Parts, open_parts, part_split
 from samacli.data.split import Split
 from samacli.errors import SamaError, nearest
-from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
 from samacli.export.metrics import class_names
+from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress, Silent
 from samacli.pruning.scores import formulas
 from samacli.recipe import Data, Model
+from samacli.runs.saved_model import SavedModel, find_model, with_columns
 from samacli.training.last_layer import last_linear, listening_to
 from samacli.training.objective import model_logits, to_device
 from samacli.training.runtime import DeviceName, make_accelerator
-from samacli.runs.saved_model import SavedModel, find_model, with_columns
 
 ROWS_A_SHARD = 10_000
 

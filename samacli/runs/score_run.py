@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samacli.bilevel.run import fit_sama
 from samacli.pruning.scores import Score, make_scores
 from samacli.pruning.scores.prototypes import Prototypes
 from samacli.pruning.scores.random import Random
+from samacli.training.experiment import Experiment
 from samacli.training.last_layer import classifier_features
 from samacli.training.objective import Batch
-from samacli.bilevel.run import fit_sama
-from samacli.training.experiment import Experiment
 
 SAMA = "sama"
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from samacli.errors import SamaError
-from samacli.store.directory import METRICS_FILE, check_output, staged
 from samacli.export.kept import KEEP_FILE, KEPT_FOLDER, KeepList, KeptRows
 from samacli.export.metrics import write_metrics
 from samacli.export.score_shards import check_finished
-from samacli.store.space import check_space
 from samacli.progress import Progress, Silent
 from samacli.pruning.selection import keep_count
 from samacli.pruning.selection.large import (
@@ -35,6 +33,7 @@ from samacli.pruning.selection.score_files import (
     check_score_column,
     open_score_files,
 )
+from samacli.store.output import METRICS_FILE, check_output, check_space, staged
 
 INDEX_COLUMN = "index"  # of our own score files: a row's position in the data that were scored
 _LEAST_MEMORY_MB = 64

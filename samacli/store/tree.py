@@ -1,7 +1,8 @@
 """A nested state as two files: tensors in safetensors, everything else in JSON. No pickle.
 
 A tree is dicts with string keys and lists, down to None, bool, int, float, str, tensors and NumPy
-arrays. What is read back is equal to the bit; tuples come back as lists.
+arrays. What is read back is equal to the bit; tuples come back as lists. `pack` makes a tree of a
+result, `unpack` the result again.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 Tree = Any
 
@@ -138,3 +141,40 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.add(value.untyped_storage().data_ptr())
         result[name] = value
     return result
+
+
+def pack(value: Any) -> Tree:
+    """A dataclass of numbers, text, arrays, lists, dicts and such dataclasses; models become None.
+
+    Where a field's type allows no model, `unpack` gives back an equal object.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: pack(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: pack(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [pack(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return None if isinstance(value, nn.Module) else value
+
+
+def unpack(kind: Any, tree: Tree) -> Any:
+    """An object of the type `kind` from what `pack` made of it."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        chosen = [one for one in arguments if one is not types.NoneType]
+        return None if tree is None else unpack(chosen[0], tree)
+    if tree is None:
+        return None
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: unpack(hints[name], value) for name, value in tree.items()})  # type: ignore[operator]
+    if origin is dict:
+        return {key: unpack(arguments[1], value) for key, value in tree.items()}
+    if origin is tuple:
+        inner = [arguments[0]] * len(tree) if arguments[-1] is Ellipsis else arguments
+        return tuple(unpack(one, value) for one, value in zip(inner, tree, strict=True))
+    if origin in (list, Sequence):
+        return [unpack(arguments[0], value) for value in tree]
+    return tree

@@ -21,35 +21,29 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError
+from torch import nn
 
 import samacli
-from samacli.data.split import fingerprint_of, fingerprints
 from samacli.errors import Interrupted, SamaError
 from samacli.progress import Progress
 from samacli.recipe import Recipe
 from samacli.redact import redact_all
 from samacli.store.checkpoints import Checkpoints
 from samacli.store.lock import Lock
-from samacli.store.packing import pack, unpack
-from samacli.store.tree import appearing, read_tree, write_tree
-
-if TYPE_CHECKING:
-    from samacli.training.experiment import Experiment
+from samacli.store.random_state import random_state, restore_random_state
+from samacli.store.tree import appearing, pack, read_tree, unpack, write_tree
 
 Result = TypeVar("Result")
 
-# What an experiment computes once for several runs: where one of them did and is not run again,
-# it has to be there all the same, for its making draws random numbers.
-_CACHES = ("representations",)
 _ASIDE = {"checkpoint", "description", "track", "track_folder"}
 
 
@@ -95,7 +89,7 @@ class Recovery:
         self._known: set[str] = set()
         self._began = time.monotonic()
         self._found: dict[str, Any] | None = None
-        self._experiment: Experiment | None = None
+        self._accelerator: Accelerator | None = None
         self._lock = Lock()
         there = (self.folder / "run.json").is_file()
         if there and not resume and not overwrite:
@@ -117,41 +111,48 @@ class Recovery:
         """Since the run began, what lay between its processes left out."""
         return time.monotonic() - self._began
 
-    def begin(self, experiment: Experiment, **arrays: np.ndarray | None) -> None:
+    def begin(
+        self,
+        accelerator: Accelerator,
+        data: Mapping[str, str],
+        *,
+        model_bytes: int,
+        data_bytes: int,
+    ) -> None:
         """The data are read: compare them with the unfinished run's, and look at the disk.
 
-        arrays: what else the result depends on, by the name of a message.
+        data: fingerprints of all that the result depends on, by the name of a message.
+        model_bytes, data_bytes: of one model and of the training rows, about as they are written.
 
         Raises:
             SamaError: data, device or number of processes are others; the disk is too small; or
                 another command is at work on it.
         """
-        self._experiment = experiment
-        if experiment.accelerator.is_main_process:
+        self._accelerator = accelerator
+        main = accelerator.is_main_process
+        if main:
             self._be_alone()
-        experiment.recovery = self
-        more = {name: fingerprint_of(a) for name, a in arrays.items() if a is not None}
         self._asked |= {
-            "data": {**fingerprints(experiment.splits), **more},
-            "processes": experiment.accelerator.num_processes,
-            "device": experiment.accelerator.device.type,
+            "data": dict(data),
+            "processes": accelerator.num_processes,
+            "device": accelerator.device.type,
         }
         if self._found is not None:
             self._same_data(self._found)
-        elif experiment.accelerator.is_main_process:
+        elif main:
             self._lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
-        experiment.accelerator.wait_for_everyone()
-        _check_disk(self.folder.parent, experiment, self.recipe)
+        accelerator.wait_for_everyone()
+        _check_disk(self.folder.parent, self.recipe, model_bytes, data_bytes)
 
     def checkpoints(self, description: str) -> Checkpoints:
         """Of the run of the training loop so described, within the part at hand."""
-        assert self._experiment is not None
+        assert self._accelerator is not None
         folder = self.folder / "fits" / self._part / self._single(f"{self._part}/{description}")
         return Checkpoints(
             folder,
             self.recipe.checkpoint,
-            self._experiment.accelerator,
+            self._accelerator,
             before=self._open,
             advice=self.advice,
             progress=self.progress,
@@ -163,43 +164,47 @@ class Recovery:
         kind: type[Result],
         compute: Callable[[], Result],
         *,
-        keep_model: bool = False,
+        new_model: Callable[[], nn.Module] | None = None,
     ) -> Result:
         """`compute()`, or what it gave when it was finished before the run was cut off.
 
-        Parts may have parts. name: of this part, a single one. kind: a dataclass for `pack`.
-        keep_model: whether its field `model` is needed afterwards, the only one that holds one.
+        Parts may have parts. Where the part around it goes on, the random state is then the one
+        that it left behind.
+
+        name: of this part, a single one. kind: a dataclass for `pack`. new_model: makes one like
+        its field `model`, the only one that holds one, where that is needed afterwards.
         """
-        experiment = self._experiment
-        assert experiment is not None
+        accelerator = self._accelerator
+        assert accelerator is not None
         part = self._single(name)
         folder = self.folder / "done" / part
         found = self._read(folder)
         if found is not None:
-            for cache in found["caches"]:
-                getattr(experiment, cache)
             result = unpack(kind, found["result"])
-            if found["model"] is not None:
-                model = experiment.new_model(self.recipe.seed)
+            if found["model"] is not None and new_model is not None:
+                model = new_model()
                 model.load_state_dict(found["model"])
-                result = replace(result, model=model)
+                result = replace(result, model=model)  # type: ignore[type-var]
+            if found["within"] == self._part:
+                restore_random_state(found["random"], accelerator.device)
             self.progress.note(f"{name}: finished before")
             return result
         outer, self._part = self._part, part
         result = compute()
         self._part = outer
-        if experiment.accelerator.is_main_process:
+        if accelerator.is_main_process:
             self._open()
-            kept = getattr(result, "model", None) if keep_model else None
+            kept = None if new_model is None else getattr(result, "model", None)
             tree = {
                 "result": pack(result),
                 "model": None if kept is None else dict(kept.state_dict()),
-                "caches": [cache for cache in _CACHES if cache in vars(experiment)],
+                "within": outer,
+                "random": random_state(accelerator.device),
             }
             with appearing(folder) as stage:
                 write_tree(stage, "result", tree)
             shutil.rmtree(self.folder / "fits" / part, ignore_errors=True)
-        experiment.accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
         return result
 
     def _read(self, folder: Path) -> Any:
@@ -214,8 +219,8 @@ class Recovery:
 
     def finish(self) -> None:
         """The output is there, and this is needed no more."""
-        assert self._experiment is not None
-        if self._experiment.accelerator.is_main_process:
+        assert self._accelerator is not None
+        if self._accelerator.is_main_process:
             self._lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -353,18 +358,17 @@ def _is_full(error: BaseException) -> bool:
     return any(word in str(error) for word in words)
 
 
-def _check_disk(folder: Path, experiment: Experiment, recipe: Recipe) -> None:
+def _check_disk(folder: Path, recipe: Recipe, model_bytes: int, data_bytes: int) -> None:
     """Refuse, before any training, a disk that checkpoints and results would fill."""
     free = shutil.disk_usage(folder).free
-    rows = experiment.splits.train.rows
-    results = experiment.model_bytes + rows.data.nbytes * len(rows) / max(1, rows.data.num_rows)
+    results = model_bytes + data_bytes
     saving = recipe.checkpoint
-    kept = 0.0
+    kept = 0
     if saving.every_seconds is not None or saving.every_steps is not None:
         # Model, moving average, moments, direction of a meta step; one more while it is written.
         moments = 2 if recipe.training.optimizer.name == "adamw" else 1
         buffers = 3 + moments + (2 if recipe.training.early_stopping else 0)
-        kept = experiment.model_bytes * buffers * (saving.keep + 1)
+        kept = model_bytes * buffers * (saving.keep + 1)
     if free < results + kept:
         raise SamaError(
             f"'{folder}' has {_size(free)} left, and the run may take {_size(results + kept)} "

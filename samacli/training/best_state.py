@@ -51,12 +51,12 @@ class BestState:
                 for module in modules
             ]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The best so far, for a checkpoint."""
         return {"score": self.score, "step": self.step, "states": self._states}
 
-    def go_on(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.score = None if state["score"] is None else tuple(state["score"])
         self.step, self._states = state["step"], state["states"]
 

@@ -16,29 +16,23 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from samacli.bilevel.meta_level import MetaLevel
 from samacli.data import (
     Batches,
     Encoded,
     EncodedImages,
-    EncodedText,
-    Split,
     Splits,
     cycle,
     decoding_workers,
-    encode,
     load_splits,
     make_loader,
 )
 from samacli.data.batches import Mapped
 from samacli.data.pixels import processor_layout
-from samacli.data.split import join
+from samacli.data.split import fingerprint_of, fingerprints, join
 from samacli.data.table import Table
 from samacli.data.text import EncodedHidden
-from samacli.errors import SamaError
-from samacli.export.model import image_processor
-from samacli.models import load_model, load_processor
-from samacli.models.frozen_layers import frozen_depth, keep_lower, take_off
+from samacli.models import image_processor, load_model, load_processor
+from samacli.models.frozen_layers import take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
 from samacli.store.unfinished import Recovery, Result
@@ -46,13 +40,23 @@ from samacli.training import tracking
 from samacli.training.augment import make_augment
 from samacli.training.best_state import Validate
 from samacli.training.embed import pooled_embedding
+from samacli.training.encoding import Encoder, Subset
 from samacli.training.loop import Fit, fit
-from samacli.training.lower_layers import bytes_of_states, hidden_states
+from samacli.training.lower_layers import states_of_frozen_layers
 from samacli.training.metrics import Evaluation, evaluate
 from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
 from samacli.training.observation import Observer
 from samacli.training.predict import predict
-from samacli.training.runtime import DeviceName, fits_on, make_accelerator, memory_format
+from samacli.training.runtime import DeviceName, make_accelerator, memory_format
+from samacli.training.step import Level
+
+
+@dataclass(frozen=True)
+class _Representations:
+    """train: (n, features), clean: (m, features), float32."""
+
+    train: np.ndarray
+    clean: np.ndarray
 
 
 @dataclass
@@ -78,6 +82,24 @@ class Experiment:
     model_bytes: int = 0
     # Where runs are saved on their way, and known again.
     recovery: Recovery | None = None
+
+    def begin(self, recovery: Recovery, **arrays: np.ndarray | None) -> None:
+        """From here on runs are saved on their way by `recovery`, and known again.
+
+        arrays: what else their results depend on, by the name of a message.
+
+        Raises:
+            SamaError: see `Recovery.begin`.
+        """
+        more = {name: fingerprint_of(a) for name, a in arrays.items() if a is not None}
+        rows = self.splits.train.rows
+        recovery.begin(
+            self.accelerator,
+            {**fingerprints(self.splits), **more},
+            model_bytes=self.model_bytes,
+            data_bytes=int(rows.data.nbytes * len(rows) / max(1, rows.data.num_rows)),
+        )
+        self.recovery = recovery
 
     @classmethod
     def prepare(
@@ -131,41 +153,19 @@ class Experiment:
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
         experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         if recipe.model.cache_frozen:
-            experiment._pass_frozen_layers(model)
+            experiment._cache_frozen_layers(model)
         return experiment
 
-    def _pass_frozen_layers(self, model: PreTrainedModel) -> None:
-        """Replace the splits' tokens by the states that the frozen lower layers make of them.
+    def _cache_frozen_layers(self, model: PreTrainedModel) -> None:
+        """The splits' tokens become the states that the frozen lower layers make of them.
 
         Uses up `model`.
         """
-        depth = frozen_depth(model)
-        texts = {name: s for name, s in self._encoded.items() if isinstance(s, EncodedText)}
-        if depth == 0 or not texts:
-            raise SamaError(
-                f"model.cache_frozen: the model {self.recipe.model.name} has no frozen lower "
-                "layers whose output could be kept; freeze its embeddings and lower layers "
-                "(model.freeze), or set model.cache_frozen=false"
-            )
-        size = sum(bytes_of_states(text, model) for text in texts.values())
-        limit = self.recipe.data.memory_limit_mb
-        if size > limit << 20:
-            self.progress.note(
-                f"the frozen layers' states would take {size >> 20:,} MB, above "
-                f"data.memory_limit_mb={limit}; they are computed at every step instead"
-            )
-            return
-        keep_lower(model, depth)
-        for name, text in texts.items():
-            states = hidden_states(
-                model,
-                text,
-                self.accelerator,
-                batch_size=self.recipe.training.eval_batch_size,
-                progress=self.progress,
-                description=f"the {name} split's pass through {depth} frozen layers",
-            )
-            setattr(self, name, states)
+        depth, states = states_of_frozen_layers(
+            model, self._encoded, self.recipe, self.accelerator, self.progress
+        )
+        for name, split in states.items():
+            setattr(self, name, split)
         self.cached_layers = depth
 
     @property
@@ -248,7 +248,8 @@ class Experiment:
         """`compute()`, which a run that goes on does not repeat; see `Recovery.once`."""
         if self.recovery is None:
             return compute()
-        return self.recovery.once(name, kind, compute, keep_model=keep_model)
+        new_model = functools.partial(self.new_model, self.recipe.seed) if keep_model else None
+        return self.recovery.once(name, kind, compute, new_model=new_model)
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
         """Accuracy and macro-F1 on the test split; None where there is none."""
@@ -304,11 +305,16 @@ class Experiment:
         (n, features) and (m, features) float32, m = 0 without a clean set. The last layer is the
         one most bent to what the model was pretrained for.
         """
+        made = self.once("representations", _Representations, self._represent)
+        return made.train, made.clean
+
+    def _represent(self) -> _Representations:
         model = self.new_model(self.recipe.seed)
         train = self.embed(model, self.train, "embedding the training rows", layer=-2)
         if self.meta is None:
-            return train, train[:0]
-        return train, self.embed(model, self.meta, "embedding the clean rows", layer=-2)
+            return _Representations(train, train[:0])
+        clean = self.embed(model, self.meta, "embedding the clean rows", layer=-2)
+        return _Representations(train, clean)
 
     def _in_order(self, data: Any) -> Iterable[Batch]:
         return make_loader(
@@ -382,7 +388,7 @@ class Experiment:
         self,
         model: PreTrainedModel,
         batches: Batches,
-        level: MetaLevel | None,
+        level: Level | None,
         seed: int,
         description: str,
         *,
@@ -449,70 +455,6 @@ class Experiment:
                 **self._loading(data),
             )
         )
-
-
-class Encoder:
-    """Encodes splits alike: the first image split's statistics serve the others.
-
-    Held images are put on `device` as the recipe says.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        splits: Splits,
-        processor: Any,
-        progress: Progress,
-        device: torch.device,
-    ) -> None:
-        self.recipe, self.splits, self.processor = recipe, splits, processor
-        self.progress, self.device = progress, device
-        self.first: Encoded | None = None
-
-    def __call__(self, split: Split, like: Encoded | None = None) -> Encoded:
-        like = like or self.first
-        is_text = self.recipe.task == "text-classification"
-        # A model from scratch has no pixels of its own to conform to, unless the recipe says so.
-        conform = not self.recipe.model.from_config or self.recipe.data.normalize == "model"
-        encoded = encode(
-            split,
-            self.splits.columns,
-            self.recipe.task,
-            processor=self.processor if is_text or conform else None,
-            config=self.recipe.data,
-            statistics=like.statistics if isinstance(like, EncodedImages) else None,
-            # Random-resized crops are taken from the whole image file.
-            hold="resized-crop" not in self.recipe.training.augment,
-            progress=self.progress,
-        )
-        if isinstance(encoded, EncodedImages) and fits_on(
-            self.device, encoded.held_bytes, self.recipe.data.pixels
-        ):
-            encoded.keep_on(self.device)
-        self.first = self.first or encoded
-        return encoded
-
-
-class Subset(torch.utils.data.Dataset):
-    """Some rows of an encoded split; batches keep the row numbers of the whole in `index`."""
-
-    def __init__(self, encoded: Encoded, rows: np.ndarray) -> None:
-        self.encoded, self.rows = encoded, rows
-        self.lengths = None if encoded.lengths is None else encoded.lengths[rows]
-        self.labels = encoded.labels[rows]
-        if isinstance(encoded, EncodedImages):
-            self.finish, self.set_epoch = encoded.finish, encoded.set_epoch
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, rows: Sequence[int]) -> Batch:
-        return self.encoded.__getitems__(self.rows[np.asarray(rows)].tolist())
-
-    def randomly_cropped(self, seed: int) -> Subset:
-        """The same rows of an image split, cropped at random; see EncodedImages."""
-        assert isinstance(self.encoded, EncodedImages)
-        return Subset(self.encoded.randomly_cropped(seed), self.rows)
 
 
 def _with_weights(batches: Batches, weights: np.ndarray) -> Batches:

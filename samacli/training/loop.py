@@ -16,17 +16,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel
 
-from samacli.bilevel.meta_level import MetaLevel
 from samacli.errors import SamaError
 from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
-from samacli.store.checkpoints import Checkpoints
-from samacli.store.interruption import Request, interruptible
+from samacli.store.checkpoints import Checkpoints, Request, interruptible
 from samacli.training.best_state import BestState, Validate
-from samacli.training.compiled import Compiled
-from samacli.training.fit_state import FitState
-from samacli.training.memory import free_memory, is_out_of_memory
 from samacli.training.objective import (
     Batch,
     Objective,
@@ -36,9 +31,9 @@ from samacli.training.objective import (
 )
 from samacli.training.observation import Audience, Observer
 from samacli.training.optim import make_optimizer, make_schedule
-from samacli.training.passes import Augment, Passes, read
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
-from samacli.training.step_start import StepStart
+from samacli.training.state import FitState
+from samacli.training.step import Augment, Level, Step
 from samacli.training.tracking import track_step
 
 
@@ -72,7 +67,7 @@ def fit(
     config: Training,
     accelerator: Accelerator,
     *,
-    meta_level: MetaLevel | None = None,
+    meta_level: Level | None = None,
     objective: Objective = weighted_cross_entropy,
     validate: Validate | None = None,
     augment: Augment | None = None,
@@ -108,7 +103,7 @@ def fit(
             fit in the memory, or not the batches of one of several processes.
         Interrupted: by a signal, where there are checkpoints.
     """
-    device = accelerator.device
+    device, progress = accelerator.device, progress or Silent()
     reset_peak_memory(device)
     averaged: AveragedModel | None = None
     if meta_level is not None:
@@ -122,13 +117,21 @@ def fit(
         _freeze_unused(model, to_device(first, device))
     optimizer = make_optimizer(model, config.optimizer)
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
-    schedule = make_schedule(optimizer, config, steps)
     bare_model = accelerator.unwrap_model(wrapped_model)
-    trained = [bare_model] if averaged is None else [bare_model, averaged]
+    if meta_level is not None and averaged is not None:
+        meta_level.begin(
+            bare_model,
+            averaged,
+            optimizer,
+            accelerator,
+            steps,
+            progress=progress,
+            description=description,
+        )
     state = FitState(
         model=bare_model,
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=make_schedule(optimizer, config, steps),
         averaged=averaged,
         level=meta_level,
         best=None if validate is None else BestState(validate, steps),
@@ -141,19 +144,20 @@ def fit(
         checkpoints.restore(state)
         batches = source if state.step else batches
     audience = Audience(observers, bare_model, accelerator)
-    passes = Passes(
+    gradients = Step(
         wrapped_model,
-        Compiled(wrapped_model) if config.compile else wrapped_model,
-        averaged,
+        state,
         meta_level,
         objective,
         augment,
         audience,
         accelerator,
         config.accumulation,
+        config.compile,
+        progress,
+        description,
     )
-    start = StepStart(bare_model, device)
-    progress = progress or Silent()
+    run = _Run(state, gradients, wrapped_optimizer, config, checkpoints)
     began = time.perf_counter() - state.seconds
     with (
         progress.task(description, steps) as task,
@@ -161,69 +165,16 @@ def fit(
     ):
         task.advance(state.step)
         while not state.finished:
-            step = state.step + 1
-            start.take()
-            held: list[Batch] = []
-            while True:
-                wrapped_optimizer.zero_grad()
-                try:
-                    done = passes(
-                        read(batches, held, config.accumulation), state.parts, (step - 1) / steps
-                    )
-                    break
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                # Out of the except block, whose error holds what was allocated.
-                _take_more_parts(state, held, accelerator, progress, f"{description}, step {step}")
-                wrapped_optimizer.zero_grad()
-                if meta_level is not None:
-                    meta_level.give_up()
-                start.restore_buffers()
-                start.restore_random_state()
-                free_memory(device)
-            norm: Any = 0.0
-            if config.clip_norm is not None:
-                norm = accelerator.clip_grad_norm_(bare_model.parameters(), config.clip_norm)
-            failed = not (math.isfinite(done.loss) and math.isfinite(float(norm)))
-            state.step = step
-            due = checkpoints is not None and checkpoints.due(state)
-            failed, due = _agreed(failed, due, request, accelerator)
-            meta_loss = math.nan
-            if failed:
-                state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
-                start.restore_buffers()
-                if state.in_a_row >= config.skip_at_most:
-                    raise SamaError(_lost(description, state, done.loss, checkpoints))
-            else:
-                state.in_a_row = 0
-                for observation in done.shown:
-                    audience.show(observation)
-                if meta_level is not None:
-                    for logits, batch in done.seen:
-                        if step > meta_level.config.average_from * steps:
-                            meta_level.record(logits, batch)
-                        meta_level.remember_losses(logits, batch)
-                wrapped_optimizer.step()
-                if meta_level is not None and meta_level.due(step, steps):
-                    meta_loss = _look(meta_level, state, accelerator, progress, description)
-            schedule.step()
-            if averaged is not None:
-                averaged.update_parameters(bare_model)
-                if meta_level is not None:
-                    meta_level.settle(step, steps, averaged)
-            state.curve.append((step, done.loss, meta_loss))
-            state.samples += done.samples
-            track_step(accelerator, description, done.loss, meta_loss)
+            due = run.step(batches, request)
             task.advance()
             if state.best is not None:
-                state.best.look(step, trained)
+                state.best.look(state.step, state.trained)
             state.seconds = time.perf_counter() - began
             if checkpoints is not None:
                 checkpoints.after_step(state, request, due=due)
     if state.best is not None:
-        state.best.restore(trained)
-    _same_buffers(bare_model, averaged, accelerator)
+        state.best.restore(state.trained)
+    _same_buffers(state.trained, accelerator)
     return Fit(
         model=bare_model,
         averaged=None if averaged is None else averaged.module,
@@ -236,51 +187,63 @@ def fit(
     )
 
 
-def _take_more_parts(
-    state: FitState, held: list[Batch], accelerator: Accelerator, progress: Progress, where: str
-) -> None:
-    """Twice as many parts of half the size.
+@dataclass
+class _Run:
+    """What `fit` has made ready; a step is a method."""
 
-    Raises:
-        SamaError: parts are single examples already, or other processes wait for this one's pass.
-    """
-    rows = max(len(batch["labels"]) for batch in held)
-    if accelerator.num_processes > 1 or state.parts >= rows:
+    state: FitState
+    gradients: Step
+    optimizer: torch.optim.Optimizer
+    config: Training
+    checkpoints: Checkpoints | None
+
+    def step(self, batches: Iterator[Batch], request: Request) -> bool:
+        """One optimiser step; returns whether it is time to save, all processes agreed."""
+        state, gradients = self.state, self.gradients
+        accelerator, level = gradients.accelerator, gradients.level
+        done = gradients(batches)
+        norm: Any = 0.0
+        if self.config.clip_norm is not None:
+            norm = accelerator.clip_grad_norm_(state.model.parameters(), self.config.clip_norm)
+        failed = not (math.isfinite(done.loss) and math.isfinite(float(norm)))
+        state.step += 1
+        due = self.checkpoints is not None and self.checkpoints.due(state)
+        failed, due = _agreed(failed, due, request, accelerator)
+        if failed:
+            self._skip(done.loss)
+        else:
+            state.in_a_row = 0
+            for observation in done.shown:
+                gradients.audience.show(observation)
+            self.optimizer.step()
+        meta_loss = math.nan
+        if level is not None:
+            meta_loss = level.after_step(state.step, None if failed else done.seen)
+        state.schedule.step()
+        state.curve.append((state.step, done.loss, meta_loss))
+        state.samples += done.samples
+        track_step(accelerator, gradients.description, done.loss, meta_loss)
+        return due
+
+    def _skip(self, loss: float) -> None:
+        """Leave the step out, as if its passes had not been.
+
+        Raises:
+            SamaError: too many in a row.
+        """
+        state, description = self.state, self.gradients.description
+        state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
+        self.gradients.start.restore_buffers()
+        if state.in_a_row < self.config.skip_at_most:
+            return
+        stands = ""
+        if self.checkpoints is not None and self.checkpoints.folder.is_dir():
+            stands = f"; the last good checkpoint stands in {self.checkpoints.folder}"
         raise SamaError(
-            f"{where}: out of memory with {-(-rows // state.parts):,} examples a pass; lower "
-            "training.batch_size and raise training.accumulation by as much, or lower "
-            "data.max_length"
+            f"{description}: loss or gradient became {loss} at step {state.step} and "
+            f"{state.in_a_row} steps in a row were skipped; lower "
+            f"training.optimizer.learning_rate, or set training.clip_norm{stands}"
         )
-    state.parts *= 2
-    progress.warn(
-        f"{where}: out of memory; from here on batches of {rows:,} are taken in {state.parts} "
-        "parts, their gradients added up"
-    )
-
-
-def _look(
-    level: MetaLevel, state: FitState, accelerator: Accelerator, progress: Progress, run: str
-) -> float:
-    """The first half of a meta step, or where memory is short none, and smaller ones from then on.
-
-    Raises:
-        SamaError: one clean example does not fit, or not the batch of one of several processes.
-    """
-    try:
-        with accelerator.autocast():
-            return level.look(state.model, state.optimizer)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    where = f"{run}, step {state.step}"
-    if accelerator.num_processes > 1 or not level.halve_batches():
-        raise SamaError(f"{where}: out of memory in the meta step; lower meta.batch_size")
-    free_memory(accelerator.device)
-    progress.warn(
-        f"{where}: out of memory in the meta step, which is left out; from here on half as many "
-        "clean examples are taken"
-    )
-    return math.nan
 
 
 def _agreed(
@@ -294,17 +257,6 @@ def _agreed(
     torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
     failed_anywhere, due_now, request.signal = flags.tolist()
     return bool(failed_anywhere), bool(due_now)
-
-
-def _lost(description: str, state: FitState, loss: float, checkpoints: Checkpoints | None) -> str:
-    stands = ""
-    if checkpoints is not None and checkpoints.folder.is_dir():
-        stands = f"; the last good checkpoint stands in {checkpoints.folder}"
-    return (
-        f"{description}: loss or gradient became {loss} at step {state.step} and "
-        f"{state.in_a_row} steps in a row were skipped; lower "
-        f"training.optimizer.learning_rate, or set training.clip_norm{stands}"
-    )
 
 
 def _freeze_unused(model: nn.Module, batch: Batch) -> None:
@@ -321,11 +273,11 @@ def _freeze_unused(model: nn.Module, batch: Batch) -> None:
             parameter.requires_grad_(False)
 
 
-def _same_buffers(model: nn.Module, averaged: nn.Module | None, accelerator: Accelerator) -> None:
+def _same_buffers(modules: Sequence[nn.Module], accelerator: Accelerator) -> None:
     """Give all replicas the first one's buffers: batch-norm statistics are of their own batches."""
     if accelerator.num_processes > 1:
-        for module in (model, averaged):
-            for buffer in () if module is None else module.buffers():
+        for module in modules:
+            for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
 

@@ -31,12 +31,12 @@ class LossTruncation:
         self.warmup = warmup
         self.batches = 0
 
-    def state(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int]:
         """Batches seen, for a checkpoint."""
         return {"batches": self.batches}
 
-    def restore(self, state: dict[str, int]) -> None:
-        """Go on from what `state` gave."""
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from what `state_dict` gave."""
         self.batches = state["batches"]
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -86,12 +86,12 @@ class EarlyLearning:
         self.targets = torch.zeros(rows, classes, device=device)
         self.gather = gather
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The targets, for a checkpoint."""
         return {"targets": self.targets}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
         self.targets.copy_(state["targets"])
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:

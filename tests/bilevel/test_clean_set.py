@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from samacli.bilevel import beliefs
 from samacli.bilevel import run as module
-from samacli.bilevel.meta_level import MetaLevel
-from samacli.bilevel.mislabelled import Calibration, calibrate
+from samacli.bilevel.beliefs import Calibration, calibrate
+from samacli.bilevel.level import MetaLevel
 from samacli.bilevel.run import Scored, fit_sama
 from samacli.data.carve import halves
 from samacli.errors import SamaError
@@ -202,10 +203,11 @@ def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_w
     tables: list[torch.Tensor] = []
 
     class Watched(MetaLevel):
-        def settle(self, step: int, total_steps: int, averaged: Any) -> None:
+        def after_step(self, *arguments: Any) -> float:
             assert self.reweighter.corrector is not None
-            super().settle(step, total_steps, averaged)
+            meta_loss = super().after_step(*arguments)
             tables.append(self.reweighter.corrector.start.clone())
+            return meta_loss
 
     seen: list[int] = []
 
@@ -214,7 +216,7 @@ def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_w
         return calibrate(raw, wrong)
 
     monkeypatch.setattr(module, "MetaLevel", Watched)
-    monkeypatch.setattr(module, "calibrate", watched_calibrate)
+    monkeypatch.setattr(beliefs, "calibrate", watched_calibrate)
     one = scored(experiment)
     split = experiment.splits.meta
     assert split is not None

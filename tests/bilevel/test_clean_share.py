@@ -12,15 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samacli.bilevel.evidence import Evidence
+from samacli.bilevel.features import Evidence
 from samacli.bilevel.history import ExampleHistory
-from samacli.bilevel.meta_level import CleanRows, MetaLevel
+from samacli.bilevel.level import CleanRows, MetaLevel, averaged_logits
 from samacli.bilevel.reweighter import Reweighter
 from samacli.meta import LabelCorrector
 from samacli.recipe import Meta, Optimizer
 from samacli.recipe.schema import Feature
 from samacli.training.loop import _freeze_unused, fit
-from samacli.training.passes import averaged_logits
 from samacli.training.runtime import make_accelerator
 from tests.training.test_loop import Classifier, endless, problem, settings
 
@@ -30,6 +29,21 @@ SHARE = 0.3
 @pytest.fixture
 def accelerator() -> Any:
     return make_accelerator("cpu", "fp32")
+
+
+class Settling:
+    """Beliefs that note what they are settled by."""
+
+    of_train = None
+
+    def __init__(self, settled: list[nn.Module]) -> None:
+        self.settle = settled.append
+
+    def state_dict(self) -> None:
+        pass
+
+    def load_state_dict(self, state: None) -> None:
+        pass
 
 
 def meta_level(
@@ -51,7 +65,8 @@ def meta_level(
         reweighter,
         batches=endless(clean_x, clean_y, 30, seed=5),
         history=ExampleHistory(64, 3, targets=correction),
-        clean=CleanRows(SHARE, until, ([] if settled is None else settled).append),
+        clean=CleanRows(SHARE, until),
+        beliefs=None if settled is None else Settling(settled),
     )
 
 
@@ -130,13 +145,13 @@ def test_the_reweighter_learns_for_a_part_of_the_run_and_then_stays(accelerator:
     level = meta_level(settled, warmup=0.5, unroll=2, until=0.6)
     assert [step for step in range(1, 101) if level.due(step, 100)] == list(range(32, 61, 2))
     learnt = []
-    learn = level.learn
+    after_step = level.after_step
 
-    def watched(*arguments: Any, **options: Any) -> None:
-        learn(*arguments, **options)
+    def watched(*arguments: Any, **options: Any) -> float:
         learnt.append([p.detach().clone() for p in level.reweighter.parameters()])
+        return after_step(*arguments, **options)
 
-    level.learn = watched  # type: ignore[method-assign]
+    level.after_step = watched  # type: ignore[method-assign]
     x, y = problem(64, seed=0)
     batches = with_clean(endless(x, y, 16), endless(x, y, 8, seed=1))
     fit(Classifier(), batches, 20, settings(), accelerator, meta_level=level)
@@ -155,7 +170,7 @@ def test_rows_without_a_label_have_a_target_through_correction_alone(correction:
     level = meta_level(correction=correction)
     labels = torch.tensor([0, -1, 2, -1])
     batch = {"labels": labels, "index": torch.arange(4)}
-    rows = level.reweighted(batch)
+    rows = level.counted(batch)
     assert rows.tolist() == [True, correction, True, correction]
     logits = torch.randn(4, 3, requires_grad=True)
     level.objective(level.reweighter, logits, batch).backward()

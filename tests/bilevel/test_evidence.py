@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from samacli.bilevel.evidence import Evidence, feature_count, feature_matrix
+from samacli.bilevel.features import Evidence, feature_count, feature_matrix
 from samacli.recipe.schema import Feature
 
 

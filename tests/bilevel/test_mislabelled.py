@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 
-from samacli.bilevel.mislabelled import Calibration, calibrate
+from samacli.bilevel.beliefs import Calibration, calibrate
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

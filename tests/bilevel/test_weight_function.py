@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.inspection import partial_dependence
 
-from samacli.bilevel.evidence import Evidence, feature_matrix
+from samacli.bilevel.features import Evidence, feature_matrix
 from samacli.bilevel.reweighter import Reweighter
 from samacli.bilevel.weight_function import weight_function
 

@@ -147,7 +147,7 @@ def test_cycle_goes_through_epochs():
     loader = make_loader(Rows(np.zeros(20)), 8, shuffle=True, seed=5)
     endless = cycle(loader)
     found = [next(endless)["index"].tolist() for _ in range(9)]
-    assert endless.state() == {"epoch": 2, "batch": 3}
+    assert endless.state_dict() == {"epoch": 2, "batch": 3}
     for epoch in range(3):
         sampler = BatchSampler(20, 8, shuffle=True, seed=5)
         sampler.set_epoch(epoch)
@@ -166,9 +166,9 @@ def test_cycle_goes_on_where_it_stopped(stop, workers):
     first = cycle(loader())
     for _ in range(stop):
         next(first)
-    rest = cycle(loader(), **first.state())
+    rest = cycle(loader(), **first.state_dict())
     assert [next(rest)["index"].tolist() for _ in range(12 - stop)] == found[stop:]
-    assert rest.state() == whole.state()
+    assert rest.state_dict() == whole.state_dict()
 
 
 def test_two_cycles_over_one_loader_do_not_disturb_each_other():

@@ -24,7 +24,7 @@ from samacli.lab.bench.steps import Sama, steps_of
 from samacli.lab.bench.work import Work
 from samacli.lab.bench.worker import Task, sentence
 from samacli.meta import direction
-from samacli.store.file import written
+from samacli.store.output import written
 
 HERE = Replica(0, 1, torch.device("cpu"))
 

@@ -136,7 +136,7 @@ def test_every_base_batch_is_shown_once_and_features_only_on_request() -> None:
 @pytest.mark.parametrize("derivative", ["contraction", "one-sided", "forward"])
 def test_a_meta_level_shows_the_base_pass_and_not_its_perturbed_ones(derivative: str) -> None:
     from samacli.bilevel.history import ExampleHistory
-    from samacli.bilevel.meta_level import MetaLevel
+    from samacli.bilevel.level import MetaLevel
     from samacli.bilevel.reweighter import Reweighter
     from samacli.recipe import Meta
 

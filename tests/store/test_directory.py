@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samacli.errors import SamaError
-from samacli.store.directory import check_output, staged
+from samacli.store.output import check_output, staged
 
 
 def finish(output: Path, content: str, *, overwrite: bool = False) -> None:

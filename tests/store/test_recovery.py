@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samacli.bilevel.facts import Facts, LossHistory
+from samacli.bilevel.features import Facts, LossHistory
 from samacli.bilevel.history import ExampleHistory
-from samacli.bilevel.meta_level import CleanRows, MetaLevel
+from samacli.bilevel.level import CleanRows, MetaLevel
 from samacli.bilevel.reweighter import Reweighter
 from samacli.data.batches import Beside
 from samacli.errors import Interrupted, SamaError
@@ -93,10 +93,21 @@ def level_of(kind: str) -> MetaLevel:
         features, 3, hidden=8, corrector=LabelCorrector(3) if correction else None
     )
 
-    def settle(averaged: nn.Module) -> None:
-        settled.append(float(averaged.module.last.weight.detach().sum()))
-        if reweighter.corrector is not None:
-            reweighter.corrector.start_from(torch.eye(3) * settled[0], 0.4, 2.0)
+    class Settling:
+        """Beliefs that settle on a number of the averaged model's."""
+
+        of_train = None
+
+        def settle(self, averaged: Any) -> None:
+            settled.append(float(averaged.last.weight.detach().sum()))
+            if reweighter.corrector is not None:
+                reweighter.corrector.start_from(torch.eye(3) * settled[0], 0.4, 2.0)
+
+        def state_dict(self) -> list[float]:
+            return settled
+
+        def load_state_dict(self, state: list[float]) -> None:
+            settled.extend(state)
 
     return MetaLevel(
         Meta(learning_rate=0.02, warmup=0.2, unroll=2 if kind == "unroll" else 1, batch_size=10),
@@ -104,9 +115,8 @@ def level_of(kind: str) -> MetaLevel:
         batches=stream(clean_x, clean_y, 10, seed=4),
         history=ExampleHistory(64, 3, targets=correction),
         facts=Facts(losses=LossHistory(64, torch.device("cpu")) if kind == "history" else None),
-        clean=CleanRows(
-            0.5, 0.6, settle, lambda: settled or None, lambda state: settled.extend(state)
-        ),
+        clean=CleanRows(0.5, 0.6),
+        beliefs=Settling(),
     )
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from samacli.data.batches import Beside, Mapped
 from samacli.data.loader import Cycle, cycle, make_loader
+from samacli.store.random_state import random_state, restore_random_state
 from samacli.store.tree import appearing, read_tree, write_tree
 from samacli.training.memory import in_parts, is_out_of_memory
-from samacli.training.optimizer_state import optimizer_state, restore_optimizer
-from samacli.training.random_state import random_state, restore_random_state
+from samacli.training.state import optimizer_state, restore_optimizer
 
 
 class Rows(torch.utils.data.Dataset):
@@ -177,7 +177,7 @@ def test_streams_go_on_without_reading_what_lies_before(at: int) -> None:
     cut = new()
     assert rows(cut, at) == whole[:at]
     other = new()
-    other.restore(cut.state())
+    other.load_state_dict(cut.state_dict())
     read.clear()
     assert rows(other, 24 - at) == whole[at:]
     assert len(read) == 24 - at
@@ -190,11 +190,11 @@ def test_the_random_state_is_the_same_after_going_on() -> None:
     torch.manual_seed(3)
     for _ in range(7):
         next(whole)
-    state, position = torch.get_rng_state(), whole.state()
+    state, position = torch.get_rng_state(), whole.state_dict()
     next(whole)
     expected = torch.randn(3)
     other = stream(x, labels, 8, seed=0)
-    other.restore(position)
+    other.load_state_dict(position)
     torch.set_rng_state(state)
     next(other)
     assert torch.equal(torch.randn(3), expected)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samacli.bilevel.evidence import Evidence
+from samacli.bilevel.features import Evidence
 from samacli.bilevel.history import ExampleHistory
-from samacli.bilevel.meta_level import MetaLevel
+from samacli.bilevel.level import MetaLevel
 from samacli.bilevel.reweighter import Reweighter
 from samacli.meta import LabelCorrector
 from samacli.recipe import Meta, Optimizer, Training
@@ -203,7 +203,7 @@ def test_a_layer_without_a_rule_costs_a_pass_of_its_own_and_nothing_else(
             return super().forward(x)
 
     monkeypatch.setattr(nn, "Linear", Own)
-    with caplog.at_level("INFO", logger="samacli.bilevel.meta_level"):
+    with caplog.at_level("INFO", logger="samacli.bilevel.level"):
         level, given, true, _ = bilevel(accelerator, features=["loss", "label"])
     assert "no rule for Own" in caplog.text
     weights = level.history.mean_weights(otherwise=torch.ones(400).numpy())

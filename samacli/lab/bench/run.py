@@ -14,7 +14,7 @@ from samacli.lab.bench.contenders import Contender
 from samacli.lab.bench.row import Row
 from samacli.lab.bench.setting import Setting
 from samacli.progress import Progress, Silent
-from samacli.store.file import check_file, written
+from samacli.store.output import check_file, written
 
 
 @dataclass(frozen=True)

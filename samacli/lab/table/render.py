@@ -13,7 +13,7 @@ from samacli.lab.table.ledger import Ledger
 from samacli.lab.table.page import page, sheet
 from samacli.lab.table.plan import Cell
 from samacli.lab.table.pruning_page import pruning_page
-from samacli.store.file import written
+from samacli.store.output import written
 
 
 def texts(table: Table, cells: Sequence[Cell], ledger: Ledger) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 from samacli.errors import SamaError
 from samacli.lab.table.row import Row
 from samacli.lab.table.store import locked
-from samacli.store.file import written
+from samacli.store.output import written
 
 Arrays = dict[str, np.ndarray]
 _ROW = "__row__"  # an array of one text

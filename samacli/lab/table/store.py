@@ -18,7 +18,7 @@ import yaml
 from samacli.errors import SamaError
 from samacli.lab.table.row import Row
 from samacli.recipe.load import read_yaml
-from samacli.store.file import check_file, written
+from samacli.store.output import check_file, written
 
 try:
     import fcntl

@@ -12,8 +12,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from samacli.models import is_pretrained
 from samacli.pruning.selection import near_duplicate_groups
 from samacli.training.embed import pooled_embedding
-from samacli.training.objective import Batch
 from samacli.training.experiment import Experiment
+from samacli.training.objective import Batch
 
 _SIDE = 16  # pixels of the thumbnails that are compared
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from samacli.methods.run import MethodRun, measured
 from samacli.pruning.scores import SCORES
 from samacli.pruning.selection import keep_count
 from samacli.recipe import Recipe
-from samacli.training.metrics import noise_detection
-from samacli.training.experiment import Experiment
-from samacli.methods.run import MethodRun, measured
 from samacli.runs.prune.order import select
 from samacli.runs.prune.scoring import score
 from samacli.runs.score_run import make_rivals, results
+from samacli.training.experiment import Experiment
+from samacli.training.metrics import noise_detection
 
 Arrays = dict[str, np.ndarray]
 ScoringRun = tuple[MethodRun, Arrays]

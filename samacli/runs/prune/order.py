@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
 from samacli.pruning.ranking import ORDERS, Order, rank
 from samacli.pruning.selection import Select, keep_by_class, keep_covering, keep_highest
-from samacli.training.loop import Fit
 from samacli.training.experiment import Experiment
-from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
+from samacli.training.loop import Fit
 
 # Standard errors: what one model gets right varies from run to run beyond the rows it is asked.
 _CLEAR = 2.0

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedModel
 
+from samacli.methods.run import MethodRun, measured
 from samacli.pruning.curve import Budget, Point
 from samacli.pruning.selection import keep_random
-from samacli.training.tracking import track_evaluation
-from samacli.training.experiment import Experiment
-from samacli.methods.run import MethodRun, measured
 from samacli.runs.results import Results
+from samacli.training.experiment import Experiment
+from samacli.training.tracking import track_evaluation
 
 # Rows to train on, by seed; None: all.
 Chosen = Callable[[int], np.ndarray | None]

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_softmax
 
+from samacli.bilevel.run import fit_sama
+from samacli.bilevel.summary import Summary, summarize
+from samacli.methods.run import MethodRun, measured
 from samacli.pruning.diagnosis import Diagnosis, diagnose
 from samacli.pruning.in_run import Learnt, MeanLoss
 from samacli.pruning.label_noise import LabelNoise, estimate_label_noise
 from samacli.pruning.ranking import Order, rank, rank_without_redundant
-from samacli.training.loop import Fit
-from samacli.training.metrics import noise_detection
-from samacli.bilevel.run import fit_sama
-from samacli.training.experiment import Experiment
-from samacli.methods.run import MethodRun, measured
 from samacli.runs.prune.order import Tried, try_orders
 from samacli.runs.prune.trust import wrong_labels_between
 from samacli.runs.results import Cost, Results
 from samacli.runs.score_run import make_rivals, results
-from samacli.bilevel.summary import Summary, summarize
+from samacli.training.experiment import Experiment
+from samacli.training.loop import Fit
+from samacli.training.metrics import noise_detection
 
 
 @dataclass(frozen=True)

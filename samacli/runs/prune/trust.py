@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import softmax
 
 from samacli.errors import SamaError
-from samacli.pruning.noise_rate import Asked, rate_of_wrong_labels
-from samacli.training.loop import Fit
-from samacli.training.experiment import Experiment
 from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
+from samacli.pruning.noise_rate import Asked, rate_of_wrong_labels
+from samacli.training.experiment import Experiment
+from samacli.training.loop import Fit
 
 
 def wrong_labels_between(

@@ -11,14 +11,14 @@ import numpy as np
 
 import samacli
 from samacli.export.dataset import dataset_card, with_columns
-from samacli.export.ranked_examples import write_pictures, write_texts
 from samacli.export.metrics import WEIGHT_COLUMN, class_names
+from samacli.export.ranked_examples import write_pictures, write_texts
 from samacli.pruning.curve import Point
 from samacli.recipe import Recipe
-from samacli.training.experiment import Experiment
 from samacli.runs.prune.duplicates import copies
 from samacli.runs.prune.scoring import Scores
 from samacli.runs.results import Results
+from samacli.training.experiment import Experiment
 
 
 def method_figures(by_keep: dict[str, Results]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""An output directory that appears whole or not at all."""
+"""Outputs that appear whole or not at all, and what is asked of the disk before there is any."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from samacli.errors import SamaError
-from samacli.store.file import check_parent, umask
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
@@ -67,3 +67,67 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
             stage.rename(output)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_file(option: str, file: Path) -> None:
+    """Refuse, before any work is done, a file that cannot be written.
+
+    Raises:
+        SamaError: it is a directory, or its own cannot be made or written.
+    """
+    if file.is_dir():
+        raise SamaError(f"{option} '{file}' is a directory; name a file")
+    check_parent(option, file, called="directory")
+
+
+def check_parent(option: str, path: Path, *, called: str) -> None:
+    """Make the directory that `path` is to lie in; `called`: what a message calls it.
+
+    Raises:
+        SamaError: it cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SamaError(
+            f"{option} '{path}': its {called} cannot be made: {error.strerror}"
+        ) from error
+    if not os.access(path.parent, os.W_OK):
+        raise SamaError(f"{option} '{path}': no permission to write in '{path.parent}'")
+
+
+@contextlib.contextmanager
+def written(file: Path) -> Iterator[Path]:
+    """A file beside `file` that takes its place when the block ends well, or goes."""
+    descriptor, name = tempfile.mkstemp(
+        prefix=f".{file.name}.", suffix=file.suffix, dir=file.parent
+    )
+    os.close(descriptor)
+    stage = Path(name)
+    try:
+        yield stage
+        stage.chmod(0o666 & ~umask())
+        stage.replace(file)
+    finally:
+        stage.unlink(missing_ok=True)
+
+
+def umask() -> int:
+    """The permissions that this process withholds from what it makes."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse work that will not fit on the disk of `folder`, an existing folder; `needed` in bytes.
+
+    Raises:
+        SamaError: there is less room.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SamaError(
+            f"{what} takes up to {needed / 1e9:,.1f} GB, but the disk of '{folder}' has "
+            f"{free / 1e9:,.1f} GB left; make room, or put --output on another disk"
+        )

@@ -1,0 +1,219 @@
+"""What is believed of each row's label besides what the model in training makes of it.
+
+Three things, each fitted on clean rows: what a given label is worth (`label_likelihood`), what a
+linear model on the pretrained representation says (`LinearBelief`), and how probable it is, all
+opinions weighed, that a given label is wrong (`Calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from samacli.bilevel.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
+from samacli.meta import LabelCorrector
+from samacli.meta.label_corrector import label_likelihood
+from samacli.store.tree import Tree
+
+# Beliefs at first: the fixed one whole, the model's own, which knows nothing yet, by half.
+START = Mixture(gate=1 / 3, temperature=2 / 3)
+
+_LEAST = 10  # examples that say something about how a probability should be corrected
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the training rows (n) and of the clean rows (m), of c classes; −1 for none.
+
+    given: (n,), of the training rows. clean: (m,), true. clean_given: (m,), what the clean rows
+    were labelled with.
+    """
+
+    given: Tensor
+    clean: Tensor
+    clean_given: Tensor
+    classes: int
+
+    def likelihood(self, rows: np.ndarray) -> Tensor:
+        """log P(given | true) from the clean `rows`, (given, true)."""
+        counts = torch.bincount(self.given[self.given >= 0], minlength=self.classes).double()
+        marginal = counts / counts.sum().clamp_min(1)
+        return label_likelihood(self.clean_given[rows], self.clean[rows], marginal)
+
+
+class Beliefs:
+    """The beliefs of one run; first from the clean rows of the base level, then from all.
+
+    Args:
+        labels: see `Labels`.
+        representations: the pretrained model's, (n, f) of training and (m, f) of clean rows; None:
+            without a linear belief.
+        base_rows: clean rows that what the base level is told may depend on while λ learns.
+        held_out: the others, which judge what was learnt.
+        ask: logits (k, classes) that a model gives clean rows, by their numbers (k,).
+        offset: of clean rows' logits; see `clean_loss`.
+        device: where training is.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        representations: tuple[Tensor, Tensor] | None,
+        *,
+        base_rows: np.ndarray,
+        held_out: np.ndarray,
+        ask: Callable[[nn.Module, np.ndarray], Tensor],
+        offset: Tensor | float,
+        device: torch.device,
+    ) -> None:
+        self.labels, self.representations = labels, representations
+        self.base_rows, self.held_out = base_rows, held_out
+        self.ask, self.offset, self.device = ask, offset, device
+        self.linear: LinearBelief | None = None
+        self.of_train: Tensor | None = None
+        self.calibration: Calibration | None = None
+        self.corrector: LabelCorrector | None = None
+        self._fit_linear(base_rows)
+
+    def make_corrector(self) -> LabelCorrector:
+        """What corrects labels by these beliefs, which from now on keep it up to date."""
+        self.corrector = LabelCorrector(
+            self.labels.classes,
+            self.labels.likelihood(self.base_rows),
+            gate=START.gate,
+            temperature=1.0 if self.linear is None else START.temperature,
+        )
+        return self.corrector
+
+    def _fit_linear(self, rows: np.ndarray) -> None:
+        """The linear belief from clean `rows`, and what it says of the training rows."""
+        if self.representations is None:
+            return
+        features, clean = self.representations
+        self.linear = fit_linear_belief(
+            features,
+            self.labels.given,
+            clean[rows],
+            self.labels.clean[rows],
+            self.labels.likelihood(rows),
+            self.offset,
+        )
+        self.of_train = self.linear(features).to(self.device)
+
+    def _of_clean(self, rows: np.ndarray) -> Tensor | None:
+        """What the linear belief says of clean `rows` (k, classes)."""
+        if self.linear is None or self.representations is None:
+            return None
+        return self.linear(self.representations[1][rows])
+
+    def settle(self, averaged: nn.Module) -> None:
+        """λ has learnt: judge beliefs by the clean rows that neither of them has seen.
+
+        From then on both may see all.
+        """
+        logits = self.ask(averaged, self.held_out)
+        mixture = Mixture(START.gate, temperature=1.0)
+        fixed = self._of_clean(self.held_out)
+        if self.corrector is not None and fixed is not None:
+            # It is measured in the middle of the run: from here on the model sees more clean rows
+            # and its rate falls, while the fixed belief stays what it is.
+            fitted = fit_mixture(
+                logits.log_softmax(-1), fixed, self.labels.clean[self.held_out], START, self.offset
+            )
+            mixture = fitted.trusting_the_model()
+            self.corrector.start_from(self.corrector.start, mixture.gate, mixture.temperature)
+        self._calibrate(logits, self.held_out)
+        everything = np.arange(len(self.labels.clean))
+        self._fit_linear(everything)
+        if self.corrector is not None:
+            likelihood = self.labels.likelihood(everything)
+            self.corrector.start_from(likelihood, mixture.gate, mixture.temperature)
+
+    def _calibrate(self, logits: Tensor, rows: np.ndarray) -> None:
+        """By clean `rows`, where they carry given labels.
+
+        logits: theirs (k, classes), of a model that was not trained on them.
+        """
+        given, true = self.labels.clean_given[rows], self.labels.clean[rows]
+        known = given >= 0
+        raw = self._wrong(logits[known], given[known], self._of_clean(rows[known.numpy()]))
+        self.calibration = calibrate(raw, (given != true)[known].numpy())
+
+    def mislabelled(self, model: nn.Module, averaged_logits: np.ndarray) -> np.ndarray:
+        """Probability (n,) that each training row's given label is wrong; NaN without one.
+
+        model: asked about the clean rows, where nothing has been settled before; averaged_logits:
+        the averaged model's (n, classes) of the training rows.
+        """
+        if self.calibration is None:
+            rows = np.arange(len(self.labels.clean))
+            self._calibrate(self.ask(model, rows), rows)
+        assert self.calibration is not None
+        given = self.labels.given
+        raw = self._wrong(torch.from_numpy(averaged_logits), given, self.of_train)
+        return np.where(given.numpy() >= 0, self.calibration(raw), np.nan)
+
+    @torch.no_grad()
+    def _wrong(self, averaged: Tensor, given: Tensor, fixed: Tensor | None) -> np.ndarray:
+        """1 − q(given label), not calibrated, from the averaged model's logits (k, classes)."""
+        corrector = self.corrector
+        if corrector is None:
+            corrector = LabelCorrector(self.labels.classes, self.labels.likelihood(self.base_rows))
+        device = corrector.start.device
+        belief = averaged.log_softmax(-1).to(device)
+        fixed = None if fixed is None else fixed.to(device)
+        soft = corrector(given.to(device), belief, fixed)
+        known = given.clamp_min(0)[:, None].to(device)
+        return 1 - soft.gather(-1, known)[:, 0].double().cpu().numpy()
+
+    def state_dict(self) -> Tree:
+        """What settling changes, but for the corrector, which the reweighter's state holds."""
+        known, linear = self.calibration, self.linear
+        return {
+            "calibration": None if known is None else [known.slope, known.offset],
+            "linear": None if linear is None else [linear.mean, linear.deviation, linear.weight],
+            "of_train": self.of_train,
+        }
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go on from what `state_dict` gave."""
+        if state["calibration"] is not None:
+            self.calibration = Calibration(*state["calibration"])
+        if state["linear"] is not None:
+            self.linear = LinearBelief(*state["linear"])
+            self.of_train = state["of_train"].to(self.device)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling: P(wrong) = σ(slope · logit(s) + offset) for a raw probability s."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, raw: np.ndarray) -> np.ndarray:
+        """Raw probabilities (n,) -> calibrated ones, in the same order."""
+        return 1 / (1 + np.exp(-(self.slope * _logit(raw) + self.offset)))
+
+
+def calibrate(raw: np.ndarray, wrong: np.ndarray) -> Calibration:
+    """Fit on examples whose true label is known and that the model was not trained on.
+
+    raw: probabilities (m,); wrong: bool (m,). Too few examples, or all alike, change nothing; nor
+    does a fit that would turn the order round.
+    """
+    if len(raw) < _LEAST or wrong.all() or not wrong.any():
+        return Calibration()
+    fitted = LogisticRegression(C=1.0).fit(_logit(raw)[:, None], wrong)
+    slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    return Calibration(slope, offset) if slope > 0 else Calibration()
+
+
+def _logit(raw: np.ndarray) -> np.ndarray:
+    inside = np.clip(raw.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.log(inside) - np.log1p(-inside)

@@ -1,0 +1,263 @@
+"""One optimiser step's gradients: its forward and backward passes, in parts where memory is short.
+
+The seam between the levels is here: `Level` is all that the base level knows of the meta level.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+from torch.optim.swa_utils import AveragedModel
+
+from samacli.errors import SamaError
+from samacli.progress import Progress
+from samacli.training.memory import free_memory, in_parts, is_out_of_memory
+from samacli.training.objective import NOT_INPUTS, Batch, Objective, model_logits, to_device
+from samacli.training.observation import Audience, Observation
+from samacli.training.state import FitState, StepStart
+
+Augment = Callable[[Batch], Batch]
+
+
+class Forward(Protocol):
+    """The base level's forward pass of a batch: logits (n, classes) in float32.
+
+    compiled: whether it may go through torch.compile, where hooks on layers go unseen.
+    """
+
+    def __call__(self, *, compiled: bool) -> Tensor: ...
+
+
+class Level(Protocol):
+    """A meta level, as the base level meets it; `samacli.bilevel.level.MetaLevel` is the one.
+
+    `begin` once; then for each optimiser step `base_pass` around each of its passes, and
+    `after_step`.
+    """
+
+    def begin(
+        self,
+        model: nn.Module,
+        averaged: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        steps: int,
+        *,
+        progress: Progress,
+        description: str,
+    ) -> None:
+        """What is trained, and for how many steps. averaged: the model's moving average."""
+        ...
+
+    def counted(self, batch: Batch) -> Tensor:
+        """bool (n,): the rows whose mean loss the batch's loss is."""
+        ...
+
+    def base_pass(
+        self, batch: Batch, forward: Forward, *, scale: float, progress: float
+    ) -> contextlib.AbstractContextManager[tuple[Tensor, Tensor]]:
+        """Logits (n, classes) and the loss to go back from; the backward pass is made within.
+
+        scale: what the loss is multiplied by before it. progress: the fraction of the run that is
+        over.
+        """
+        ...
+
+    def clean_part(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What clean rows beside a batch add to its loss."""
+        ...
+
+    def after_step(self, step: int, seen: list[tuple[Tensor, Batch]] | None) -> float:
+        """After optimiser step `step` (from 1) and before the learning rate changes.
+
+        seen: logits and what else is known of its examples; None where it was skipped. Returns the
+        meta loss where a meta step was begun, else NaN.
+        """
+        ...
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+@dataclass
+class Passed:
+    """loss: of the step, mean over its batches. samples: base-level examples, of all processes.
+
+    seen: logits and what is known of their examples, of each forward pass, detached. shown: the
+    same for observers.
+
+    Nothing is done with either before it is known that the step is a good one.
+    """
+
+    loss: float = 0.0
+    samples: int = 0
+    seen: list[tuple[Tensor, Batch]] = field(default_factory=list)
+    shown: list[Observation] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """The gradients of a step: call it once a step.
+
+    model: as the processes share it. compiled: whether passes that nobody hooks into go through
+    torch.compile. description: of the run, for messages.
+    """
+
+    model: nn.Module
+    state: FitState
+    level: Level | None
+    objective: Objective
+    augment: Augment | None
+    audience: Audience
+    accelerator: Accelerator
+    accumulation: int
+    compiled: bool
+    progress: Progress
+    description: str
+
+    def __post_init__(self) -> None:
+        self.start = StepStart(self.state.model, self.accelerator.device)
+        self._fast = Compiled(self.model) if self.compiled else self.model
+
+    def __call__(self, batches: Iterator[Batch]) -> Passed:
+        """Leaves the gradients of the mean loss over `accumulation` batches in `p.grad`.
+
+        Where memory does not suffice, the step is begun again with the batches in smaller parts.
+
+        Raises:
+            SamaError: not even single examples fit, or not the batches of one of several processes.
+        """
+        self.start.take()
+        held: list[Batch] = []
+        while True:
+            self.state.optimizer.zero_grad()
+            try:
+                return self._passes(read(batches, held, self.accumulation))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out of the except block, whose error holds what was allocated.
+            self._take_more_parts(held)
+            self.state.optimizer.zero_grad()
+            self.start.restore_buffers()
+            self.start.restore_random_state()
+            free_memory(self.accelerator.device)
+
+    def _passes(self, batches: Iterator[Batch]) -> Passed:
+        self.model.train()
+        parts, progress = self.state.parts, self.state.step / self.state.steps
+        done = Passed()
+        for number, batch in enumerate(batches):
+            # replicas average their gradients once a step, with the last batch of it
+            last = number == self.accumulation - 1
+            batch = dict(batch)
+            clean = batch.pop("clean", None)
+            batch = self._ready(batch)
+            counted = batch["labels"] >= 0 if self.level is None else self.level.counted(batch)
+            for part, share in in_parts(batch, parts, counted):
+                with self._synchronized(last and clean is None):
+                    logits = self._base_pass(part, share, progress, done)
+                done.shown += self.audience.note(part, logits, progress)
+                if self.level is not None:
+                    known = {name: part[name] for name in NOT_INPUTS if name in part}
+                    done.seen.append((logits.detach(), known))
+            done.samples += len(batch["labels"]) * self.accelerator.num_processes
+            if self.level is not None and clean is not None:
+                # A pass of its own: padded to its own length, and none of λ's business.
+                clean = self._ready(clean)
+                for part, share in in_parts(clean, parts, clean["labels"] >= 0):
+                    with self._synchronized(last):
+                        with self.accelerator.autocast():
+                            loss = self.level.clean_part(self._fast, part)
+                        self._backward(loss, share, done)
+                done.samples += len(clean["labels"]) * self.accelerator.num_processes
+        return done
+
+    def _base_pass(self, batch: Batch, share: float, progress: float, done: Passed) -> Tensor:
+        """Forward and backward; returns the logits (n, classes)."""
+
+        def forward(*, compiled: bool = True) -> Tensor:
+            hooked = self.audience.needs_features or not compiled
+            with self.audience.listening():
+                return model_logits(self.model if hooked else self._fast, batch)
+
+        if self.level is None:
+            with self.accelerator.autocast():
+                logits = forward()
+                loss = self.objective(logits, batch)
+            self._backward(loss, share, done)
+            return logits
+        scale = share / self.accumulation
+        with self.level.base_pass(batch, forward, scale=scale, progress=progress) as (logits, loss):
+            self._backward(loss, share, done)
+        return logits
+
+    def _backward(self, loss: Tensor, share: float, done: Passed) -> None:
+        self.accelerator.backward(loss * share / self.accumulation)
+        done.loss += float(loss.detach()) * share / self.accumulation
+
+    def _ready(self, batch: Batch) -> Batch:
+        batch = to_device(batch, self.accelerator.device)
+        return batch if self.augment is None else self.augment(batch)
+
+    def _synchronized(self, now: bool) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if now else self.accelerator.no_sync(self.model)
+
+    def _take_more_parts(self, held: list[Batch]) -> None:
+        """Twice as many parts of half the size.
+
+        Raises:
+            SamaError: they are single examples already, or other processes wait for this one.
+        """
+        state, where = self.state, f"{self.description}, step {self.state.step + 1}"
+        rows = max(len(batch["labels"]) for batch in held)
+        if self.accelerator.num_processes > 1 or state.parts >= rows:
+            raise SamaError(
+                f"{where}: out of memory with {-(-rows // state.parts):,} examples a pass; lower "
+                "training.batch_size and raise training.accumulation by as much, or lower "
+                "data.max_length"
+            )
+        state.parts *= 2
+        self.progress.warn(
+            f"{where}: out of memory; from here on batches of {rows:,} are taken in {state.parts} "
+            "parts, their gradients added up"
+        )
+
+
+def read(batches: Iterator[Batch], held: list[Batch], count: int) -> Iterator[Batch]:
+    """A step's batches: those in `held` from an earlier try, and new ones, which come to them."""
+    yield from list(held)
+    while len(held) < count:
+        held.append(next(batches))
+        yield held[-1]
+
+
+class Compiled(nn.Module):
+    """The same module, called through torch.compile.
+
+    Hooks that are set on its layers after the first call go unseen, so passes that need any take
+    the module itself.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._call = torch.compile(model)
+
+    def forward(self, **inputs: Any) -> Any:
+        """Raises SamaError where the model cannot be compiled, for want of a compiler, say."""
+        try:
+            return self._call(**inputs)
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise SamaError(
+                f"training.compile: torch.compile failed on this model: {reason}; set "
+                "training.compile=false"
+            ) from error
