@@ -27,6 +27,7 @@ LAYERS = [
     {"store", "models"},
     {"data"},
     {"recipe", "progress", "meta"},
+    {"registry"},
     {"errors"},
     {"redact"},
 ]

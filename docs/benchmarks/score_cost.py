@@ -16,9 +16,9 @@ import time
 
 import torch
 
-from samacli.pruning.scores import SCORES
+from samacli.pruning.scores import make_scores, results
 from samacli.recipe import load_recipe
-from samacli.runs.score_run import make_rivals, results
+from samacli.registry import RUN_SCORES
 from samacli.training.experiment import Experiment
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     experiment.fit_plainly(train, 0, "warm up", steps=20)
     ratios, without, with_all, passes = [], [], [], []
     for seed in range(pairs):
-        scores = make_rivals(experiment, seed, list(SCORES))
+        scores = make_scores(experiment, seed, RUN_SCORES)
         observers = list(scores.values())
         order = [[], observers] if seed % 2 == 0 else [observers, []]
         model = None
@@ -49,7 +49,7 @@ def main() -> None:
     figures = {
         "rows": len(train),
         "steps": experiment.steps,
-        "scores": list(SCORES),
+        "scores": list(RUN_SCORES),
         "cpu_seconds_without": without,
         "cpu_seconds_with_all": with_all,
         "cpu_seconds_feature_pass_and_results": passes,

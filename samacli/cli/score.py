@@ -11,6 +11,7 @@ import typer
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, complain, stdout
 from samacli.cli.launch import in_processes, is_worker
+from samacli.registry import scores_of
 
 INTERRUPTED = 130
 LEFT = "the finished shards stay, and the same command goes on with the others"
@@ -54,8 +55,7 @@ def score(
         str | None,
         typer.Option(
             "--scores",
-            help="Which, with commas: el2n, grand, margin, entropy, least_confidence, loss; "
-            "by default all.",
+            help=f"Which, with commas: {', '.join(scores_of('score'))}; by default all.",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,

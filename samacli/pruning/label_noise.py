@@ -51,7 +51,7 @@ def estimate_label_noise(losses: np.ndarray, between: tuple[float, float]) -> La
     bounds, it is fitted again with the nearer bound for that share.
 
     Args:
-        losses: (n,), over the run (`samacli.pruning.in_run.MeanLoss`); nan for none.
+        losses: (n,), over the run (`samacli.pruning.scores.MeanLoss`); nan for none.
         between: bounds of the fraction of wrong labels, from elsewhere
             (`samacli.pruning.noise_rate.rate_of_wrong_labels`).
     """

@@ -6,11 +6,12 @@ recipe written beside a result is the whole truth about the run that made it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from samacli.recipe.paths import possible_path
+from samacli.registry import METHODS, scores_of
 
 Task = Literal["text-classification", "image-classification"]
 Source = Literal[
@@ -38,35 +39,14 @@ Feature = Literal[
     "votes",
     "representation",
 ]
-ReweightBaseline = Literal[
-    "noisy",
-    "clean",
-    "mixed",
-    "clean-then-noisy",
-    "noisy-then-clean",
-    "early-stopping",
-    "loss-truncation",
-    "elr",
-    "confident-learning",
-    "linear-probe",
-    "linear-probe-noisy",
-    "sama-na",
-]
+if TYPE_CHECKING:  # a Literal that is computed is beyond it
+    ReweightBaseline = str
+    PruneScore = str
+else:
+    ReweightBaseline = Literal[tuple(name for name in METHODS if name != "sama")]
+    PruneScore = Literal[("sama", *scores_of("prune"))]
 Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
-PruneScore = Literal[
-    "sama",
-    "el2n",
-    "grand",
-    "forgetting",
-    "margin",
-    "entropy",
-    "least_confidence",
-    "aum",
-    "prototypes",
-    "ccs",
-    "dual",
-]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Keep = Annotated[float, Field(gt=0)]
 PathOrName = Annotated[str, AfterValidator(possible_path)]

@@ -5,6 +5,7 @@ data, part by part → model → formulas → score shards
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import tempfile
@@ -26,41 +27,18 @@ from samacli.export.metrics import class_names
 from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress, Silent
-from samacli.pruning.scores import formulas
+from samacli.pruning.scores import WindowScore
 from samacli.recipe import Data, Model
+from samacli.registry import SCORES, load, scores_of
 from samacli.runs.saved_model import SavedModel, find_model, with_columns
 from samacli.training.last_layer import last_linear, listening_to
 from samacli.training.objective import model_logits, to_device
+from samacli.training.observation import Observation
 from samacli.training.runtime import DeviceName, make_accelerator
 
 ROWS_A_SHARD = 10_000
 
 Precision = Literal["auto", "fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A batch of b examples after the model: logits (b, classes) float32 and their softmax, labels
-    (b,), what the last linear layer was given (b, f) float32, and whether it adds a bias."""
-
-    logits: Tensor
-    probabilities: Tensor
-    labels: Tensor
-    features: Tensor
-    bias: bool
-
-
-SCORES: dict[str, Callable[[Seen], Tensor]] = {
-    "el2n": lambda seen: formulas.el2n(seen.probabilities, seen.labels),
-    "grand": lambda seen: formulas.grand(
-        seen.probabilities, seen.labels, seen.features, bias=seen.bias
-    ),
-    "margin": lambda seen: formulas.margin(seen.probabilities),
-    "entropy": lambda seen: formulas.entropy(seen.probabilities),
-    "least_confidence": lambda seen: formulas.least_confidence(seen.probabilities),
-    "loss": lambda seen: formulas.loss(seen.logits, seen.labels),
-}
-_OF_FEATURES = "grand"
 
 
 @dataclass(frozen=True)
@@ -98,9 +76,9 @@ def score(
     """Score every row of `data` by the model of `run`, a finished run or a saved model.
 
     data: a file, a folder, or a data set on the hub, of which `split` is scored; columns and text
-    length are those of the run's recipe unless they are given. names: of `SCORES`, by default all.
-    precision: by default the recipe's; bf16 is faster where it is computed in, and leaves three
-    digits, so that more scores are equal.
+    length are those of the run's recipe unless they are given. names: by default all that the
+    registry has for it. precision: by default the recipe's; bf16 is faster where it is computed in,
+    and leaves three digits, so that more scores are equal.
 
     `output` gets shards of `rows_a_shard` rows as they are made, with the columns `index` (position
     in the split), `given_label`, `prediction` and the scores, of which the higher is kept first.
@@ -210,7 +188,10 @@ class _Scorer:
             )
         model = load_model(settings, saved.task, saved.classes).to(accelerator.device).eval()
         self._model: nn.Module = model
-        self._layer = last_linear(model) if _OF_FEATURES in names else None
+        scores: dict[str, type[WindowScore]] = {name: load(SCORES[name].where) for name in names}
+        self._values = {name: score.value for name, score in scores.items()}
+        listens = any(score.needs_features for score in scores.values())
+        self._layer = last_linear(model) if listens else None
 
     def columns(self, rows: Split, advance: Callable[[int], None]) -> dict[str, Any]:
         """A shard's columns, a row a row of the split; `advance` is told of every batch."""
@@ -232,7 +213,7 @@ class _Scorer:
                 place = batch["index"].numpy()
                 seen = self._seen(batch)
                 for name, values in found.items():
-                    values[place] = SCORES[name](seen).cpu().numpy()
+                    values[place] = self._values[name](seen).cpu().numpy()
                 prediction[place] = seen.logits.argmax(-1).cpu().numpy()
                 advance(len(place))
         classes = self._saved.classes
@@ -244,36 +225,30 @@ class _Scorer:
         }
 
     @torch.inference_mode()
-    def _seen(self, batch: dict[str, Any]) -> Seen:
+    def _seen(self, batch: dict[str, Any]) -> Observation:
         moved = to_device(batch, self._accelerator.device)
-        if self._layer is None:
-            with self._accelerator.autocast():
-                logits = model_logits(self._model, moved)
-            features = logits.new_empty(len(logits), 0)
-        else:
-            with self._accelerator.autocast(), listening_to(self._layer) as heard:
-                logits = model_logits(self._model, moved)
-            if not heard:
-                raise SamaError(
-                    "the model's last linear layer takes no part in its forward pass, so there is "
-                    f"no score {_OF_FEATURES}; leave it out of --scores"
-                )
-            features = heard[-1].float()
+        listening: contextlib.AbstractContextManager[list[Tensor]] = contextlib.nullcontext([])
+        if self._layer is not None:
+            listening = listening_to(self._layer)
+        with self._accelerator.autocast(), listening as heard:
+            logits = model_logits(self._model, moved)
+        features = heard[-1].float() if heard else None
         bias = self._layer is not None and self._layer.bias is not None
-        return Seen(logits, logits.softmax(-1), moved["labels"], features, bias)
+        return Observation(moved["index"], moved["labels"], logits, features, 1.0, bias)
 
 
 def _names(names: Sequence[str] | None) -> list[str]:
+    known = scores_of("score")
     if names is None:
-        return list(SCORES)
+        return known
     for name in names:
-        if name not in SCORES:
+        if name not in known:
             raise SamaError(
                 f"one trained model gives no score '{name}' (--scores); it gives "
-                f"{', '.join(SCORES)}{nearest(name, SCORES)}"
+                f"{', '.join(known)}{nearest(name, known)}"
             )
     if not names:
-        raise SamaError(f"--scores names none; choose from {', '.join(SCORES)}")
+        raise SamaError(f"--scores names none; choose from {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 

@@ -15,10 +15,11 @@ from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_sco
 from sklearn.preprocessing import StandardScaler
 
 from samacli.errors import SamaError
-from samacli.methods import METHODS, check_methods, run_method
+from samacli.methods import check_methods, run_method
 from samacli.models import load_model, load_processor
 from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.schema import ReweightBaseline
+from samacli.registry import METHODS, load
 from samacli.training.experiment import Experiment
 from tests.conftest import make_texts, sentences, text_recipe, write_csv
 
@@ -52,7 +53,10 @@ class Spied:
 
 def test_every_method_but_sama_is_a_baseline() -> None:
     assert set(get_args(ReweightBaseline)) == set(METHODS) - {"sama"}
-    assert all(name == spec.name and spec.description for name, spec in METHODS.items())
+    for name, method in METHODS.items():
+        assert method.description, name
+        assert callable(load(method.where)), name
+        assert method.check is None or callable(load(method.check)), name
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -75,8 +79,8 @@ def test_methods_without_clean_data_run_without(texts: dict[str, Path], tiny_ber
     chosen = recipe(texts, tiny_bert, "training.steps=2")
     data = chosen.data.model_copy(update={"meta": None})
     alone = Experiment.prepare(chosen.model_copy(update={"data": data}), device="cpu")
-    for name, spec in METHODS.items():
-        if spec.uses_clean:
+    for name, method in METHODS.items():
+        if method.uses_clean:
             with pytest.raises(SamaError, match=f"{name} uses a clean set"):
                 run_method(alone, name, 0)
         else:

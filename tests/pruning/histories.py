@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from samacli.pruning.scores import Observation
+from samacli.training.observation import Observation
 
 
 @dataclass

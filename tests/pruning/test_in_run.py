@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
-from samacli.pruning.in_run import Learnt, MeanLoss
+from samacli.pruning.scores import Learnt, MeanLoss
 from samacli.training.observation import Observation
 
 ROWS, CLASSES = 12, 3

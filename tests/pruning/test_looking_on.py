@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from samacli.errors import SamaError
-from samacli.pruning.scores.forgetting import Forgetting
+from samacli.pruning.scores import Forgetting
 from samacli.training.last_layer import classifier_features, last_linear
 from samacli.training.loop import fit
 from samacli.training.observation import Observation, of_all_processes

@@ -14,18 +14,22 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from samacli.errors import SamaError
-from samacli.pruning.scores import SCORES, Score, make_scores
-from samacli.pruning.scores.aum import AUM
-from samacli.pruning.scores.ccs import CCS
-from samacli.pruning.scores.dual import DUAL
-from samacli.pruning.scores.el2n import EL2N
-from samacli.pruning.scores.entropy import Entropy
-from samacli.pruning.scores.forgetting import Forgetting
-from samacli.pruning.scores.grand import GraNd
-from samacli.pruning.scores.least_confidence import LeastConfidence
-from samacli.pruning.scores.margin import Margin
+from samacli.pruning.scores import (
+    AUM,
+    CCS,
+    DUAL,
+    EL2N,
+    Entropy,
+    Forgetting,
+    GraNd,
+    LeastConfidence,
+    Margin,
+    Random,
+    Score,
+    WindowScore,
+)
 from samacli.pruning.selection import keep_highest, keep_random
+from samacli.registry import RUN_SCORES, SCORES, load, scores_of
 from samacli.training.observation import Observation
 from tests.pruning.histories import Visit, recorded
 
@@ -169,28 +173,25 @@ def test_several_visits_in_one_batch_count_as_often() -> None:
 
 
 def test_random_is_the_random_baseline() -> None:
-    scores = make_scores(["random"], 50, 3, device="cpu", seed=7)["random"].result()
+    scores = Random.of(50, 3, device="cpu", seed=7).result()
     for count in (1, 20, 50):
         np.testing.assert_array_equal(keep_highest(scores, count), keep_random(50, count, seed=7))
 
 
 def test_rows_never_visited_have_no_score() -> None:
     run, _ = recorded(0, unlabelled=False)
-    scores = make_scores(list(SCORES), 12, 4, device="cpu", seed=0)
-    for name, score in scores.items():
-        if name in ("random", "prototypes"):  # neither is about visits
-            continue
-        found = shown(score, run)
+    for name in set(RUN_SCORES) - {"random", "prototypes"}:  # neither is about visits
+        found = shown(load(SCORES[name].where).of(12, 4, device="cpu", seed=0), run)
         assert found.dtype == np.float64
         assert np.isnan(found[0]), name
         assert np.isfinite(found[2:]).all(), name
 
 
-def test_an_unknown_score_is_refused_with_the_nearest() -> None:
-    with pytest.raises(SamaError, match=r"no score 'forgeting' .*did you mean 'forgetting'\?"):
-        make_scores(["el2n", "forgeting"], 5, 2, device="cpu", seed=0)
-
-
 def test_names_are_spelt_in_one_way_only() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in SCORES)
     assert "sama" not in SCORES
+
+
+def test_what_one_model_says_is_a_formula_of_a_batch() -> None:
+    for name in scores_of("score"):
+        assert issubclass(load(SCORES[name].where), WindowScore), name

@@ -22,7 +22,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from samacli.errors import SamaError
 from samacli.models import load_model
 from samacli.recipe import Model
-from samacli.runs.score import SCORES, score
+from samacli.registry import scores_of
+from samacli.runs.score import score
 from tests.cli.test_bad_input import refused
 from tests.conftest import WORDS, sentences, write_csv
 
@@ -115,7 +116,8 @@ def test_scores_are_those_of_plain_autograd(model: Path, tmp_path: Path) -> None
             }
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
-    assert set(SCORES) | {"index", "given_label", "prediction"} == set(table.column_names)
+    columns = {"index", "given_label", "prediction", *scores_of("score")}
+    assert columns == set(table.column_names)
 
 
 KILLED = """

@@ -23,11 +23,7 @@ from samacli.data.batches import Beside
 from samacli.errors import Interrupted, SamaError
 from samacli.meta import LabelCorrector
 from samacli.progress import Silent
-from samacli.pruning.scores.aum import AUM
-from samacli.pruning.scores.dual import DUAL
-from samacli.pruning.scores.entropy import Entropy
-from samacli.pruning.scores.forgetting import Forgetting
-from samacli.pruning.scores.grand import GraNd
+from samacli.pruning.scores import AUM, DUAL, Entropy, Forgetting, GraNd
 from samacli.recipe import Meta
 from samacli.recipe.schema import Checkpoint
 from samacli.store.checkpoints import Checkpoints

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from samacli.lab.table.description import Workflow
-from samacli.methods import METHODS
 from samacli.recipe import Recipe
+from samacli.registry import METHODS
 from samacli.runs.prune.methods import PRUNING_METHODS, plain_runs
 
 # Of a recipe's top level, what changes no run: words, the seeds (a row has its own), and the

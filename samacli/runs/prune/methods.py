@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from samacli.methods.run import MethodRun, measured
-from samacli.pruning.scores import SCORES
+from samacli.pruning.scores import make_scores, results
 from samacli.pruning.selection import keep_count
 from samacli.recipe import Recipe
+from samacli.registry import RUN_SCORES, SCORES
 from samacli.runs.prune.order import select
 from samacli.runs.prune.scoring import score
-from samacli.runs.score_run import make_rivals, results
 from samacli.training.experiment import Experiment
 from samacli.training.metrics import noise_detection
 
@@ -54,29 +54,13 @@ class PruningMethod:
         return self.array != ""
 
 
-_WORDS = {
-    "random": "at random",
-    "el2n": "the hardest by EL2N, the norm of the error early in training (Paul et al. 2021)",
-    "grand": "the largest gradients of the last layer early in training (GraNd, Paul et al. 2021)",
-    "forgetting": "those forgotten most often (Toneva et al. 2019)",
-    "margin": "the smallest margins of the trained model (Coleman et al. 2020)",
-    "entropy": "the highest entropy of the trained model's prediction (Coleman et al. 2020)",
-    "least_confidence": "the least confident predictions (Coleman et al. 2020)",
-    "aum": "the largest area under the margin, the clearest labels (Pleiss et al. 2020)",
-    "prototypes": "the farthest from k-means prototypes (Sorscher et al. 2022), on the trained "
-    "model's features",
-    "ccs": "in strata of AUM in each class, the hardest tenth left out (CCS, Zheng et al. 2023)",
-    "dual": "difficult and wavering early in training (DUAL, Cho et al. 2025)",
-}
-
-
 def _rivals() -> list[PruningMethod]:
     found = []
-    for name in SCORES:
+    for name in RUN_SCORES:
         found.append(
             PruningMethod(
                 name,
-                _WORDS.get(name, f"the highest by {name}"),
+                SCORES[name].description,
                 scoring=RIVAL_SCORES,
                 array=name,
             )
@@ -100,7 +84,7 @@ PRUNING_METHODS: dict[str, PruningMethod] = {
         PruningMethod("full", "training on all rows"),
         PruningMethod(
             RIVAL_SCORES,
-            f"one plain run that {', '.join(SCORES)} look on at, all together",
+            f"one plain run that {', '.join(RUN_SCORES)} look on at, all together",
             scoring=RIVAL_SCORES,
         ),
         PruningMethod(
@@ -149,7 +133,7 @@ def score_by_rivals(experiment: Experiment, seed: int) -> ScoringRun:
     found: list[Arrays] = []
     fits = []
     for score_seed in experiment.recipe.score_seeds:
-        rivals = make_rivals(experiment, score_seed, list(SCORES))
+        rivals = make_scores(experiment, score_seed, RUN_SCORES)
         run = experiment.fit_plainly(
             experiment.train,
             score_seed,
@@ -160,7 +144,7 @@ def score_by_rivals(experiment: Experiment, seed: int) -> ScoringRun:
         fits.append(run)
     seconds = time.perf_counter() - started  # with the passes that follow a run
     run_of_all = replace(measured(RIVAL_SCORES, seed, fits, None), seconds=seconds)
-    return run_of_all, {name: np.mean([one[name] for one in found], axis=0) for name in SCORES}
+    return run_of_all, {name: np.mean([one[name] for one in found], axis=0) for name in RUN_SCORES}
 
 
 def score_by_sama(experiment: Experiment, seed: int) -> ScoringRun:

@@ -12,13 +12,12 @@ from samacli.bilevel.run import fit_sama
 from samacli.bilevel.summary import Summary, summarize
 from samacli.methods.run import MethodRun, measured
 from samacli.pruning.diagnosis import Diagnosis, diagnose
-from samacli.pruning.in_run import Learnt, MeanLoss
 from samacli.pruning.label_noise import LabelNoise, estimate_label_noise
 from samacli.pruning.ranking import Order, rank, rank_without_redundant
+from samacli.pruning.scores import Learnt, MeanLoss, make_scores, results
 from samacli.runs.prune.order import Tried, try_orders
 from samacli.runs.prune.trust import wrong_labels_between
 from samacli.runs.results import Cost, Results
-from samacli.runs.score_run import make_rivals, results
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
 from samacli.training.metrics import noise_detection
@@ -146,7 +145,7 @@ def _look(experiment: Experiment, seed: int, names: Sequence[str]) -> _Look:
     def compute() -> _Look:
         rows, device = len(experiment.train), experiment.accelerator.device
         loss, learnt = MeanLoss(rows, device=device), Learnt(rows, device=device)
-        rivals = make_rivals(experiment, seed, names)
+        rivals = make_scores(experiment, seed, names)
         fit = experiment.fit_plainly(
             experiment.train,
             seed,

@@ -1,0 +1,168 @@
+"""What a recipe can name, a line each: the one list that checks, helps and comparisons go by.
+
+Where the code is, is written "module:name" and imported by `load` when it is used, so that this
+file costs nothing and rooms above it need not be imported by those below.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of training on noisy labels; see `samacli.methods.run_method`.
+
+    where: a function of a prepared experiment, the method's name and a seed.
+    uses_clean: whether it sees the clean set.
+    check: what raises SamaError where an experiment lacks what the method needs; None: nothing
+        special is needed.
+    """
+
+    where: str
+    description: str
+    uses_clean: bool = False
+    check: str | None = None
+
+
+METHODS: dict[str, Method] = {
+    "noisy": Method("samacli.methods.plain:noisy", "training on the noisy rows as they are"),
+    "clean": Method(
+        "samacli.methods.plain:clean", "training on the clean set alone", uses_clean=True
+    ),
+    "mixed": Method(
+        "samacli.methods.plain:mixed",
+        "training on noisy and clean rows together",
+        uses_clean=True,
+    ),
+    "clean-then-noisy": Method(
+        "samacli.methods.sequential:clean_then_noisy",
+        "half of the steps on the clean set, then half on the noisy rows",
+        uses_clean=True,
+    ),
+    "noisy-then-clean": Method(
+        "samacli.methods.sequential:noisy_then_clean",
+        "half of the steps on the noisy rows, then half on the clean set",
+        uses_clean=True,
+    ),
+    "early-stopping": Method(
+        "samacli.methods.robust:early_stopping",
+        "noisy rows; the best of ten states by accuracy on the clean set",
+        uses_clean=True,
+    ),
+    "loss-truncation": Method(
+        "samacli.methods.robust:loss_truncation",
+        "noisy rows without the highest losses of each batch",
+    ),
+    "elr": Method("samacli.methods.robust:elr", "Early-Learning Regularization on the noisy rows"),
+    "confident-learning": Method(
+        "samacli.methods.confident_learning:confident_learning",
+        "noisy rows without those that cleanlab finds mislabelled; a run a fold more",
+        check="samacli.methods.confident_learning:check",
+    ),
+    "linear-probe": Method(
+        "samacli.methods.probe:clean",
+        "logistic regression on frozen embeddings of the clean set",
+        uses_clean=True,
+        check="samacli.methods.probe:check_clean",
+    ),
+    "linear-probe-noisy": Method(
+        "samacli.methods.probe:noisy",
+        "logistic regression on frozen embeddings of the noisy rows",
+        check="samacli.methods.probe:check_noisy",
+    ),
+    "sama-na": Method(
+        "samacli.methods.sama:sama_na", "sama without algorithmic adaptation", uses_clean=True
+    ),
+    "sama": Method(
+        "samacli.methods.sama:sama", "weights learnt from the clean set by SAMA", uses_clean=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of training rows, by which pruning keeps the highest.
+
+    where: a `samacli.pruning.scores.Score`. description: which rows it keeps.
+    commands: which of "prune" (what looks on at a training run) and "score" (what one trained model
+        says of a row; for a `WindowScore`) offer it.
+    """
+
+    where: str
+    description: str
+    commands: tuple[str, ...] = ("prune",)
+
+
+_BOTH = ("prune", "score")
+
+SCORES: dict[str, Score] = {
+    "random": Score("samacli.pruning.scores:Random", "at random", commands=()),
+    "el2n": Score(
+        "samacli.pruning.scores:EL2N",
+        "the hardest by EL2N, the norm of the error early in training (Paul et al. 2021)",
+        _BOTH,
+    ),
+    "grand": Score(
+        "samacli.pruning.scores:GraNd",
+        "the largest gradients of the last layer early in training (GraNd, Paul et al. 2021)",
+        _BOTH,
+    ),
+    "forgetting": Score(
+        "samacli.pruning.scores:Forgetting",
+        "those forgotten most often (Toneva et al. 2019)",
+    ),
+    "margin": Score(
+        "samacli.pruning.scores:Margin",
+        "the smallest margins of the trained model (Coleman et al. 2020)",
+        _BOTH,
+    ),
+    "entropy": Score(
+        "samacli.pruning.scores:Entropy",
+        "the highest entropy of the trained model's prediction (Coleman et al. 2020)",
+        _BOTH,
+    ),
+    "least_confidence": Score(
+        "samacli.pruning.scores:LeastConfidence",
+        "the least confident predictions (Coleman et al. 2020)",
+        _BOTH,
+    ),
+    "aum": Score(
+        "samacli.pruning.scores:AUM",
+        "the largest area under the margin, the clearest labels (Pleiss et al. 2020)",
+    ),
+    "prototypes": Score(
+        "samacli.pruning.scores:Prototypes",
+        "the farthest from k-means prototypes (Sorscher et al. 2022), on the trained model's "
+        "features",
+    ),
+    "ccs": Score(
+        "samacli.pruning.scores:CCS",
+        "in strata of AUM in each class, the hardest tenth left out (CCS, Zheng et al. 2023)",
+    ),
+    "dual": Score(
+        "samacli.pruning.scores:DUAL",
+        "difficult and wavering early in training (DUAL, Cho et al. 2025)",
+    ),
+    "loss": Score(
+        "samacli.pruning.scores:Loss", "the highest losses of the trained model", ("score",)
+    ),
+}
+
+# What looks on at a training run: all but what one trained model alone is asked for.
+RUN_SCORES: tuple[str, ...] = tuple(
+    name for name, score in SCORES.items() if score.commands != ("score",)
+)
+
+
+def scores_of(command: str) -> list[str]:
+    """Names of the scores that a command offers."""
+    return [name for name, score in SCORES.items() if command in score.commands]
+
+
+def load(where: str) -> Any:
+    """What "module:name" names; imports the module."""
+    module, name = where.split(":")
+    return getattr(importlib.import_module(module), name)
