@@ -8,8 +8,8 @@ from samacli.meta.alongside import outputs_and_meta_gradient, riding
 from samacli.meta.derivatives.contraction import UnsupportedLayerError
 from samacli.meta.direction import Direction, direction
 from samacli.meta.distributed import DataParallel, average
+from samacli.meta.estimators import meta_gradient
 from samacli.meta.label_corrector import LabelCorrector
-from samacli.meta.meta_gradient import meta_gradient
 from samacli.meta.problem import BilevelProblem, WeightingProblem
 from samacli.meta.weight_net import MetaWeightNet
 from samacli.meta.weighting import weighting_meta_gradient

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samacli.meta.derivatives import ahead, slope_towards
+from samacli.meta.derivatives import ahead, half_precision, slope_towards
 from samacli.meta.derivatives.contraction import Contraction
-from samacli.meta.derivatives.step_size import half_precision
 from samacli.meta.direction import Direction
 from samacli.meta.preserve import preserved
 from samacli.meta.problem import WeightingProblem

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samacli.meta.derivatives import central, gradient, one_sided, pushforward
+from samacli.meta.derivatives import central, gradient, half_precision, one_sided, pushforward
 from samacli.meta.derivatives.contraction import Contraction, UnsupportedLayerError
-from samacli.meta.derivatives.step_size import half_precision
 from samacli.meta.direction import Direction, direction
 from samacli.meta.distributed import average
 from samacli.meta.perturb import frozen

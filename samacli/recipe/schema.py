@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from samacli.recipe.optimizers import check_optimizer
 from samacli.recipe.paths import possible_path
 from samacli.registry import METHODS, scores_of
 
@@ -232,15 +233,45 @@ class Model(Section):
 
 
 class Optimizer(Section):
-    name: Literal["adamw", "sgd"] = "adamw"
+    """Any optimiser of `torch.optim`.
+
+    The meta step takes its adaptation, ∂u/∂g, from a formula for adamw, adam, sgd, nadam, radam,
+    adamax, rmsprop, adagrad and adadelta, and from a dry run of the step for any other.
+    """
+
+    name: Annotated[str, AfterValidator(str.lower)] = Field(
+        "adamw", description="a class of torch.optim by its name, such as adamw, sgd, Adafactor"
+    )
     learning_rate: float = Field(5e-5, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="decoupled or not, as the class has it")
     decay_norms: bool = Field(
         False, description="weight decay also on biases and normalisation layers"
     )
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd")
+    nesterov: bool = Field(False, description="sgd")
+    arguments: dict[str, Any] = Field(
+        {}, description="others that the class takes, by their names in torch: betas, eps, …"
+    )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All that the class is made with, but for the parameters and their weight decay."""
+        given = {"lr": self.learning_rate, **self.arguments}
+        if self.name == "sgd":
+            given["momentum"] = self.momentum
+            given["nesterov"] = self.nesterov and self.momentum > 0
+        return given
+
+    @model_validator(mode="after")
+    def _torch_has_it(self) -> Optimizer:
+        keys = {"lr": "learning_rate", "weight_decay": "weight_decay"}
+        if self.name == "sgd":
+            keys |= {"momentum": "momentum", "nesterov": "nesterov"}
+        for argument in self.arguments.keys() & keys:
+            raise ValueError(f"arguments.{argument} has a key of its own: {keys[argument]}")
+        if self.arguments or self.name not in ("adamw", "sgd"):  # which need no look at torch
+            check_optimizer(self.name, self.given, self.weight_decay)
+        return self
 
 
 class Training(Section):

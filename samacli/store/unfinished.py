@@ -36,6 +36,7 @@ import samacli
 from samacli.errors import Interrupted, SamaError
 from samacli.progress import Progress
 from samacli.recipe import Recipe
+from samacli.recipe.optimizers import state_buffers
 from samacli.redact import redact_all
 from samacli.store.checkpoints import Checkpoints
 from samacli.store.lock import Lock
@@ -366,7 +367,8 @@ def _check_disk(folder: Path, recipe: Recipe, model_bytes: int, data_bytes: int)
     kept = 0
     if saving.every_seconds is not None or saving.every_steps is not None:
         # Model, moving average, moments, direction of a meta step; one more while it is written.
-        moments = 2 if recipe.training.optimizer.name == "adamw" else 1
+        optimizer = recipe.training.optimizer
+        moments = state_buffers(optimizer.name, optimizer.given)
         buffers = 3 + moments + (2 if recipe.training.early_stopping else 0)
         kept = model_bytes * buffers * (saving.keep + 1)
     if free < results + kept:

@@ -9,16 +9,20 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
+from samacli.errors import SamaError
 from samacli.recipe import Optimizer, Training
+from samacli.recipe.optimizers import keyword_arguments, optimizer_class
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trainable parameters; biases and norms decay only if asked.
+    """The recipe's, over the trainable parameters; biases and norms decay only if asked.
 
-    Fused steps: on two cores 11 ms against 94 ms for a 22 M-parameter BERT.
+    Raises:
+        SamaError: the optimiser refuses these parameters, as Muon does those that are no matrices.
     """
+    kind = optimizer_class(config.name)
     trained = [p for p in model.parameters() if p.requires_grad]
     decay_norms = config.weight_decay if config.decay_norms else 0.0
     groups = [
@@ -26,15 +30,13 @@ def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": decay_norms},
     ]
     groups = [group for group in groups if group["params"]]
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-    return torch.optim.SGD(
-        groups,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        fused=True,
-    )
+    try:
+        return kind(groups, **keyword_arguments(kind, config.given))
+    except ValueError as error:
+        raise SamaError(
+            f"training.optimizer.name: {kind.__name__} can't train this model: {error}; "
+            "name another, or leave out what it can't train (model.freeze)"
+        ) from error
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: Training, steps: int) -> LambdaLR:

@@ -204,7 +204,7 @@ def test_blocks_and_memory_layout_do_not_matter(monkeypatch: pytest.MonkeyPatch)
     step(optimizer, params)
     x = [torch.randn(p.shape) for p in params]
     whole = product(optimizer, params, x)
-    monkeypatch.setattr("samacli.meta.adaptation.blocks.CPU_BLOCK", 16)
+    monkeypatch.setattr("samacli.meta.adaptation.buckets.CPU_BLOCK", 16)
     assert relative_error(product(optimizer, params, x), whole) < 1e-6
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samacli.meta.adaptation import adapt
-from samacli.meta.adaptation.dry_run import dry_run
-from samacli.meta.adaptation.generic import generic_product
+from samacli.meta.adaptation.generic import dry_run, generic_product
 
 from .reference import relative_error
 from .test_adaptation import CASES

@@ -44,7 +44,7 @@ def wide(width: int = 1024) -> nn.Module:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("samacli.meta.adaptation.blocks.CPU_BLOCK", 1 << 14)
+    monkeypatch.setattr("samacli.meta.adaptation.buckets.CPU_BLOCK", 1 << 14)
     torch.manual_seed(0)
     net = wide()
     problem = weighting_problem(net, torch.optim.AdamW(net.parameters(), fused=True))
@@ -81,7 +81,7 @@ def test_adaptation_in_place(trained) -> None:
 def test_no_buffer_where_the_gradients_are_given_up(
     trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samacli.meta.adaptation.diagonal.PORTION_BYTES", 1 << 16)
+    monkeypatch.setattr("samacli.meta.adaptation.product.PORTION_BYTES", 1 << 16)
     problem, data, size, step = trained
 
     def whole(release: bool) -> int:

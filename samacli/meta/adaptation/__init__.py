@@ -1,6 +1,5 @@
 """Algorithmic adaptation: the product of ∂u/∂g with a vector, for the optimiser's last step."""
 
-from samacli.meta.adaptation.diagonal import Diagonal, take_diagonal
-from samacli.meta.adaptation.product import adapt
+from samacli.meta.adaptation.product import Diagonal, adapt, take_diagonal
 
 __all__ = ["Diagonal", "adapt", "take_diagonal"]

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from samacli.meta.derivatives.difference import central, one_sided
-from samacli.meta.derivatives.double_backward import gradient_graph, vector_product
-from samacli.meta.derivatives.forward import pushforward
+from samacli.meta.derivatives.directional import (
+    central,
+    gradient_graph,
+    one_sided,
+    pushforward,
+    vector_product,
+)
 from samacli.meta.derivatives.stop_gradients import HeldConstant, NoTangents
 from samacli.meta.direction import Direction
 from samacli.meta.distributed import Average

@@ -1,19 +1,27 @@
-"""Sort parameters by what their last update had in common."""
+"""What a closed form is applied to: blocks of parameters whose last steps had the same numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from samacli.meta.adaptation.sgd import dampened, like_first_step
+from samacli.meta.adaptation.closed_forms import Block, Group
 from samacli.meta.shards import local, summed_over_shards
 
-Group = dict[str, Any]
 SCALARS = ("step", "mu_product")
+
+# An update formula is a dozen element-wise operations. In one go over the whole model each of
+# them would need a temporary of the model's size; in blocks, the temporaries are of one block.
+# Measured on one thread of a CPU (22.7 M parameters, AdamW, whose fused step takes 15 ms): blocks
+# of 32k elements 97 ms, 64k 79 ms, 128k 72 ms, 256k 68 ms, 512k 81 ms. The formula as one kernel
+# (torch.compile) took 34 ms, but 3 s of start-up in every run and 16 s in the first: a saving of
+# 2 % of a step, whose backward pass takes 700 ms.
+CPU_BLOCK = 1 << 18
+GPU_BLOCK = 1 << 24
 
 
 @dataclass
@@ -34,7 +42,19 @@ class Bucket:
     states: list[dict[str, Any]] = field(default_factory=list)
     vectors: list[Tensor] = field(default_factory=list)
 
-    def state(self) -> dict[str, list[Tensor]]:
+    def blocks(self) -> Iterator[Block]:
+        """Pieces of about equal numbers of elements, one after the other.
+
+        They are flat views: writing to one writes to its tensor. Tensors that are not contiguous
+        are handed out whole.
+        """
+        state = self._state()
+        columns = (self.vectors, self.grads, self.params, *state.values())
+        size = CPU_BLOCK if self.params[0].device.type == "cpu" else GPU_BLOCK
+        for part in _in_blocks(columns, size):
+            yield Block(part[0], part[1], part[2], dict(zip(state, part[3:], strict=True)))
+
+    def _state(self) -> dict[str, list[Tensor]]:
         """The state tensors that have the parameters' shapes, by name."""
         columns: dict[str, list[Tensor]] = {}
         for name, value in self.states[0].items():
@@ -62,7 +82,8 @@ def fill_buckets(
     """Sort the parameters that took part in the last step into buckets.
 
     The vectors of parameters without a gradient become 0: they did not move, so ∂u/∂g = 0.
-    Raises ValueError if a gradient or vector is not sharded as its parameter is.
+    Raises ValueError if a gradient or vector is not sharded as its parameter is, RuntimeError if
+    no step has been taken.
     """
     rows = _rows(optimizer, dict(zip(params, vectors, strict=True)))
     columns = {name: _numbers([row.state for row in rows], name) for name in SCALARS}
@@ -83,6 +104,7 @@ def fill_buckets(
 def _rows(optimizer: torch.optim.Optimizer, wanted: dict[Tensor, Tensor]) -> list[_Row]:
     rows = []
     for group, settings in enumerate(optimizer.param_groups):
+        stateless = isinstance(optimizer, torch.optim.SGD) and settings["momentum"] == 0
         for param in settings["params"]:
             if param not in wanted:
                 continue
@@ -101,6 +123,8 @@ def _rows(optimizer: torch.optim.Optimizer, wanted: dict[Tensor, Tensor]) -> lis
                 name: local(value) if isinstance(value, Tensor) else value
                 for name, value in optimizer.state.get(param, {}).items()
             }
+            if not state and not stateless:
+                raise RuntimeError("take the meta gradient after optimizer.step(): it has no state")
             rows.append(_Row(group, shard, grad, state, vector))
     return rows
 
@@ -109,10 +133,10 @@ def _sgd_steps(
     optimizer: torch.optim.SGD, rows: Sequence[_Row], params: Sequence[Tensor]
 ) -> list[float | None]:
     """1 after a parameter's first step, 2 after any later one, and where it makes no difference."""
-    if not any(dampened(group) for group in optimizer.param_groups):
+    if not any(_dampened(group) for group in optimizer.param_groups):
         return [2.0] * len(rows)
     later = [
-        not (dampened(group) and like_first_step(group, row.param, row.grad, row.state))
+        not (_dampened(group) and _like_first_step(group, row.param, row.grad, row.state))
         for row in rows
         for group in [optimizer.param_groups[row.group]]
     ]
@@ -120,6 +144,30 @@ def _sgd_steps(
     where = local(params[0]).device
     shards = summed_over_shards(torch.tensor(later, dtype=torch.float32, device=where), params)
     return [2.0 if n else 1.0 for n in shards.tolist()]
+
+
+def _dampened(group: Group) -> bool:
+    """Whether ∂u/∂g of the first step differs from the later ones'."""
+    return float(group["dampening"]) != 0 and float(group["momentum"]) != 0
+
+
+def _like_first_step(group: Group, param: Tensor, grad: Tensor, state: dict[str, Any]) -> bool:
+    """Whether a parameter's buffer is what its first step would have made it.
+
+    The optimiser keeps no count, but the buffer equals the gradient after the first step, and
+    after no other unless by coincidence. Of a shard it says less: there may be no element in it,
+    or none that ever had a gradient, so all shards have to look like it.
+    """
+    buffer, decay, lr = state.get("momentum_buffer"), float(group["weight_decay"]), group["lr"]
+    if grad.numel() == 0 or buffer is None:
+        return True
+    grad = -grad if group["maximize"] else grad
+    if decay == 0:
+        return torch.equal(buffer, grad)
+    # θ before the step was θ + lr·b, without Nesterov (which torch allows no dampening with)
+    decayed = grad.add(param.add(buffer, alpha=float(lr)), alpha=decay)
+    tolerance = 16 * torch.finfo(grad.dtype).eps * (grad.abs().max() + decayed.abs().max())
+    return bool((decayed - buffer).abs().max() <= tolerance)
 
 
 def _numbers(states: list[dict[str, Any]], name: str) -> list[float | None]:
@@ -137,3 +185,28 @@ def _numbers(states: list[dict[str, Any]], name: str) -> list[float | None]:
         for i, value in zip(where, fetched, strict=True):
             numbers[i] = value
     return numbers
+
+
+def _in_blocks(columns: Sequence[Sequence[Tensor]], size: int) -> Iterator[list[list[Tensor]]]:
+    """Walk over parallel lists of tensors, `size` elements of each at a time."""
+    block: list[list[Tensor]] = [[] for _ in columns]
+    filled = 0
+    for row in zip(*columns, strict=True):
+        for pieces in _split(row, size):
+            for part, piece in zip(block, pieces, strict=True):
+                part.append(piece)
+            filled += pieces[0].numel()
+            if filled >= size:
+                yield block
+                block, filled = [[] for _ in columns], 0
+    if filled:
+        yield block
+
+
+def _split(row: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
+    if not all(t.is_contiguous() for t in row):
+        return iter([row])
+    flat = tuple(t.view(-1) for t in row)
+    if flat[0].numel() <= size:
+        return iter([flat])
+    return zip(*(t.split(size) for t in flat), strict=True)
