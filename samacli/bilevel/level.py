@@ -40,6 +40,9 @@ from samacli.training.step import Forward
 
 _log = logging.getLogger(__name__)
 
+# An example's weight is its mean over the steps after this fraction of the run.
+AVERAGE_FROM = 0.5
+
 # The rest of a meta step, once the base step's backward pass is made: its gradient, under way.
 _Finish = Callable[[float], Average]
 
@@ -283,7 +286,7 @@ class MetaLevel:
         meta_loss = math.nan
         if seen is not None:
             for logits, batch in seen:
-                if step > self.config.average_from * self._steps:
+                if step > AVERAGE_FROM * self._steps:
                     self._record(logits, batch)
                 self._remember_losses(logits, batch)
             if self.due(step, self._steps):

@@ -37,7 +37,7 @@ class Reweighter(nn.Module):
         features: Sequence[Feature],
         classes: int,
         *,
-        hidden: int,
+        hidden: int = 64,
         widths: Mapping[str, int] | None = None,
         corrector: LabelCorrector | None = None,
         standardize: bool = False,

@@ -31,6 +31,11 @@ from samacli.training.loop import Fit
 from samacli.training.objective import to_device
 from samacli.training.observation import Observer
 
+# With clean rows in the base model's batches: in this fraction of the steps the reweighter learns,
+# from clean rows that the base model then does not see, so many a class, but half of it at most.
+# Afterwards the base model sees all.
+LEARN_UNTIL, HELD_OUT_PER_CLASS = 0.5, 16
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -91,7 +96,6 @@ def fit_sama(
     reweighter = Reweighter(
         features,
         classes,
-        hidden=config.hidden,
         widths=facts.widths,
         corrector=corrector,
         standardize=config.standardize,
@@ -134,9 +138,9 @@ class _Plan:
         self.base_rows, self.held_out = nothing, self.all_clean
         if self.share > 0:
             assert clean is not None
-            assert self.reweight is not None
-            at_most = self.reweight.held_out_per_class
-            self.base_rows, self.held_out = halves(clean.labels, self.seed, at_most=at_most)
+            self.base_rows, self.held_out = halves(
+                clean.labels, self.seed, at_most=HELD_OUT_PER_CLASS
+            )
 
     def check(self) -> None:
         """Raises SamaError where a feature or setting needs what data or model do not have."""
@@ -183,10 +187,7 @@ class _Plan:
 
     @property
     def clean(self) -> CleanRows | None:
-        if self.share == 0:
-            return None
-        assert self.reweight is not None
-        return CleanRows(self.share, self.reweight.learn_until)
+        return None if self.share == 0 else CleanRows(self.share, LEARN_UNTIL)
 
     # batches
 

@@ -13,6 +13,8 @@ from samacli.methods.run import MethodRun, measured
 from samacli.training.experiment import Experiment
 from samacli.training.metrics import noise_detection
 
+FOLDS = 3  # each is a training run of its own
+
 
 def check(experiment: Experiment) -> None:
     """Refuse without cleanlab, or where no class has a row for each fold.
@@ -25,14 +27,13 @@ def check(experiment: Experiment) -> None:
             "the baseline confident-learning needs cleanlab, which is not installed; run "
             "pip install 'samacli[rivals]', or leave it out of --baselines"
         )
-    folds = experiment.recipe.reweight.rivals.folds
     labels = experiment.splits.train.labels
     largest = int(np.bincount(labels[labels >= 0]).max())
-    if largest < folds:
+    if largest < FOLDS:
         raise SamaError(
-            f"confident-learning cross-validates in {folds} folds (reweight.rivals.folds), but the "
-            f"largest class of {experiment.splits.train.origin} has {largest} rows; lower it, or "
-            "leave the baseline out of --baselines"
+            f"confident-learning cross-validates in {FOLDS} folds, but the largest class of "
+            f"{experiment.splits.train.origin} has {largest} rows; give more, or leave the "
+            "baseline out of --baselines"
         )
 
 
@@ -40,7 +41,7 @@ def confident_learning(experiment: Experiment, name: str, seed: int) -> MethodRu
     """Northcutt et al. 2021, by cleanlab's own `find_label_issues` with its defaults.
 
     Each fold is trained from the same initial model for as many steps as the final run, which
-    makes the whole (folds + 1) times as dear as any other method. The noise scores are cleanlab's
+    makes the whole (FOLDS + 1) times as dear as any other method. The noise scores are cleanlab's
     label quality scores (self-confidence).
     """
     from cleanlab.filter import find_label_issues
@@ -49,8 +50,7 @@ def confident_learning(experiment: Experiment, name: str, seed: int) -> MethodRu
     train = experiment.splits.train
     rows = np.flatnonzero(train.labels >= 0)
     labels = train.labels[rows]
-    folds = experiment.recipe.reweight.rivals.folds
-    held_out = predict_out_of_sample(experiment, rows, seed, folds, name)
+    held_out = predict_out_of_sample(experiment, rows, seed, FOLDS, name)
     # double: cleanlab asks that rows sum to 1 closely
     probabilities = torch.from_numpy(held_out.logits).double().softmax(-1).numpy()
     # One process: its workers share the probabilities through a global, by fork.

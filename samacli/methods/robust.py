@@ -6,6 +6,10 @@ from samacli.methods.run import MethodRun, measured
 from samacli.training.experiment import Experiment
 from samacli.training.robust import EarlyLearning, LossTruncation
 
+# Of every batch, by highest loss: the truth is not looked at, so it is the same for every noise.
+TRUNCATION = 0.3
+TRUNCATION_WARMUP = 0.25  # of the steps, before losses say anything
+
 
 def early_stopping(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """Training on the noisy rows; of ten states the one that is best on the clean set."""
@@ -17,9 +21,8 @@ def early_stopping(experiment: Experiment, name: str, seed: int) -> MethodRun:
 
 def loss_truncation(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """After a warm-up, the highest losses of each batch are dropped (`LossTruncation`)."""
-    settings = experiment.recipe.reweight.rivals
     batches = experiment.steps * experiment.recipe.training.accumulation
-    objective = LossTruncation(settings.truncation, round(settings.truncation_warmup * batches))
+    objective = LossTruncation(TRUNCATION, round(TRUNCATION_WARMUP * batches))
     run = experiment.fit_plainly(
         experiment.train, seed, f"{name}, seed {seed}", objective=objective
     )
@@ -27,13 +30,10 @@ def loss_truncation(experiment: Experiment, name: str, seed: int) -> MethodRun:
 
 
 def elr(experiment: Experiment, name: str, seed: int) -> MethodRun:
-    """Early-Learning Regularization (`EarlyLearning`)."""
-    settings = experiment.recipe.reweight.rivals
+    """Early-Learning Regularization (`EarlyLearning`), with its paper's strength and momentum."""
     objective = EarlyLearning(
         len(experiment.train),
         len(experiment.splits.classes),
-        strength=settings.elr_lambda,
-        momentum=settings.elr_beta,
         device=experiment.accelerator.device,
         gather=experiment.accelerator.gather,
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from samacli.errors import SamaError, nearest, reason
 from samacli.recipe.paths import possible_path
 from samacli.recipe.presets import PRESETS
+from samacli.recipe.retired import without_retired
 from samacli.recipe.schema import Recipe
 from samacli.redact import redact
 
@@ -212,6 +213,10 @@ def _apply(content: dict[str, Any], preset: object) -> None:
 
 def validate(content: dict[str, Any], where: str) -> Recipe:
     """`content` as a `Recipe`, or a SamaError for the first thing wrong with it."""
+    try:
+        content = without_retired(content)
+    except ValueError as error:
+        raise SamaError(f"recipe '{where}': {error}") from error
     return validate_as(Recipe, content, where, kind="recipe")
 
 

@@ -292,12 +292,6 @@ class Training(Section):
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps with a rising rate")
     clip_norm: float | None = Field(1.0, gt=0)
-    skip_at_most: int = Field(
-        10,
-        ge=1,
-        description="steps in a row whose loss or gradient is not finite: they are skipped, and "
-        "the last of so many ends the run",
-    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast where the device computes in it, else fp32"
     )
@@ -317,11 +311,6 @@ class Training(Section):
         description="image, drawn anew for every example of a training batch. crop: shifted by up "
         "to an eighth of the side; resized-crop: 8 to 100 % of the image file's area, decoded "
         "lazily; flip: mirrored; cutout: a quarter of the area blanked",
-    )
-    memory_format: Literal["auto", "channels-last", "contiguous"] = Field(
-        "auto",
-        description="image: order of the network's weights and activations in memory; auto: "
-        "channels-last on CPU and CUDA",
     )
     compile: bool = Field(
         False,
@@ -353,7 +342,6 @@ class Meta(Section):
         ge=0,
         description="decoupled decay of the reweighter: keeps weights from running off to 0",
     )
-    hidden: int = Field(64, ge=1, description="width of the meta-weight-net")
     standardize: bool = Field(
         False,
         description="bring each feature to mean 0 and deviation 1 in the batch: where all losses "
@@ -373,32 +361,6 @@ class Meta(Section):
         "gradient",
         description="what several processes average at a meta step: the meta gradient alone, or "
         "also the direction that it is taken along (exact; as large as the model)",
-    )
-    average_from: float = Field(
-        0.5,
-        ge=0,
-        lt=1,
-        description="an example's weight is its mean over the steps after this fraction of the run",
-    )
-
-
-class Rivals(Section):
-    """Settings of the baselines that have any; the literature's defaults."""
-
-    truncation: float = Field(
-        0.3,
-        gt=0,
-        lt=1,
-        description="loss-truncation: fraction of every batch, by highest loss, that is dropped; "
-        "the truth is not looked at, so it is the same for every noise",
-    )
-    truncation_warmup: float = Field(
-        0.25, ge=0, lt=1, description="loss-truncation: fraction of the steps before any is dropped"
-    )
-    elr_lambda: float = Field(3.0, ge=0, description="elr: strength of the regularisation")
-    elr_beta: float = Field(0.7, ge=0, lt=1, description="elr: momentum of each example's target")
-    folds: int = Field(
-        3, ge=2, le=20, description="confident-learning: folds, each a training run of its own"
     )
 
 
@@ -433,22 +395,7 @@ class Reweight(Section):
         description="clean rows that every batch of the base model holds on top of "
         "training.batch_size others; default: as many again",
     )
-    learn_until: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="with clean rows in the base model's batches: fraction of the steps in which "
-        "the reweighter learns, from clean rows that the base model then does not see; afterwards "
-        "it sees all",
-    )
-    held_out_per_class: int = Field(
-        16,
-        ge=1,
-        description="clean rows a class that the base model does not see while the reweighter "
-        "learns from them, but half of the class at most",
-    )
     baselines: list[ReweightBaseline] = ["noisy", "clean", "mixed"]
-    rivals: Rivals = Rivals()
 
 
 class Prune(Section):

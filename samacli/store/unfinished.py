@@ -364,7 +364,7 @@ def _check_disk(folder: Path, recipe: Recipe, model_bytes: int, data_bytes: int)
     free = shutil.disk_usage(folder).free
     results = model_bytes + data_bytes
     saving = recipe.checkpoint
-    kept = 0
+    kept = 0.0
     if saving.every_seconds is not None or saving.every_steps is not None:
         # Model, moving average, moments, direction of a meta step; one more while it is written.
         optimizer = recipe.training.optimizer

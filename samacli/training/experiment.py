@@ -193,8 +193,7 @@ class Experiment:
             take_off(model, self.cached_layers)
         device = self.accelerator.device
         if self.recipe.task == "image-classification":
-            wanted = memory_format(self.recipe.training.memory_format, device)
-            return model.to(device, memory_format=wanted)
+            return model.to(device, memory_format=memory_format(device))
         return model.to(device)
 
     def fit_plainly(

@@ -36,6 +36,9 @@ from samacli.training.state import FitState
 from samacli.training.step import Augment, Level, Step
 from samacli.training.tracking import track_step
 
+# Skipped steps in a row that end a run: a single one heals, so many mean that the model is lost.
+SKIP_AT_MOST = 10
+
 
 @dataclass
 class Fit:
@@ -99,7 +102,7 @@ def fit(
     suffice for a batch's passes, the step is begun again with the batch in parts.
 
     Raises:
-        SamaError: `training.skip_at_most` steps in a row were skipped; or not even single examples
+        SamaError: `SKIP_AT_MOST` steps in a row were skipped; or not even single examples
             fit in the memory, or not the batches of one of several processes.
         Interrupted: by a signal, where there are checkpoints.
     """
@@ -234,7 +237,7 @@ class _Run:
         state, description = self.state, self.gradients.description
         state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
         self.gradients.start.restore_buffers()
-        if state.in_a_row < self.config.skip_at_most:
+        if state.in_a_row < SKIP_AT_MOST:
             return
         stands = ""
         if self.checkpoints is not None and self.checkpoints.folder.is_dir():

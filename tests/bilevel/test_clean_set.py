@@ -14,7 +14,7 @@ from samacli.bilevel import beliefs
 from samacli.bilevel import run as module
 from samacli.bilevel.beliefs import Calibration, calibrate
 from samacli.bilevel.level import MetaLevel
-from samacli.bilevel.run import Scored, fit_sama
+from samacli.bilevel.run import HELD_OUT_PER_CLASS, Scored, fit_sama
 from samacli.data.carve import halves
 from samacli.errors import SamaError
 from samacli.meta.label_corrector import label_likelihood
@@ -222,7 +222,7 @@ def test_the_clean_rows_that_the_base_level_may_see_tell_what_given_labels_are_w
     assert split is not None
     assert split.given_labels is not None
     assert (split.given_labels == -1).any()
-    base, held_out = halves(split.labels, 0, at_most=recipe.reweight.held_out_per_class)
+    base, held_out = halves(split.labels, 0, at_most=HELD_OUT_PER_CLASS)
     noisy = experiment.splits.train.labels
     marginal = torch.from_numpy(np.bincount(noisy, minlength=3) / len(noisy))
 

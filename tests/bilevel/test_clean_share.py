@@ -134,7 +134,7 @@ def test_an_offset_enters_what_both_levels_minimise() -> None:
 
 def test_only_given_rows_are_remembered(accelerator: Any) -> None:
     x, y = problem(64, seed=0)
-    level = meta_level(average_from=0.5)
+    level = meta_level()
     batches = with_clean(endless(x, y, 16), endless(x, y, 8, seed=1))
     fit(Classifier(), batches, 8, settings(), accelerator, meta_level=level)
     assert level.history.visits.sum() == 4 * 16

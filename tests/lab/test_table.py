@@ -217,13 +217,19 @@ def test_a_table_that_names_a_precision_runs_in_it_and_shows_no_other(
 
 
 def test_a_newer_schema_does_not_outdate_rows() -> None:
-    now = {"meta": {"unroll": 3, "hidden": 64}, "model": {"config": {}}}
+    now = {"meta": {"unroll": 3, "batch_size": 32}, "model": {"config": {}}}
     assert says_the_same({"meta": {"unroll": 3}, "model": {"config": {}}}, now)
     assert not says_the_same({"meta": {"unroll": 2}}, now), "another value"
     assert not says_the_same({"meta": {"unroll": 3, "gone": 1}}, now), "a key that is no more"
-    assert not says_the_same({"meta": {"unroll": 3}}, {"meta": {"unroll": 3, "hidden": 65}}), (
+    assert not says_the_same({"meta": {"unroll": 3}}, {"meta": {"unroll": 3, "batch_size": 33}}), (
         "a new key that does not have its default"
     )
+
+
+def test_a_key_that_is_no_more_outdates_rows_where_it_said_something_else() -> None:
+    now = {"meta": {"unroll": 3}, "model": {"config": {}}}
+    assert says_the_same({"meta": {"unroll": 3, "hidden": 64}, "model": {"config": {}}}, now)
+    assert not says_the_same({"meta": {"unroll": 3, "hidden": 65}, "model": {"config": {}}}, now)
 
 
 def test_a_row_of_an_older_schema_counts(table: Table, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from samacli.recipe import (
 )
 from samacli.recipe.load import read_yaml, validate
 from samacli.recipe.presets import PRESETS
+from samacli.recipe.retired import RETIRED
 
 
 @pytest.mark.parametrize("name", sorted(built_in_recipes()))
@@ -147,10 +149,10 @@ def test_presets_are_values_that_a_recipe_takes() -> None:
 
 
 def test_a_files_own_keys_beat_its_preset(tmp_path: Path) -> None:
-    file = files(tmp_path, mine="preset: fast\nmeta: {unroll: 7, hidden: 8}\n")
+    file = files(tmp_path, mine="preset: fast\nmeta: {unroll: 7, batch_size: 8}\n")
     recipe = load_recipe(str(file))
     assert unroll_and_correction(recipe) == (7, FAST[1])
-    assert recipe.meta.hidden == 8
+    assert recipe.meta.batch_size == 8
 
 
 def test_a_preset_on_the_command_line_beats_the_file_and_overrides_beat_it(
@@ -169,12 +171,12 @@ def test_a_preset_on_the_command_line_beats_the_file_and_overrides_beat_it(
 def test_a_preset_beats_what_its_file_extends(tmp_path: Path) -> None:
     file = files(
         tmp_path,
-        base="preset: best\nmeta: {unroll: 7, hidden: 8}\n",
+        base="preset: best\nmeta: {unroll: 7, batch_size: 8}\n",
         mine="extends: base.yaml\npreset: fast\n",
     )
     recipe = load_recipe(str(file))
     assert unroll_and_correction(recipe) == FAST
-    assert (recipe.preset, recipe.meta.hidden) == ("fast", 8)
+    assert (recipe.preset, recipe.meta.batch_size) == ("fast", 8)
     none = files(tmp_path, none="extends: base.yaml\npreset: null\n")
     assert unroll_and_correction(load_recipe(str(none))) == (7, Recipe().reweight.correction)
 
@@ -220,3 +222,32 @@ def test_recipes_that_extend_wrongly_are_refused_by_name(tmp_path: Path) -> None
         load_recipe(str(files(tmp_path, mine="extends: gone.yaml\n")))
     with pytest.raises(SamaError, match=r"mine.yaml': extends should be .*, got \['trec'\]"):
         load_recipe(str(files(tmp_path, mine="extends: [trec]\n")))
+
+
+def test_what_old_recipes_say_of_keys_that_are_no_more() -> None:
+    """As the rule is now: read as ever. Otherwise one sentence says what became of the key."""
+    for key, (rule, instead) in RETIRED.items():
+        assert not resolves(key), key
+        for value in rule:
+            assert load_recipe(None, values={key: value}) == Recipe()
+        with pytest.raises(SamaError) as error:
+            load_recipe(None, values={key: "something else"})
+        assert str(error.value) == f"recipe '(command line)': {key} is no more: {instead}"
+
+
+def resolves(key: str) -> bool:
+    """Whether a recipe has this key."""
+    found: Any = Recipe().model_dump()
+    for part in key.split("."):
+        found = found.get(part, {}) if isinstance(found, dict) else {}
+    return found != {}
+
+
+def test_a_retired_key_leaves_its_neighbours_alone() -> None:
+    text = "meta: {hidden: 64, unroll: 3}\nreweight: {rivals: {folds: 3}, clean_share: 0.25}\n"
+    content = read_yaml(text, "old")
+    recipe = validate(content, "old")
+    assert (recipe.meta.unroll, recipe.reweight.clean_share) == (3, 0.25)
+    assert content == read_yaml(text, "old"), "what was given stays as it is"
+    with pytest.raises(SamaError, match=r"unknown key reweight\.rivals"):
+        validate({"reweight": {"rivals": {"folds": 3, "fold": 3}}}, "old")

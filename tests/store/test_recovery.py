@@ -27,6 +27,7 @@ from samacli.pruning.scores import AUM, DUAL, Entropy, Forgetting, GraNd
 from samacli.recipe import Meta
 from samacli.recipe.schema import Checkpoint
 from samacli.store.checkpoints import Checkpoints
+from samacli.training import loop
 from samacli.training.loop import Fit, fit
 from samacli.training.predict import predict
 from samacli.training.robust import EarlyLearning
@@ -413,8 +414,9 @@ def test_nothing_that_lasts_is_spoilt_by_a_bad_step(kind: str) -> None:
 
 
 def test_too_many_bad_steps_in_a_row_end_the_run_and_the_last_good_state_stands(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "SKIP_AT_MOST", 5)
     calls: list[int] = []
 
     def spoil(x: Tensor) -> None:
@@ -427,13 +429,16 @@ def test_too_many_bad_steps_in_a_row_end_the_run_and_the_last_good_state_stands(
         r"lower training.optimizer.learning_rate, .*the last good checkpoint stands in"
     )
     with pytest.raises(SamaError, match=expected):
-        train("plain", tmp_path, make=lambda: Net(hook=spoil), skip_at_most=5)
+        train("plain", tmp_path, make=lambda: Net(hook=spoil))
     assert max(tmp_path.iterdir()).name == "step-00000003"
     assert everything(train("plain", tmp_path)) == everything(train("plain"))
 
 
-def test_a_state_with_nan_in_it_is_never_saved(tmp_path: Path) -> None:
+def test_a_state_with_nan_in_it_is_never_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An infinite learning rate: the loss of the step is finite, what it leads to is not."""
+    monkeypatch.setattr(loop, "SKIP_AT_MOST", 4)
 
     def ruin(done: int) -> None:
         if done == 3:
@@ -442,7 +447,7 @@ def test_a_state_with_nan_in_it_is_never_saved(tmp_path: Path) -> None:
 
     model = Net()
     with pytest.raises(SamaError, match="skipped"):
-        train("plain", tmp_path, Watched(ruin), make=lambda: model, skip_at_most=4)
+        train("plain", tmp_path, Watched(ruin), make=lambda: model)
     assert max(tmp_path.iterdir()).name == "step-00000002"
 
 

@@ -26,6 +26,7 @@ from samacli.bilevel.run import fit_sama
 from samacli.recipe import load_recipe
 from samacli.runs.evaluate import evaluate
 from samacli.runs.prune import prune
+from samacli.training import experiment as experiment_module
 from samacli.training.experiment import Experiment
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
@@ -87,9 +88,15 @@ def trained(experiment: Experiment) -> tuple[list[torch.Tensor], np.ndarray, lis
     return [*run.model.parameters()], scored.weight, [*plain.model.parameters()]
 
 
+def in_contiguous_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(experiment_module, "memory_format", lambda device: torch.contiguous_format)
+
+
 @pytest.fixture(scope="module")
 def contiguous() -> Any:
-    return trained(digits("training.memory_format=contiguous"))
+    with pytest.MonkeyPatch.context() as patch:
+        in_contiguous_memory(patch)
+        return trained(digits())
 
 
 def assert_alike(one: Any, other: Any) -> None:
@@ -100,7 +107,7 @@ def assert_alike(one: Any, other: Any) -> None:
 
 
 def test_the_memory_format_changes_nothing_but_rounding(contiguous: Any) -> None:
-    found = trained(digits("training.memory_format=channels-last"))
+    found = trained(digits())
     convolution = next(p for p in found[0] if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1)
     assert convolution.is_contiguous(memory_format=torch.channels_last)
     assert not convolution.is_contiguous()
@@ -114,7 +121,8 @@ def test_compiled_passes_change_nothing_but_rounding(
     calls = []
     compile_ = functools.partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", lambda model: calls.append(model) or compile_(model))
-    found = trained(digits("training.memory_format=contiguous", "training.compile=true"))
+    in_contiguous_memory(monkeypatch)
+    found = trained(digits("training.compile=true"))
     assert len(calls) == 2
     assert_alike(found, contiguous)
 

@@ -149,7 +149,6 @@ def bilevel(
     reweighter = Reweighter(
         features,  # type: ignore[arg-type]
         3,
-        hidden=config.hidden,
         corrector=LabelCorrector(3) if correction else None,
         standardize=config.standardize,
     )

@@ -100,7 +100,7 @@ def test_every_optimiser_of_torch_trains_by_its_name_and_takes_a_meta_step(name:
         loss = problem.base_loss(model, problem.meta, data)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.97 * losses[0]
 
     warned = {"rprop": "does not change with the size of the gradient"}

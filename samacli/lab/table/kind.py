@@ -81,10 +81,8 @@ def digest(content: dict[str, Any]) -> str:
 def _leave_reweighting(content: dict[str, Any], method: str) -> None:
     del content["prune"]
     del content["reweight"]["baselines"]
-    rivals = content["reweight"].pop("rivals", {})
     if not learns_weights(method):
-        del content["meta"]
-        content["reweight"] = {"rivals": rivals}
+        del content["meta"], content["reweight"]
 
 
 def _leave_pruning(content: dict[str, Any], method: str, keep: float | None) -> None:

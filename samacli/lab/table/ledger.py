@@ -10,6 +10,7 @@ from samacli.lab.table.plan import Cell
 from samacli.lab.table.row import Row
 from samacli.lab.table.store import Store
 from samacli.recipe import Recipe
+from samacli.recipe.retired import without_retired
 
 
 class Ledger:
@@ -62,8 +63,13 @@ class Ledger:
 def says_the_same(then: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a recipe of an older schema says what a recipe says now.
 
-    Keys that have come since count as having had their defaults.
+    Keys that have come since count as having had their defaults, and those that have gone are
+    left out where they said what is now the rule.
     """
+    try:
+        then = without_retired(then)
+    except ValueError:
+        return False
     old, new, defaults = dict(_leaves(then)), dict(_leaves(now)), dict(_leaves(_DEFAULTS))
     if any(key not in new or new[key] != value for key, value in old.items()):
         return False
