@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack
 
 import datasets
 import numpy as np
@@ -28,6 +28,7 @@ from samacli.progress import Progress
 from samacli.recipe import Model, Recipe, load_recipe
 from samacli.runs.prune import prune as run_prune
 from samacli.runs.reweight import reweight as run_reweight
+from samacli.runs.run import How
 from samacli.runs.saved_model import find_model
 from samacli.training.runtime import DeviceName
 
@@ -108,12 +109,13 @@ def reweight(
         SamaError: anything wrong with the data, the model or a setting, in one sentence.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    values = {"reweight.correction": correction} if correction is not None else {}
     return _run(
         run_reweight,
         dataset,
         {"meta": meta, "test": test, "validation": validation},
-        _Said(model, text, image, label, true_label, recipe, {**values, **(settings or {})}, seed),
+        recipe,
+        _said(model, text, image, label, true_label, seed) | {"reweight.correction": correction},
+        settings,
         output,
         overwrite=overwrite,
         resume=resume,
@@ -153,14 +155,14 @@ def prune(
         SamaError: anything wrong with the data, the model or a setting, in one sentence.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    values: dict[str, Any] = {}
-    if keep is not None:
-        values["prune.keep"] = list(keep) if isinstance(keep, Sequence) else [keep]
+    keeps = list(keep) if isinstance(keep, Sequence) else None if keep is None else [keep]
     return _run(
         run_prune,
         dataset,
         {"meta": meta, "test": test, "validation": validation},
-        _Said(model, text, image, label, true_label, recipe, {**values, **(settings or {})}, seed),
+        recipe,
+        _said(model, text, image, label, true_label, seed) | {"prune.keep": keeps},
+        settings,
         output,
         overwrite=overwrite,
         resume=resume,
@@ -169,72 +171,51 @@ def prune(
     )
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What the caller says of the recipe."""
-
-    model: str | Path | None
-    text: str | None
-    image: str | None
-    label: str | None
-    true_label: str | None
-    recipe: str | Path | None
-    settings: dict[str, Any]
-    seed: int | None
-
-    def recipe_with(self, roles: Mapping[str, str]) -> Recipe:
-        """roles: what the recipe calls each split ("data.meta": "meta")."""
-        values = {
-            "model.name": None if self.model is None else str(self.model),
-            "data.columns.text": self.text,
-            "data.columns.image": self.image,
-            "data.columns.label": self.label,
-            "data.columns.true_label": self.true_label,
-            "task": None if self.image is None else "image-classification",
-            "seed": self.seed,
-            **{f"data.{role}": name for role, name in roles.items()},
-        }
-        given = {key: value for key, value in values.items() if value is not None}
-        name = None if self.recipe is None else str(self.recipe)
-        return load_recipe(name, [], {**given, **self.settings})
+def _said(
+    model: str | Path | None,
+    text: str | None,
+    image: str | None,
+    label: str | None,
+    true_label: str | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """Recipe values by dotted key; None for what was not said."""
+    return {
+        "model.name": None if model is None else str(model),
+        "data.columns.text": text,
+        "data.columns.image": image,
+        "data.columns.label": label,
+        "data.columns.true_label": true_label,
+        "task": None if image is None else "image-classification",
+        "seed": seed,
+    }
 
 
 def _run(
-    workflow: Any,
+    workflow: Callable[..., Any],
     dataset: Any,
     others: Mapping[str, Any],
-    said: _Said,
+    recipe: str | Path | None,
+    said: Mapping[str, Any],
+    settings: Mapping[str, Any] | None,
     output: str | Path | None,
-    *,
-    overwrite: bool,
-    resume: bool,
-    device: DeviceName,
-    progress: Progress | None,
+    **how: Unpack[How],
 ) -> Result[Any]:
-    if resume and output is None:
+    if how["resume"] and output is None:
         raise SamaError("resume goes on with the unfinished run in an output; name that output")
     tables: dict[str, Table] = {}
-    roles: dict[str, str] = {}
+    values = {key: value for key, value in said.items() if value is not None}
     for role, rows in {"train": dataset, **others}.items():
-        if rows is None:
-            continue
         if isinstance(rows, str | Path):
-            roles[role] = str(rows)
-        else:
-            roles[role] = role
+            values[f"data.{role}"] = str(rows)
+        elif rows is not None:
+            values[f"data.{role}"] = role
             tables[role] = Table(_as_dataset(rows, role), f"the {role} rows", confined=False)
-    recipe = said.recipe_with(roles)
+    name = None if recipe is None else str(recipe)
+    loaded = load_recipe(name, [], values | dict(settings or {}))
     with _folder(output) as folder:
-        workflow(
-            recipe,
-            folder,
-            overwrite=overwrite,
-            resume=resume,
-            device=device,
-            progress=progress,
-            tables=tables,
-        )
-        return _result(dataset, tables.get("train"), recipe, folder, output is not None)
+        workflow(loaded, folder, tables=tables, **how)
+        return _result(dataset, tables.get("train"), loaded, folder, output is not None)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Task as RichTask
+from rich.table import Table
 from rich.text import Text
 
 from samacli.export.escape import printable
@@ -36,6 +37,15 @@ _PLAIN_LINE_SECONDS = 10.0
 def print_json(value: Any) -> None:
     """A result for machines, on stdout: strict JSON in ASCII, so that any terminal takes it."""
     stdout.out(strict_json(value, ascii_only=True), highlight=False)
+
+
+def say(*parts: Table | str | None) -> None:
+    """Results, on stdout: tables, and sentences as they are. None is left out."""
+    for part in parts:
+        if isinstance(part, str):
+            stdout.print(part, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        elif part is not None:
+            stdout.print(part)
 
 
 def complain(message: str, style: str = "red") -> None:

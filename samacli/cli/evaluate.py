@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
+from samacli.cli.opening import progress, tell
 
 
 def evaluate(
@@ -33,7 +33,6 @@ def evaluate(
     from samacli.cli.tables import classes_table
     from samacli.runs.evaluate import evaluate as run
 
-    settings = options.settings(context)
     result = run(
         model,
         data,
@@ -41,15 +40,12 @@ def evaluate(
         image_column=image_column,
         label_column=label_column,
         batch_size=batch_size,
-        device=settings.device.value,
-        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+        device=options.settings(context).device.value,
+        progress=progress(context),
     )
-    if json:
-        print_json(result.as_dict())
-        return
-    stdout.print(classes_table(result))
-    stdout.print(
+    tell(
+        context,
+        result.as_dict(),
+        classes_table(result),
         f"accuracy {result.accuracy:.4f}, macro-F1 {result.macro_f1:.4f}",
-        highlight=False,
-        soft_wrap=True,
     )

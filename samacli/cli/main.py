@@ -13,19 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import samacli
-from samacli.cli import (
-    compare,
-    evaluate,
-    inspect,
-    launch,
-    prune,
-    recipes,
-    report,
-    reweight,
-    score,
-    select,
-    train,
-)
+from samacli.cli import evaluate, launch, prune, recipes, report, reweight, score, select, train
 from samacli.cli.console import complain, stderr, stdout
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
@@ -47,8 +35,8 @@ app.command(no_args_is_help=False)(prune.prune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
-app.command()(inspect.inspect)
-app.command()(compare.compare)
+app.command()(report.inspect)
+app.command()(report.compare)
 app.command()(score.score)
 app.command()(select.select)
 app.add_typer(recipes.app, name="recipes")

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from samacli.errors import SamaError
 
 DATA = "Data (instead of a recipe, or to override it)"
 MODEL = "Model and training"
@@ -113,8 +111,6 @@ Processes = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-
-
 Track = Annotated[
     str | None,
     typer.Option(
@@ -133,91 +129,6 @@ PushToHub = Annotated[
         "and the model to OWNER/NAME-model; the token is HF_TOKEN.",
     ),
 ]
-
-
-def split_arguments(arguments: list[str] | None) -> tuple[str | None, list[str]]:
-    """(recipe or None, KEY=VALUE overrides) from a command's arguments.
-
-    Raises:
-        SamaError: more than one recipe.
-    """
-    names = [a for a in arguments or [] if "=" not in a]
-    if len(names) > 1:
-        raise SamaError(
-            f"'{names[1]}' is neither the recipe (that is '{names[0]}') nor KEY=VALUE; "
-            "run one recipe at a time"
-        )
-    return (names[0] if names else None), [a for a in arguments or [] if "=" in a]
-
-
-def data_values(
-    *,
-    train: str | None = None,
-    meta: str | None = None,
-    test: str | None = None,
-    text_column: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    model: str | None = None,
-) -> dict[str, Any]:
-    """Recipe values for the options that were given."""
-    values: dict[str, Any] = {
-        "data.train": train,
-        "data.meta": meta,
-        "data.test": test,
-        "data.columns.text": text_column,
-        "data.columns.image": image_column,
-        "data.columns.label": label_column,
-        "model.name": model,
-    }
-    if image_column is not None:
-        values["task"] = "image-classification"
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def baseline_names(given: str | None, known: list[str]) -> list[str] | None:
-    """`--baselines` as a list; None if it was not given. The recipe's validation checks names."""
-    if given is None:
-        return None
-    if given == "none":
-        return []
-    if given == "all":
-        return known
-    return [name.strip() for name in given.split(",") if name.strip()]
-
-
-def keeps(text: str) -> list[float]:
-    """`--keep` as numbers: fractions up to 1, counts above.
-
-    Raises:
-        SamaError: it is none, or has something else among them.
-    """
-    try:
-        keeps = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SamaError(
-            f"--keep '{text}' is not a fraction such as 0.7, a count such as 5000, "
-            "or several of them with commas"
-        ) from None
-    for keep in keeps:
-        if not keep > 0 or (keep > 1 and keep % 1):  # infinity % 1 is NaN
-            raise SamaError(
-                f"--keep {keep:g} is neither a fraction (above 0, up to 1) nor a whole "
-                "count of rows"
-            )
-    return keeps
-
-
-def one_keep(text: str) -> float:
-    """`--keep` of a command that keeps one selection.
-
-    Raises:
-        SamaError: as `keeps`, and for several.
-    """
-    found = keeps(text)
-    if len(found) > 1:
-        raise SamaError(f"--keep '{text}' names {len(found)} sizes; select one at a time")
-    return found[0]
 
 
 def settings(context: typer.Context) -> Globals:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-import samacli
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
-from samacli.cli.launch import in_processes, is_silent
-from samacli.recipe import load_recipe
-from samacli.recipe.schema import PruneBaseline, PruneScore, Tracker
+from samacli.cli.opening import begin, how, keeps, names, open_recipe, tell
+from samacli.recipe.schema import PruneBaseline, PruneScore
 
-DEFAULT = "demo-vision"
+if TYPE_CHECKING:
+    from samacli.runs.results import Results
 
 
 def prune(
@@ -76,82 +74,41 @@ def prune(
         sama prune demo-vision --keep 0.9,0.7,0.5,0.3 --verify -o runs/curve
     """
     from samacli.cli.tables import methods_table, noise_sentence
-    from samacli.export.hub import check_hub, push_run
     from samacli.runs.prune import prune as run
 
-    settings = options.settings(context)
-    if push_to_hub is not None:
-        check_hub(push_to_hub)
-    if in_processes(settings.arguments, nproc, output):
-        return
-    name, overrides = options.split_arguments(recipe)
-    values = options.data_values(
-        train=train,
-        meta=meta,
-        test=test,
-        text_column=text_column,
-        image_column=image_column,
-        label_column=label_column,
-        model=model,
-    )
-    if settings.seed is not None:
-        values["seed"] = settings.seed
-    if keep is not None:
-        values["prune.keep"] = options.keeps(keep)
-    if scores is not None:
-        values["prune.scores"] = options.baseline_names(scores, list(get_args(PruneScore)))
-    if verify:
-        values["prune.verify"] = True
-    chosen = options.baseline_names(baselines, list(get_args(PruneBaseline)))
-    if chosen is not None:
-        values["prune.baselines"] = chosen
-    if track is not None:
-        values["track"] = options.baseline_names(track, list(get_args(Tracker)))
-    if name is None and train is None and not any(o.startswith("data.") for o in overrides):
-        name = DEFAULT
-    loaded = load_recipe(name, overrides, values)
-    result = run(
-        loaded,
-        output,
-        overwrite=overwrite,
-        resume=resume,
-        device=settings.device.value,
-        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
-    )
-    push_to = None if is_silent() else push_to_hub
-    push = functools.partial(push_run, result.output, task=loaded.task, version=samacli.__version__)
-    if json:
-        told = {"output": result.output, "suspects": result.suspects, **result.metrics}
-        print_json(told if push_to is None else {**told, "pushed": push(push_to)})
-        return
-    seeds = len(result.metrics["seeds"])
-    rows = {
-        f"{method} {kept}".strip(): measured
-        for method, by_keep in result.methods.items()
-        for kept, measured in by_keep.items()
+    begin(context)
+    own = {
+        "keep": None if keep is None else keeps(keep),
+        "scores": names(scores, get_args(PruneScore)),
+        "verify": verify or None,
+        "baselines": names(baselines, get_args(PruneBaseline)),
     }
-    title = f"test results after retraining, {seeds} seed(s)"
-    stdout.print(methods_table(f"{title}, same steps" if result.by_epochs else title, rows))
-    if result.by_epochs:
-        short = {
-            f"{method} {kept}": measured
-            for method, by_keep in result.by_epochs.items()
-            for kept, measured in by_keep.items()
-        }
-        stdout.print(methods_table(f"{title}, same epochs", short))
-    for sentence in result.recommended:
-        stdout.print(sentence, highlight=False, soft_wrap=True, markup=False)
-    if result.noise is not None:
-        stdout.print(noise_sentence(result.noise), highlight=False, soft_wrap=True)
+    loaded = open_recipe(context, default="demo-vision", prune=own)
+    result = run(loaded, output, **how(context))
+    title = f"test results after retraining, {len(loaded.seeds)} seed(s)"
     curve = "curve.csv, curve.md, curve.png, " if result.recommended else ""
-    stdout.print(
+    by_epochs = None
+    if result.by_epochs:
+        by_epochs = methods_table(f"{title}, same epochs", _lines(result.by_epochs))
+        title += ", same steps"
+    tell(
+        context,
+        {"output": result.output, "suspects": result.suspects, **result.metrics},
+        methods_table(title, _lines(result.methods)),
+        by_epochs,
+        *result.recommended,
+        noise_sentence(result.noise),
         f"{result.output}: dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, "
         f"suspects.csv ({result.suspects:,} examples), {result.examples}, model/, "
         f"{curve}metrics.json, recipe.yaml, report.html",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        task=loaded.task,
     )
-    if push_to is not None:
-        pushed = ", ".join(push(push_to))
-        stdout.print(f"pushed, private: {pushed}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _lines(methods: Mapping[str, Mapping[str, Results]]) -> dict[str, Results]:
+    """Of each method at each keep, by both names."""
+    return {
+        f"{method} {kept}".strip(): measured
+        for method, by_keep in methods.items()
+        for kept, measured in by_keep.items()
+    }

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from samacli.cli.console import print_json, stdout
+from samacli.cli.console import print_json, say
 from samacli.cli.options import Json
 from samacli.errors import SamaError
 from samacli.recipe import built_in_recipes, dump_recipe, load_recipe, recipe_path
@@ -39,7 +39,7 @@ def ls(json: Json = False) -> None:
         table.add_column(heading)
     for name, recipe in recipes.items():
         table.add_row(name, recipe.task, recipe.description)
-    stdout.print(table)
+    say(table)
 
 
 @app.command()
@@ -76,4 +76,4 @@ def cp(
         raise SamaError(f"'{target}' exists; name another file, or remove it first") from None
     except OSError as error:
         raise SamaError(f"cannot write '{target}': {os.strerror(error.errno or 0)}") from error
-    stdout.print(f"{target} written; run it with: sama reweight {target}", highlight=False)
+    say(f"{target} written; run it with: sama reweight {target}")

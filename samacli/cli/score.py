@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, complain, stdout
+from samacli.cli.console import complain, say
 from samacli.cli.launch import in_processes, is_worker
+from samacli.cli.opening import progress
 from samacli.registry import scores_of
 
 INTERRUPTED = 130
@@ -110,17 +111,14 @@ def score(
             rows_a_shard=shard_rows,
             overwrite=overwrite,
             device=settings.device.value,
-            progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+            progress=progress(context),
         )
     except KeyboardInterrupt:
         if not is_worker():  # the launching process speaks
             complain(f"interrupted; {LEFT}", style="")
         raise typer.Exit(INTERRUPTED) from None
-    stdout.print(
+    say(
         f"{result.output}: {result.rows:,} rows scored ({result.resumed:,} of them before), "
         f"{', '.join(result.scores)}; sama select {result.output} --score {result.scores[0]} "
-        "chooses by them",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        "chooses by them"
     )

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, stdout
+from samacli.cli.console import say
+from samacli.cli.opening import one_keep, progress
 
 
 def select(
@@ -73,12 +74,11 @@ def select(
     """
     from samacli.runs.select import select as run
 
-    settings = options.settings(context)
     result = run(
         scores,
         output,
         score=score,
-        keep=None if keep is None else options.one_keep(keep),
+        keep=None if keep is None else one_keep(keep),
         threshold=threshold,
         by_class=by_class,
         lowest=lowest,
@@ -86,13 +86,10 @@ def select(
         write_rows=rows,
         memory_mb=memory,
         overwrite=overwrite,
-        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
+        progress=progress(context),
     )
-    stdout.print(
+    say(
         f"{result.output}: keep.txt ({result.kept:,} of {result.rows:,} rows)"
         + (", kept/" if rows else "")
-        + ", metrics.json",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        + ", metrics.json"
     )

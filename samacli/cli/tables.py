@@ -71,8 +71,10 @@ def classes_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def noise_sentence(noise: Mapping[str, float]) -> str:
-    """What the detection of wrong labels is worth, beside chance."""
+def noise_sentence(noise: Mapping[str, float] | None) -> str | None:
+    """What the detection of wrong labels is worth, beside chance; None where it is not known."""
+    if noise is None:
+        return None
     return (
         f"wrong labels found: average precision {noise['average_precision']:.3f} "
         f"(chance {noise['noise_rate']:.3f}), AUROC {noise['auroc']:.3f}"

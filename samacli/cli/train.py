@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, stdout
-from samacli.cli.launch import in_processes
+from samacli.cli.opening import begin, how, recipe_values, tell
 
 
 def train(
@@ -48,36 +47,12 @@ def train(
     from samacli.cli.tables import methods_table
     from samacli.runs.train import train as run
 
-    settings = options.settings(context)
-    if in_processes(settings.arguments, nproc, output):
-        return
-    values = options.data_values(
-        test=test,
-        text_column=text_column,
-        image_column=image_column,
-        label_column=label_column,
-        model=model,
-    )
-    if settings.seed is not None:
-        values["seed"] = settings.seed
-    result = run(
-        dataset,
-        output,
-        overrides=overrides or [],
-        values=values,
-        use_weights=not ignore_weights,
-        overwrite=overwrite,
-        resume=resume,
-        device=settings.device.value,
-        progress=QuietProgress() if settings.quiet else ConsoleProgress(),
-    )
-    if json:
-        print_json({"output": result.output, "rows": result.rows, **result.method.as_dict()})
-        return
-    stdout.print(methods_table(f"trained on {result.rows:,} rows", {result.name: result.method}))
-    stdout.print(
+    begin(context)
+    values = recipe_values(context)
+    result = run(dataset, output, overrides or [], values, not ignore_weights, **how(context))
+    tell(
+        context,
+        {"output": result.output, "rows": result.rows, **result.results.as_dict()},
+        methods_table(f"trained on {result.rows:,} rows", {result.name: result.results}),
         f"{result.output}: model/, metrics.json, recipe.yaml",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )

@@ -1,20 +1,64 @@
-"""The pictures of a report."""
+"""The pictures of a report: SVG that lives in a page, with the page's colours, light or dark."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from samacli.export.escape import one_line
 from samacli.report.finished import FinishedRun, Scores
-from samacli.report.svg import GRID, INK, MUTED, SERIES, inline, style
 from samacli.report.trainings import Training
 from samacli.training.spread import mean_and_spread
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+
+# Colours to draw with: what no one would choose, each standing for a CSS variable of the page.
+INK, MUTED, GRID, SURFACE = "#0b0001", "#0b0002", "#0b0003", "#0b0004"
+SERIES = tuple(f"#0a000{i}" for i in range(1, 9))
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", SURFACE: "surface"} | {
+    colour: f"series-{i}" for i, colour in enumerate(SERIES, start=1)
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: the page's font, found by search, read aloud
+    "svg.hashsalt": "samacli",
+    "text.parse_math": False,  # a class may be called "$x$"
+    "font.size": 10.5,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.8,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+}
 
 AT_MOST = len(SERIES)  # classes or methods in one picture
 _WIDTH = 5.4  # inches: read at half of that on a phone
@@ -26,7 +70,7 @@ _MARKERS = "osD^vPX*"
 def accuracies(trainings: Sequence[Training]) -> str:
     """A line a training: each seed's accuracy, and their mean with its standard deviation."""
     shown = [training for training in trainings if training.accuracy]
-    with style():
+    with _style():
         figure, axes = _figure(0.8 + 0.36 * len(shown))
         for place, training in enumerate(reversed(shown)):
             colour = SERIES[0] if training.ours else MUTED
@@ -45,7 +89,7 @@ def accuracies(trainings: Sequence[Training]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         best = max(shown, key=lambda training: training.mean)
         label = f"Test accuracy of {len(shown)} trainings; the highest mean is {best.name}'s"
-        return inline(figure, "accuracies", label)
+        return _inline(figure, "accuracies", label)
 
 
 def weight_by_loss(run: FinishedRun) -> str | None:
@@ -58,7 +102,7 @@ def weight_by_loss(run: FinishedRun) -> str | None:
     if not len(drawn):
         return None
     drawn = drawn[np.unique(np.linspace(0, len(drawn) - 1, _POINTS).round().astype(int))]
-    with style():
+    with _style():
         figure, axes = _figure(3.6)
         axes.scatter(
             scores.loss[drawn], scores.weight[drawn], s=9, color=MUTED, alpha=0.3, linewidths=0
@@ -70,7 +114,7 @@ def weight_by_loss(run: FinishedRun) -> str | None:
         axes.set_xlabel("loss with the given label (nats)")
         axes.set_ylabel("weight")
         _legend(figure, axes)
-        return inline(figure, "weight-by-loss", "Learnt weight against loss, a line a class")
+        return _inline(figure, "weight-by-loss", "Learnt weight against loss, a line a class")
 
 
 def functions(run: FinishedRun) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -95,7 +139,7 @@ def weight_distribution(scores: Scores) -> str | None:
     classes = scores.classes[: 2 * AT_MOST]
     if not classes:
         return None
-    with style():
+    with _style():
         figure, axes = _figure(0.9 + 0.34 * len(classes))
         stats = []
         for name in reversed(classes):
@@ -130,7 +174,7 @@ def weight_distribution(scores: Scores) -> str | None:
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set_xlim(left=0)
         axes.set_xlabel("weight (1 is the mean of all)")
-        return inline(figure, "weight-distribution", "Distribution of the weights of each class")
+        return _inline(figure, "weight-distribution", "Distribution of the weights of each class")
 
 
 def learning(run: FinishedRun) -> str | None:
@@ -143,7 +187,7 @@ def learning(run: FinishedRun) -> str | None:
     base = {name: _mean_curve(run, name, "loss") for name in methods}
     meta = {name: _mean_curve(run, name, "meta_loss") for name in methods}
     meta = {name: curve for name, curve in meta.items() if len(curve)}
-    with style():
+    with _style():
         figure, *_ = _figure(2.9 if not meta else 4.6, rows=1 + bool(meta))
         panels = [("base level", base), *([("meta level", meta)] if meta else [])]
         for axes, (title, curves) in zip(figure.axes, panels, strict=True):
@@ -156,7 +200,9 @@ def learning(run: FinishedRun) -> str | None:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         figure.axes[-1].set_xlabel("step")
         _legend(figure, figure.axes[0])
-        return inline(figure, "learning", "Loss against step, of the base level and the meta level")
+        return _inline(
+            figure, "learning", "Loss against step, of the base level and the meta level"
+        )
 
 
 def _mean_curve(run: FinishedRun, method: str, column: str) -> np.ndarray:
@@ -182,7 +228,7 @@ def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> str | 
         value = float(training.keep)
         return counts.get(training.keep, value * rows if value <= 1 else value) / rows
 
-    with style():
+    with _style():
         figure, axes = _figure(3.2 if not by_epochs else 5.0, rows=1 + bool(by_epochs))
         methods = list(dict.fromkeys(t.method for t in sorted(kept, key=lambda t: not t.ours)))
         lines = {
@@ -209,7 +255,7 @@ def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> str | 
         for one in figure.axes:
             one.set_ylabel("test accuracy")
         _legend(figure, axes)
-        return inline(
+        return _inline(
             figure, "retained", "Test accuracy after retraining against the share of rows kept"
         )
 
@@ -257,3 +303,45 @@ def shown_of(names: Iterable[str], at_most: int = AT_MOST) -> str:
     """A remark where a picture leaves some out; empty where it does not."""
     count = len(list(names))
     return f"The {at_most} largest of {count} classes are drawn." if count > at_most else ""
+
+
+def _style() -> contextlib.AbstractContextManager[None]:
+    """A context in which figures are to be made."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def _inline(figure: Figure, name: str, label: str) -> str:
+    """The figure as an `<svg>` element.
+
+    name: makes its ids unique in the page. label: what it shows, for those who do not see it.
+    """
+    file = io.BytesIO()
+    with _style():
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+    root = ET.fromstring(file.getvalue())
+    for part in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(part)
+    for element in root.iter():
+        for key, value in list(element.attrib.items()):
+            element.set(key, _attribute(key, value, name))
+    width, height = (root.attrib.pop(side).removesuffix("pt") for side in ("width", "height"))
+    root.set("viewBox", f"0 0 {width} {height}")
+    root.set("role", "img")
+    root.set("aria-label", label)
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _attribute(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == f"{{{_XLINK}}}href" and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    if key == "clip-path":
+        return re.sub(r"url\(#", f"url(#{name}-", value)
+    if key in ("style", "fill", "stroke"):
+        for colour, variable in _VARIABLES.items():
+            value = value.replace(colour, f"var(--{variable})")
+        return re.sub(r"font-family: [^;]*|(font: [\d.]+px) [^;]*", r"\1", value)
+    return value

@@ -19,7 +19,6 @@ from samacli.export.escape import csv_text
 from samacli.export.metrics import LABEL_COLUMN
 from samacli.export.training_curves import LEARNING_FILE, WEIGHT_FILE
 from samacli.recipe.load import read_yaml
-from samacli.report.rows import class_names_of, columns_of
 from samacli.store.output import METRICS_FILE, RECIPE_FILE
 
 WORKFLOWS = ("reweight", "prune")
@@ -233,7 +232,7 @@ def _scores(directory: Path) -> Scores:
         return np.array([*table[name].to_pylist(), None], dtype=object)[:-1]
 
     prediction = objects("prediction")
-    suggested = class_names_of(directory / "dataset", LABEL_COLUMN)
+    suggested = _class_names_of(directory / "dataset", LABEL_COLUMN)
     if suggested is None or len(suggested) != len(table):  # not corrected, or corrected and pruned
         suggested = prediction
     mislabelled = floats("mislabelled") if "mislabelled" in names else None
@@ -269,10 +268,74 @@ def example_rows(run: FinishedRun, rows: Sequence[int]) -> dict[int, dict[str, A
     wanted = {row: run.scores.in_dataset(row) for row in rows}
     columns = [*run.text_columns, *([] if run.image_column is None else [run.image_column])]
     places = [place for place in wanted.values() if place is not None]
-    found = columns_of(run.directory / "dataset", columns, places)
+    found = _columns_of(run.directory / "dataset", columns, places)
     told = {int(line["index"]): line for line in run.suspects} if run.text_columns else {}
     pruned = {row: told.get(int(run.scores.index[row])) for row, p in wanted.items() if p is None}
     return {
         **{row: found[place] for row, place in wanted.items() if place in found},
         **{row: line for row, line in pruned.items() if line is not None},
     }
+
+
+def _columns_of(
+    folder: Path, columns: Sequence[str], places: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """Columns of the rows at `places` (counted over all files in order), by place.
+
+    Only the row groups that hold one are read. Columns or rows that are not there are left out.
+
+    Raises:
+        SamaError: a file cannot be read.
+    """
+    left = np.unique(np.array(places, dtype=np.int64))
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    for file in sorted(folder.glob("*.parquet")):
+        with _opened(file) as parquet:
+            names = [name for name in columns if name in parquet.schema_arrow.names]
+            for group in range(parquet.num_row_groups):
+                count = parquet.metadata.row_group(group).num_rows
+                inside = left[(left >= start) & (left < start + count)]
+                if len(inside) and names:
+                    table = parquet.read_row_group(group, columns=names).take(inside - start)
+                    found |= dict(zip(inside.tolist(), table.to_pylist(), strict=True))
+                start += count
+    return found
+
+
+def _class_names_of(folder: Path, column: str) -> np.ndarray | None:
+    """A whole column of labels as class names (n,), None for a missing one; None: no such column.
+
+    Raises:
+        SamaError: a file cannot be read.
+    """
+    names: list[str | None] = []
+    files = sorted(folder.glob("*.parquet"))
+    for file in files:
+        with _opened(file) as parquet:
+            schema = parquet.schema_arrow
+            if column not in schema.names:
+                return None
+            values = parquet.read(columns=[column])[column].to_pylist()
+        classes = _class_names(schema, column)
+        names += [
+            None if value is None else str(value) if classes is None else classes[value]
+            for value in values
+        ]
+    return np.array([*names, None], dtype=object)[:-1] if files else None
+
+
+def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
+    """Of a `datasets.ClassLabel`, whose names are in the metadata; None for other columns."""
+    metadata = (schema.metadata or {}).get(b"huggingface")
+    if metadata is None:
+        return None
+    feature = json.loads(metadata).get("info", {}).get("features", {}).get(column, {})
+    return feature.get("names") if feature.get("_type") == "ClassLabel" else None
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise SamaError(f"'{file}' cannot be read: {' '.join(str(error).split())}") from error

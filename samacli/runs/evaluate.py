@@ -7,8 +7,8 @@ from pathlib import Path
 from samacli.data import decoding_workers, encode, load_split, make_loader
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress, Silent
-from samacli.recipe import Data, Model, Recipe
-from samacli.runs.saved_model import find_model, with_columns
+from samacli.recipe import Model
+from samacli.runs.saved_model import find_model, reading, with_columns
 from samacli.training.metrics import Evaluation
 from samacli.training.metrics import evaluate as compare
 from samacli.training.predict import predict
@@ -37,7 +37,15 @@ def evaluate(
     progress = progress or Silent()
     saved = find_model(model)
     task, classes, recipe = saved.task, saved.classes, saved.recipe
-    config = _data(recipe, data, text_column, image_column, label_column)
+    is_folder = Path(data).is_dir()
+    config = reading(
+        recipe.data,
+        path=data if is_folder else None,
+        test="test" if is_folder else data,
+        train=None,
+        columns=with_columns(recipe.data.columns, text_column, image_column, label_column),
+        normalize="auto",  # by the processor that was saved with the model
+    )
     accelerator = make_accelerator(device, recipe.training.precision)
     settings = Model(name=str(saved.folder))
     processor = load_processor(settings, task)
@@ -56,22 +64,3 @@ def evaluate(
     )
     logits = predict(network, loader, len(encoded), accelerator, progress=progress)
     return compare(split.labels, logits.argmax(-1), classes)
-
-
-def _data(
-    recipe: Recipe, data: str, text: str | None, image: str | None, label: str | None
-) -> Data:
-    is_folder = Path(data).is_dir()
-    return Data(
-        path=data if is_folder else None,
-        test="test" if is_folder else data,
-        train=None,
-        columns=with_columns(recipe.data.columns, text, image, label),
-        max_length=recipe.data.max_length,
-        image_root=recipe.data.image_root,
-        image_size=recipe.data.image_size,
-        memory_limit_mb=recipe.data.memory_limit_mb,
-        workers=recipe.data.workers,
-        bad_images=recipe.data.bad_images,
-        seed=recipe.data.seed,
-    )

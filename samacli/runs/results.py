@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
-
-import samacli
 from samacli.training.metrics import Evaluation
 
 
@@ -110,24 +106,3 @@ def _by_key(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
 
 def _by_seed(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """The versions and the device that a result was made with."""
-    import accelerate
-    import datasets
-    import numpy as np
-    import transformers
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "samacli": samacli.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "datasets": datasets.__version__,
-        "accelerate": accelerate.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": name,
-        "threads": str(torch.get_num_threads()),
-    }

@@ -5,10 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from samacli.errors import SamaError
-from samacli.recipe import Columns, Recipe, Task, load_recipe
+from samacli.recipe import Columns, Data, Recipe, Task, load_recipe
 from samacli.store.output import RECIPE_FILE
+
+# Of `data:`, what is true of rows from wherever they come.
+_READING = (
+    "columns",
+    "max_length",
+    "image_root",
+    "image_size",
+    "shortest_edge",
+    "normalize",
+    "memory_limit_mb",
+    "pixels",
+    "workers",
+    "bad_images",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,11 @@ def find_model(path: Path) -> SavedModel:
     beside = folder.parent / RECIPE_FILE
     recipe = load_recipe(str(beside)) if beside.is_file() else Recipe()
     return SavedModel(folder, task, classes, recipe)
+
+
+def reading(data: Data, **source: Any) -> Data:
+    """How `data` reads, encodes and holds rows, for those of another `source`: values of `Data`."""
+    return Data(**{name: getattr(data, name) for name in _READING} | source)
 
 
 def with_columns(

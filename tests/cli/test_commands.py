@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import samacli
-from samacli.cli.options import split_arguments
+from samacli.cli.opening import split_arguments
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from samacli.errors import SamaError
@@ -148,7 +150,7 @@ def test_confident_learning_is_cleanlabs_on_out_of_sample_probabilities(
 
 @pytest.mark.parametrize("name", ["linear-probe", "linear-probe-noisy"])
 def test_a_linear_probe_is_logistic_regression_on_mean_embeddings(
-    experiment: Experiment, tiny_bert: Path, name: str
+    experiment: Experiment, tiny_bert: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, splits = experiment.recipe, experiment.splits
     tokenizer = load_processor(config.model, config.task)
@@ -168,19 +170,28 @@ def test_a_linear_probe_is_logistic_regression_on_mean_embeddings(
     train, test = embed(list(split.rows["text"])), embed(list(splits.test.rows["text"]))
     ours = experiment.embed(experiment.new_model(0), experiment.test, "")  # type: ignore[arg-type]
     np.testing.assert_allclose(ours, test, rtol=1e-4, atol=1e-5)
-    scaler = StandardScaler().fit(train)
-    accuracies = [
-        accuracy_score(
-            splits.test.labels,
-            LogisticRegression(C=c, max_iter=1000)
-            .fit(scaler.transform(train), split.labels)
-            .predict(scaler.transform(test)),
-        )
-        for c in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    strengths = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    probes = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)) for c in strengths
     ]
+    means = [cross_val_score(probe, train, split.labels, cv=folds).mean() for probe in probes]
+    best = int(np.argmax(means))
+    assert max(means) > min(means), "all are alike: this says nothing"
+    predicted = probes[best].fit(train, split.labels).predict(test)
+
+    searches: list[GridSearchCV] = []
+    fit = GridSearchCV.fit
+
+    def recorded(search: GridSearchCV, *arguments: Any, **options: Any) -> GridSearchCV:
+        searches.append(search)
+        return fit(search, *arguments, **options)
+
+    monkeypatch.setattr(GridSearchCV, "fit", recorded)
     evaluation = run_method(experiment, name, 0).evaluation
     assert evaluation is not None
-    assert min(abs(evaluation.accuracy - one) for one in accuracies) < 1e-9
+    assert searches[0].best_params_["logisticregression__C"] == pytest.approx(strengths[best])
+    assert evaluation.accuracy == pytest.approx(accuracy_score(splits.test.labels, predicted))
 
 
 def test_images_are_probed_too(tmp_path: Path) -> None:

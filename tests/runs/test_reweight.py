@@ -172,7 +172,7 @@ def test_correction_adds_labels_and_train_uses_them(
     )
     assert trained.name == "weighted by sama_weight"
     measured = evaluate(tmp_path / "final", str(texts["test"]), device="cpu")
-    assert trained.method.accuracy == [measured.accuracy]
+    assert trained.results.accuracy == [measured.accuracy]
 
 
 def test_integer_labels_stay_integers(

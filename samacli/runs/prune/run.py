@@ -6,25 +6,22 @@ baselines → kept dataset, scores, curve, metrics
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from samacli.data.split import fingerprints
-from samacli.data.table import Table
 from samacli.errors import SamaError
 from samacli.export.kept import write_keep_lists
 from samacli.export.pruning_curve import write_curve
 from samacli.export.training_curves import Curve
-from samacli.progress import Progress, Silent
+from samacli.progress import Progress
 from samacli.pruning.curve import Point, Recommendation, recommend
 from samacli.pruning.diagnosis import Diagnosis
 from samacli.pruning.selection import keep_count, lost_classes
-from samacli.recipe import Recipe, resolve_paths
-from samacli.runs.outputs import write_outputs
+from samacli.recipe import Recipe
 from samacli.runs.prune.duplicates import copies, duplicate_groups
 from samacli.runs.prune.order import select
 from samacli.runs.prune.retrain import Retrained, points, retrain
@@ -38,11 +35,9 @@ from samacli.runs.prune.written import (
     score_columns,
     write_examples,
 )
-from samacli.runs.results import Results, environment
-from samacli.store.output import check_output, staged
-from samacli.store.unfinished import Recovery
+from samacli.runs.results import Results
+from samacli.runs.run import How, Run, open_run
 from samacli.training.experiment import Experiment
-from samacli.training.runtime import DeviceName
 
 
 @dataclass(frozen=True)
@@ -66,56 +61,29 @@ class PruneResult:
     metrics: dict[str, Any]
 
 
-def prune(
-    recipe: Recipe,
-    output: Path,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    device: DeviceName = "auto",
-    progress: Progress | None = None,
-    tables: Mapping[str, Table] | None = None,
-) -> PruneResult:
+def prune(recipe: Recipe, output: Path, **how: Unpack[How]) -> PruneResult:
     """Run a recipe and write its results to `output`, whole or not at all.
-
-    Until it is finished, what was done is kept beside `output` (`Recovery`).
 
     Every keep of the recipe is measured by retraining from scratch, for the same number of steps,
     once a seed (with `prune.verify`: for the same number of epochs too); the first is exported. Of
     several processes the first writes.
 
-    resume: go on with an unfinished run. overwrite: replace a finished or an unfinished one.
-    tables: rows that a program has already, by the name that the recipe calls them.
-
     Raises:
         SamaError: anything wrong with the recipe, its data, or `output`.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    progress = progress or Silent()
-    check_output(output, overwrite=overwrite)
-    recipe = resolve_paths(recipe)
     if recipe.prune.verify and recipe.data.test is None:
         raise SamaError(
             "--verify measures on a test split, and data.test names none; give --test FILE, or "
             "data.test=train data.test_fraction=0.2 to hold some training rows out"
         )
-    with Recovery(
-        "prune", output, recipe, resume=resume, overwrite=overwrite, progress=progress
-    ) as recovery:
-        return _run(recipe, output, recovery, overwrite, device, progress, tables)
+    with open_run("prune", recipe, output, **how) as run:
+        run.begin()
+        return _prune(run)
 
 
-def _run(
-    recipe: Recipe,
-    output: Path,
-    recovery: Recovery,
-    overwrite: bool,
-    device: DeviceName,
-    progress: Progress,
-    tables: Mapping[str, Table] | None,
-) -> PruneResult:
-    experiment = Experiment.prepare(recipe, device=device, progress=progress, tables=tables)
-    experiment.begin(recovery)
+def _prune(run: Run) -> PruneResult:
+    recipe, experiment, progress = run.recipe, run.experiment, run.experiment.progress
     rows = len(experiment.train)
     counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
 
@@ -152,40 +120,34 @@ def _run(
             "epochs": recommend(curve, "sama", "epochs"),
         }
     sentences = [one.sentence for one in recommended.values()]
-    metrics = {
-        "workflow": "prune",
-        "seeds": recipe.seeds,
-        "steps": experiment.steps,
-        "rows": {**experiment.sizes, "kept": len(ours[exported])},
-        "meta_data": scores.meta_data,
-        "diagnosis": scores.diagnosis.as_dict(),
-        "order": scores.order,
-        "tried": scores.tried,
-        "keep": counts,
-        "duplicates": None if groups is None else copies_figures(recipe, groups, ours),
-        "methods": {name: method_figures(by_keep) for name, by_keep in done.methods.items()},
-        "curve": [point_figures(point) for point in curve],
-        "recommended": {
-            budget: {"keep": one.keep, "rows": one.rows, "why": one.sentence}
-            for budget, one in recommended.items()
-        },
-        "noise_detection": scores.summary.noise,
-        "seconds": recovery.seconds,
-        "scoring": scores.costs,
-        "samples_per_second": scores.samples_per_second,
-        "peak_memory_bytes": scores.peak_memory_bytes,
-        "processes": experiment.accelerator.num_processes,
-        "fingerprints": fingerprints(experiment.splits),
-        "environment": environment(experiment.accelerator.device),
-    }
+    metrics = run.metrics(
+        {
+            "rows": {**experiment.sizes, "kept": len(ours[exported])},
+            "meta_data": scores.meta_data,
+            "diagnosis": scores.diagnosis.as_dict(),
+            "order": scores.order,
+            "tried": scores.tried,
+            "keep": counts,
+            "duplicates": None if groups is None else copies_figures(recipe, groups, ours),
+            "methods": {name: method_figures(by_keep) for name, by_keep in done.methods.items()},
+            "curve": [point_figures(point) for point in curve],
+            "recommended": {
+                budget: {"keep": one.keep, "rows": one.rows, "why": one.sentence}
+                for budget, one in recommended.items()
+            },
+            "noise_detection": scores.summary.noise,
+            "seconds": run.recovery.seconds,
+            "scoring": scores.costs,
+            "samples_per_second": scores.samples_per_second,
+            "peak_memory_bytes": scores.peak_memory_bytes,
+        }
+    )
     suspects = 0
-    if experiment.accelerator.is_main_process:
+    if run.writes:
         assert done.model is not None
-        with staged(output, overwrite=overwrite) as stage:
-            suspects = write_outputs(
+        with run.stage() as stage:
+            suspects = run.write_all(
                 stage,
-                experiment,
-                recipe,
                 scores.summary,
                 rows=kept_rows(experiment, scores, ours[exported]),
                 card=card(experiment, scores, len(ours[exported])),
@@ -198,10 +160,8 @@ def _run(
             write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)
-    experiment.accelerator.end_training()
-    recovery.finish()
     return PruneResult(
-        output,
+        run.output,
         done.methods,
         done.by_epochs,
         scores.summary.noise,
