@@ -162,6 +162,53 @@ def scores_of(command: str) -> list[str]:
     return [name for name, score in SCORES.items() if command in score.commands]
 
 
+@dataclass(frozen=True)
+class Feature:
+    """What the meta-weight-net can see of an example.
+
+    where: a function of `samacli.bilevel.features.Evidence`. columns: how many numbers it gives;
+    None: the data decide. averaged: whether it calls for the averaged model's predictions.
+    """
+
+    where: str
+    description: str
+    columns: int | None = 1
+    averaged: bool = False
+
+
+FEATURES: dict[str, Feature] = {
+    "loss": Feature("samacli.bilevel.features:loss", "its loss"),
+    "label": Feature("samacli.bilevel.features:label", "its given label", columns=0),
+    "uncertainty": Feature(
+        "samacli.bilevel.features:uncertainty",
+        "how far the model is from its moving average",
+        averaged=True,
+    ),
+    "entropy": Feature("samacli.bilevel.features:entropy", "entropy of the prediction"),
+    "margin": Feature("samacli.bilevel.features:margin", "margin of the given label"),
+    "prediction": Feature(
+        "samacli.bilevel.features:prediction", "the predicted probabilities", columns=None
+    ),
+    "history": Feature(
+        "samacli.bilevel.features:history", "mean and swing of its earlier losses", columns=2
+    ),
+    "prior": Feature(
+        "samacli.bilevel.features:prior",
+        "what a belief fixed beforehand says of its label",
+        columns=2,
+        averaged=True,
+    ),
+    "votes": Feature(
+        "samacli.bilevel.features:votes", "which labelling functions agree", columns=None
+    ),
+    "representation": Feature(
+        "samacli.bilevel.features:representation",
+        "its representation in the pretrained model",
+        columns=None,
+    ),
+}
+
+
 def load(where: str) -> Any:
     """What "module:name" names; imports the module."""
     module, name = where.split(":")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from samacli.meta.label_corrector import entropy
+from samacli.meta.label_corrector import entropy as entropy_of
+from samacli.registry import FEATURES, load
 
 _DECAY = 0.7
 
@@ -139,22 +140,31 @@ class Facts:
         }
 
 
-# The features: each (n,) or (n, columns), scaled to about the unit range.
+# The features of `samacli.registry`: each (n,) or (n, columns), scaled to about the unit range.
 
 
-def _loss(evidence: Evidence) -> Tensor:
-    return evidence.losses / _log_classes(evidence)  # 1 is the loss of an even guess
+def loss(evidence: Evidence) -> Tensor:
+    """Its loss; 1 is that of an even guess."""
+    return evidence.losses / _log_classes(evidence)
 
 
-def _uncertainty(evidence: Evidence) -> Tensor:
-    return evidence.uncertainty.sqrt()  # a divergence grows as a distance squared
+def label(evidence: Evidence) -> Tensor:
+    """No columns: the given label enters the meta-weight-net by embedding."""
+    return evidence.logits[:, :0]
 
 
-def _entropy(evidence: Evidence) -> Tensor:
-    return entropy(evidence.logits.softmax(-1))
+def uncertainty(evidence: Evidence) -> Tensor:
+    """Distance to the averaged model's prediction: a divergence grows as a distance squared."""
+    return evidence.uncertainty.sqrt()
 
 
-def _margin(evidence: Evidence) -> Tensor:
+def entropy(evidence: Evidence) -> Tensor:
+    """Of the prediction; 1 for an even one."""
+    return entropy_of(evidence.logits.softmax(-1))
+
+
+def margin(evidence: Evidence) -> Tensor:
+    """P(given label) less that of the likeliest other class; 0 without a given label."""
     p = evidence.logits.softmax(-1)
     known = evidence.labels.clamp_min(0)[:, None]
     given = p.gather(-1, known)[:, 0]
@@ -162,31 +172,35 @@ def _margin(evidence: Evidence) -> Tensor:
     return (given - rival) * (evidence.labels >= 0)
 
 
-def _prediction(evidence: Evidence) -> Tensor:
+def prediction(evidence: Evidence) -> Tensor:
+    """The predicted probabilities."""
     return evidence.logits.softmax(-1)
 
 
-def _history(evidence: Evidence) -> Tensor:
+def history(evidence: Evidence) -> Tensor:
+    """Mean and swing of its loss at earlier steps."""
     return _there(evidence.earlier_losses, "history") / _log_classes(evidence)
 
 
-def _votes(evidence: Evidence) -> Tensor:
-    votes = _there(evidence.votes, "votes")
-    agree = torch.where(votes == evidence.labels[:, None], 1.0, -1.0)  # with the given label
-    return agree * (votes >= 0)
+def votes(evidence: Evidence) -> Tensor:
+    """1 where a labelling function agrees with the given label, −1 where not, 0 without a vote."""
+    cast = _there(evidence.votes, "votes")
+    agree = torch.where(cast == evidence.labels[:, None], 1.0, -1.0)
+    return agree * (cast >= 0)
 
 
-def _representation(evidence: Evidence) -> Tensor:
+def representation(evidence: Evidence) -> Tensor:
+    """The pretrained model's, at about unit length."""
     table = _there(evidence.representation, "representation")
     return table / math.sqrt(table.shape[-1])
 
 
-def _prior(evidence: Evidence) -> Tensor:
+def prior(evidence: Evidence) -> Tensor:
     """What the fixed belief says of the given label, and how far the model's is from it."""
-    prior = _there(evidence.prior, "prior").exp()
+    belief = _there(evidence.prior, "prior").exp()
     labels = evidence.labels
-    given = prior.gather(-1, labels.clamp_min(0)[:, None])[:, 0] * (labels >= 0)
-    overlap = (prior.sqrt() * (evidence.belief / 2).exp()).sum(-1)
+    given = belief.gather(-1, labels.clamp_min(0)[:, None])[:, 0] * (labels >= 0)
+    overlap = (belief.sqrt() * (evidence.belief / 2).exp()).sum(-1)
     return torch.stack([given, (1 - overlap).clamp_min(0).sqrt()], dim=-1)
 
 
@@ -198,33 +212,6 @@ def _there(table: Tensor | None, name: str) -> Tensor:
     if table is None:
         raise ValueError(f"the feature {name!r} needs facts that were not gathered")
     return table
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """make: the feature from the evidence. columns: how many; None: the data decide.
-
-    averaged: whether it calls for the exponential-moving-average model's predictions.
-    """
-
-    make: Callable[[Evidence], Tensor]
-    columns: int | None = 1
-    averaged: bool = False
-
-
-# `label` has no columns: the given label enters the meta-weight-net by embedding.
-FEATURES: dict[str, FeatureSpec] = {
-    "loss": FeatureSpec(_loss),
-    "label": FeatureSpec(lambda evidence: evidence.logits[:, :0], columns=0),
-    "uncertainty": FeatureSpec(_uncertainty, averaged=True),
-    "entropy": FeatureSpec(_entropy),
-    "margin": FeatureSpec(_margin),
-    "prediction": FeatureSpec(_prediction, columns=None),
-    "history": FeatureSpec(_history, columns=2),
-    "prior": FeatureSpec(_prior, columns=2, averaged=True),
-    "votes": FeatureSpec(_votes, columns=None),
-    "representation": FeatureSpec(_representation, columns=None),
-}
 
 
 def needs_averaged_model(features: Sequence[str]) -> bool:
@@ -247,6 +234,6 @@ def feature_matrix(evidence: Evidence, features: Sequence[str]) -> Tensor:
     unknown = [name for name in features if name not in FEATURES]
     if unknown:
         raise ValueError(f"no feature is called {unknown[0]!r}")
-    columns = [FEATURES[name].make(evidence) for name in features]
+    columns = [load(FEATURES[name].where)(evidence) for name in features]
     columns = [column if column.dim() == 2 else column[:, None] for column in columns]
     return torch.cat([evidence.logits[:, :0], *columns], dim=-1)

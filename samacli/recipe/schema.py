@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from samacli.recipe.optimizers import check_optimizer
 from samacli.recipe.paths import possible_path
-from samacli.registry import METHODS, scores_of
+from samacli.registry import FEATURES, METHODS, scores_of
 
 Task = Literal["text-classification", "image-classification"]
 Source = Literal[
@@ -28,24 +28,14 @@ Source = Literal[
     "wrench",
     "demo",
 ]
-Feature = Literal[
-    "loss",
-    "label",
-    "uncertainty",
-    "entropy",
-    "margin",
-    "prediction",
-    "history",
-    "prior",
-    "votes",
-    "representation",
-]
 if TYPE_CHECKING:  # a Literal that is computed is beyond it
     ReweightBaseline = str
     PruneScore = str
+    Feature = str
 else:
     ReweightBaseline = Literal[tuple(name for name in METHODS if name != "sama")]
     PruneScore = Literal[("sama", *scores_of("prune"))]
+    Feature = Literal[tuple(FEATURES)]
 Preset = Literal["fast", "balanced", "best"]
 PruneBaseline = Literal["full", "random"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
@@ -366,7 +356,10 @@ class Meta(Section):
 
 class Reweight(Section):
     features: list[Feature] = Field(
-        ["loss", "label"], min_length=1, description="what the meta-weight-net sees of an example"
+        ["loss", "label"],
+        min_length=1,
+        description="what the meta-weight-net sees of an example: "
+        + "; ".join(f"{name}: {feature.description}" for name, feature in FEATURES.items()),
     )
     correction: bool = Field(False, description="also learn a soft label for each example")
     prior: Literal["auto", "linear", "none"] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import entropy
 
 from samacli.bilevel.features import Evidence, feature_count, feature_matrix
 from samacli.recipe.schema import Feature
+from samacli.registry import FEATURES
 
 
 @pytest.fixture
@@ -119,3 +121,21 @@ def test_a_feature_whose_facts_were_not_gathered_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"'{name}' needs facts"):
         feature_matrix(evidence, [name])
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_feature_of_the_registry_has_the_columns_that_it_says(
+    evidence: Evidence, name: str
+) -> None:
+    whole = replace(
+        evidence,
+        prior=torch.full((50, 4), 0.25).log(),
+        votes=torch.zeros(50, 3, dtype=torch.long),
+        representation=torch.ones(50, 7),
+        earlier_losses=torch.ones(50, 2),
+    )
+    found = feature_matrix(whole, [name])
+    by_data = {"prediction": 4, "votes": 3, "representation": 7}
+    columns = FEATURES[name].columns
+    assert found.shape == (50, by_data[name] if columns is None else columns)
+    assert found.shape[1] == feature_count([name], 4, {"votes": 3, "representation": 7})
