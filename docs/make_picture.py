@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samacli.cli.tables import methods_table, noise_sentence
-from samacli.runs.results import Results
+from samacli.export.results import Results
 
 
 def suspects(path: Path, rows: int) -> Table:

@@ -13,7 +13,7 @@ from samacli.cli.opening import begin, how, keeps, names, open_recipe, tell
 from samacli.recipe.schema import PruneBaseline, PruneScore
 
 if TYPE_CHECKING:
-    from samacli.runs.results import Results
+    from samacli.export.results import Results
 
 
 def prune(

@@ -152,8 +152,11 @@ def _leads(run: FinishedRun, found: Iterable[Training]) -> dict[str, str]:
 
 def _recall(measured: Sequence[Training]) -> list[tuple[str, list[str]]]:
     """Each class with its recall in every training."""
-    names = list(measured[0].recall) if measured else []
-    return [(name, [with_spread(t.recall.get(name, [])) for t in measured]) for name in names]
+    names = list(measured[0].recall[0]) if measured and measured[0].recall else []
+    return [
+        (name, [with_spread([seed[name] for seed in t.recall if name in seed]) for t in measured])
+        for name in names
+    ]
 
 
 def _quartiles(scores: Scores) -> list[tuple[str, int, list[str]]]:

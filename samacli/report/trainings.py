@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from samacli.export.results import Results
 from samacli.report.numbers import Difference, difference
 from samacli.training.spread import mean_and_spread
 
@@ -18,23 +19,15 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Training:
-    """One method (of pruning: at one keep), a value a seed; empty where there is no test split.
+@dataclass
+class Training(Results):
+    """The results of one method (of pruning: at one keep).
 
     keep: of pruning, the rows that are kept, as text ("0.7"); empty for all.
     """
 
-    method: str
-    keep: str
-    accuracy: Sequence[float]
-    macro_f1: Sequence[float]
-    seconds: Sequence[float]
-    samples_per_second: Sequence[float]
-    peak_memory_bytes: Sequence[float]
-    average_precision: Sequence[float] = ()
-    auroc: Sequence[float] = ()
-    recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    method: str = ""
+    keep: str = ""
 
     @property
     def name(self) -> str:
@@ -58,11 +51,10 @@ def trainings(metrics: Mapping[str, Any]) -> list[Training]:
     """All of a run's, in the order of `metrics.json`."""
     found = []
     for name, values in metrics.get("methods", {}).items():
-        by_keep = values.get("by_keep")
-        if by_keep is None:
-            found.append(_training(name, "", values))
-        else:
-            found += [_training(name, keep, of_keep) for keep, of_keep in by_keep.items()]
+        for keep, of_keep in (values.get("by_keep") or {"": values}).items():
+            training = Training.from_dict(of_keep)
+            training.method, training.keep = name, keep
+            found.append(training)
     return found
 
 
@@ -71,22 +63,3 @@ def in_words(training: Training, *, corrected: bool) -> str:
     if training.ours and corrected:
         return "training on the reweighted and corrected data"
     return _WORDS.get(training.method, training.name)
-
-
-def _training(name: str, keep: str, values: Mapping[str, Any]) -> Training:
-    def of(key: str) -> list[float]:
-        return [value for value in values.get(key, []) if value is not None]
-
-    noise = values.get("noise_detection", {})
-    return Training(
-        method=name,
-        keep=keep,
-        accuracy=of("accuracy"),
-        macro_f1=of("macro_f1"),
-        seconds=of("seconds"),
-        samples_per_second=of("samples_per_second"),
-        peak_memory_bytes=of("peak_memory_bytes"),
-        average_precision=noise.get("average_precision", []),
-        auroc=noise.get("auroc", []),
-        recall=values.get("recall", {}),
-    )

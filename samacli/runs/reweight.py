@@ -22,10 +22,10 @@ from samacli.export.dataset import (
     label_values,
     with_columns,
 )
-from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN, class_names
+from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.export.results import Results
 from samacli.methods import MethodRun, check_methods, run_method
 from samacli.recipe import Recipe
-from samacli.runs.results import Results
 from samacli.runs.run import How, open_run
 from samacli.training.experiment import Experiment
 from samacli.training.tracking import track_evaluation
@@ -98,6 +98,9 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                 "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
             }
         )
+        columns = run.score_columns(summary)
+        if summary.mislabelled is not None:
+            columns["mislabelled"] = summary.mislabelled.astype(np.float32)
         suspects = 0
         if run.writes:
             assert exported is not None
@@ -107,7 +110,7 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                     summary,
                     rows=_reweighted(experiment, summary),
                     card=_card(experiment, summary),
-                    scores=_score_columns(experiment, summary),
+                    scores=columns,
                     model=exported,
                     curves={name: method.curves for name, method in methods.items()},
                     metrics=metrics,
@@ -138,21 +141,6 @@ def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:
             experiment.splits.train.rows.features[recipe.data.columns.label],
         )
     return with_columns(experiment.splits.train.rows, columns)
-
-
-def _score_columns(experiment: Experiment, summary: Summary) -> dict[str, Any]:
-    train, classes = experiment.splits.train, experiment.splits.classes
-    columns = {
-        "index": train.index,
-        "given_label": class_names(train.labels, classes),
-        "prediction": class_names(summary.prediction, classes),
-        "loss": summary.loss.astype(np.float32),
-        "uncertainty": summary.uncertainty.astype(np.float32),
-        "weight": summary.weight.astype(np.float32),
-    }
-    if summary.mislabelled is not None:
-        columns["mislabelled"] = summary.mislabelled.astype(np.float32)
-    return columns
 
 
 def _card(experiment: Experiment, summary: Summary) -> str:

@@ -29,7 +29,7 @@ from samacli.bilevel.summary import Summary
 from samacli.data.split import fingerprints
 from samacli.data.table import Table
 from samacli.export.dataset import write_dataset
-from samacli.export.metrics import write_metrics, write_scores
+from samacli.export.metrics import class_names, write_metrics, write_scores
 from samacli.export.model import save_model
 from samacli.export.suspects import Suspects, write_suspects
 from samacli.export.training_curves import (
@@ -102,6 +102,18 @@ class Run:
             "processes": accelerator.num_processes,
             "fingerprints": fingerprints(self.experiment.splits),
             "environment": environment(accelerator.device),
+        }
+
+    def score_columns(self, summary: Summary) -> dict[str, Any]:
+        """The first columns of `scores.parquet`: of each training row, what was learnt of it."""
+        train, classes = self.experiment.splits.train, self.experiment.splits.classes
+        return {
+            "index": train.index,
+            "given_label": class_names(train.labels, classes),
+            "prediction": class_names(summary.prediction, classes),
+            "loss": summary.loss.astype(np.float32),
+            "uncertainty": summary.uncertainty.astype(np.float32),
+            "weight": summary.weight.astype(np.float32),
         }
 
     def write(self, stage: Path, model: PreTrainedModel, metrics: dict[str, Any]) -> None:

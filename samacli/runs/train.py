@@ -13,9 +13,9 @@ from samacli.data import Split
 from samacli.data.sources import make_opener
 from samacli.errors import SamaError
 from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.export.results import Results
 from samacli.progress import Silent
 from samacli.recipe import Data, Recipe, load_recipe
-from samacli.runs.results import Results
 from samacli.runs.run import How, open_run
 from samacli.runs.saved_model import reading
 from samacli.store.output import RECIPE_FILE

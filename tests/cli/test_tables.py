@@ -8,8 +8,8 @@ from typing import get_args
 from rich.console import Console
 
 from samacli.cli.tables import methods_table, rare_class_sentence
+from samacli.export.results import Results
 from samacli.recipe.schema import ReweightBaseline
-from samacli.runs.results import Results
 
 
 def text(methods: dict[str, Results]) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedModel
 
+from samacli.export.results import Results
 from samacli.methods.run import MethodRun, measured
 from samacli.pruning.curve import Budget, Point
 from samacli.pruning.selection import keep_random
-from samacli.runs.results import Results
 from samacli.training.experiment import Experiment
 from samacli.training.tracking import track_evaluation
 

@@ -16,6 +16,7 @@ import numpy as np
 from samacli.errors import SamaError
 from samacli.export.kept import write_keep_lists
 from samacli.export.pruning_curve import write_curve
+from samacli.export.results import Results
 from samacli.export.training_curves import Curve
 from samacli.progress import Progress
 from samacli.pruning.curve import Point, Recommendation, recommend
@@ -35,7 +36,6 @@ from samacli.runs.prune.written import (
     score_columns,
     write_examples,
 )
-from samacli.runs.results import Results
 from samacli.runs.run import How, Run, open_run
 from samacli.training.experiment import Experiment
 
@@ -151,7 +151,7 @@ def _prune(run: Run) -> PruneResult:
                 scores.summary,
                 rows=kept_rows(experiment, scores, ours[exported]),
                 card=card(experiment, scores, len(ours[exported])),
-                scores=score_columns(experiment, scores, ours, groups),
+                scores=score_columns(run, scores, ours, groups),
                 model=done.model,
                 curves=_curves(scores, done),
                 metrics=metrics,

@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 
 from samacli.bilevel.run import fit_sama
 from samacli.bilevel.summary import Summary, summarize
+from samacli.export.results import Cost, Results
 from samacli.methods.run import MethodRun, measured
 from samacli.pruning.diagnosis import Diagnosis, diagnose
 from samacli.pruning.label_noise import LabelNoise, estimate_label_noise
@@ -17,7 +18,6 @@ from samacli.pruning.ranking import Order, rank, rank_without_redundant
 from samacli.pruning.scores import Learnt, MeanLoss, make_scores, results
 from samacli.runs.prune.order import Tried, try_orders
 from samacli.runs.prune.trust import wrong_labels_between
-from samacli.runs.results import Cost, Results
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
 from samacli.training.metrics import noise_detection

@@ -11,13 +11,14 @@ import numpy as np
 
 import samacli
 from samacli.export.dataset import dataset_card, with_columns
-from samacli.export.metrics import WEIGHT_COLUMN, class_names
+from samacli.export.metrics import WEIGHT_COLUMN
 from samacli.export.ranked_examples import write_pictures, write_texts
+from samacli.export.results import Results
 from samacli.pruning.curve import Point
 from samacli.recipe import Recipe
 from samacli.runs.prune.duplicates import copies
 from samacli.runs.prune.scoring import Scores
-from samacli.runs.results import Results
+from samacli.runs.run import Run
 from samacli.training.experiment import Experiment
 
 
@@ -62,27 +63,22 @@ def kept_rows(experiment: Experiment, scores: Scores, chosen: np.ndarray) -> dat
 
 
 def score_columns(
-    experiment: Experiment,
+    run: Run,
     scores: Scores,
     kept: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
 ) -> dict[str, Any]:
     """Columns of `scores.parquet`; `score` ranked the first keep, whose rows `keep` marks."""
-    train, classes, summary = experiment.splits.train, experiment.splits.classes, scores.summary
+    rows = len(run.experiment.train)
     exported, *others = kept
 
     def marked(keep: str) -> np.ndarray:
-        mark = np.zeros(len(train.labels), dtype=bool)
+        mark = np.zeros(rows, dtype=bool)
         mark[kept[keep]] = True
         return mark
 
     return {
-        "index": train.index,
-        "given_label": class_names(train.labels, classes),
-        "prediction": class_names(summary.prediction, classes),
-        "loss": summary.loss.astype(np.float32),
-        "uncertainty": summary.uncertainty.astype(np.float32),
-        "weight": summary.weight.astype(np.float32),
+        **run.score_columns(scores.summary),
         **({} if scores.right is None else {"right": scores.right.astype(np.float32)}),
         **({} if groups is None else {"duplicates": groups}),
         **{

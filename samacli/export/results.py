@@ -1,10 +1,10 @@
-"""Results over seeds: gathered, summed up, and written down the same way by every workflow."""
+"""Results over seeds: gathered by the commands, written to metrics.json, read by the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from samacli.training.metrics import Evaluation
 
@@ -76,9 +76,13 @@ class Results:
         return [noise["auroc"] for noise in self.noise]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Results:
-        """What `as_dict` gave, as it stands in metrics.json."""
-        plain = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `as_dict` gave, as metrics.json has it: null for what is not known is left out."""
+        plain = {
+            name: [value for value in values[name] if value is not None]
+            for name in cls.__dataclass_fields__
+            if isinstance(values.get(name), list)
+        }
         by_seed = {
             "noise": _by_seed(values.get("noise_detection", {})),
             "recall": _by_seed(values.get("recall", {})),

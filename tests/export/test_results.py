@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from samacli.runs.results import Results
+from samacli.export.results import Results
 
 
 def test_a_method_reads_back_as_it_was_written() -> None:
