@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +35,24 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 _PLAIN_LINE_SECONDS = 10.0
+
+
+# For terminals that do not know them.
+_IN_ASCII = str.maketrans({"–": "-", "−": "-", "±": "+-", "…": "...", "→": "->", "·": "*"})
+
+
+def take_any_text() -> None:
+    """Let stdout and stderr take any character: they spell out those that they do not know."""
+    codecs.register_error("samacli", _spelt_out)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="samacli")
+
+
+def _spelt_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_IN_ASCII)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def print_json(value: Any) -> None:

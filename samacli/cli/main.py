@@ -13,8 +13,19 @@ from typing import Annotated, NoReturn
 import typer
 
 import samacli
-from samacli.cli import evaluate, launch, prune, recipes, report, reweight, score, select, train
-from samacli.cli.console import complain, stderr, stdout
+from samacli.cli import (
+    env,
+    evaluate,
+    launch,
+    prune,
+    recipes,
+    report,
+    reweight,
+    score,
+    select,
+    train,
+)
+from samacli.cli.console import complain, say, stderr, stdout, take_any_text
 from samacli.cli.launch import USER_ERROR
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import Interrupted, SamaError
@@ -23,8 +34,23 @@ from samacli.redact import redact
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
 
+# What a person types first.
+GREETING = f"""samacli {samacli.__version__}: learn how much each training example should count, \
+from a small clean set.
+
+  sama reweight demo-text
+      the demo, on texts that come with it
+
+  sama reweight --train noisy.csv --meta clean.csv --test test.csv --output runs/mine
+      your own data: any CSV, JSON lines or Parquet with a column of texts and one of labels
+
+  sama prune --train noisy.csv --test test.csv --keep 0.7 --output runs/less
+      the part of your data that training needs
+
+sama --help lists all commands, sama COMMAND -h explains one."""
+
 app = typer.Typer(
-    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Make training data better: learn by scalable meta learning (SAMA) how much each "
@@ -39,6 +65,7 @@ app.command()(report.inspect)
 app.command()(report.compare)
 app.command()(score.score)
 app.command()(select.select)
+app.command()(env.env)
 app.add_typer(recipes.app, name="recipes")
 
 
@@ -48,7 +75,7 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _global_options(
     context: typer.Context,
     version: Annotated[
@@ -67,6 +94,8 @@ def _global_options(
     context.obj = Globals(given, debug=debug, quiet=quiet, seed=seed, device=device)
     if not debug:
         _silence_libraries()
+    if context.invoked_subcommand is None:
+        say(GREETING)
 
 
 def _silence_libraries() -> None:
@@ -82,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exits with 0, 2 (the user can mend it), 1 (a bug), 130 (Ctrl-C) or 143 (SIGTERM).
     """
+    take_any_text()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     arguments = _global_options_first(arguments)
     debug = "--debug" in arguments

@@ -31,6 +31,10 @@ KEYS = {
     "image_column": "data.columns.image",
     "label_column": "data.columns.label",
     "model": "model.name",
+    "epochs": "training.epochs",
+    "lr": "training.optimizer.learning_rate",
+    "batch_size": "training.batch_size",
+    "max_length": "data.max_length",
     "preset": "preset",
     "correction": "reweight.correction",
 }

@@ -91,6 +91,42 @@ ModelName = Annotated[
         "--model", help="Hub name or path of the model (model.name).", rich_help_panel=MODEL
     ),
 ]
+Epochs = Annotated[
+    float | None,
+    typer.Option(
+        "--epochs",
+        help="Passes over the training data, in place of the recipe's steps (training.epochs).",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr",
+        help="Learning rate (training.optimizer.learning_rate).",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Examples a step, in each process (training.batch_size).",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        help="Tokens of a text, at most; the rest is cut off (data.max_length).",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 Baselines = Annotated[
     str | None,
     typer.Option(

@@ -15,9 +15,9 @@ from samacli.report.numbers import duration, size
 from samacli.training.spread import mean_and_spread, with_spread
 
 if TYPE_CHECKING:
+    from samacli.export.results import Results
     from samacli.report.compare import Comparison
     from samacli.report.inspect import Inspected
-    from samacli.export.results import Results
     from samacli.training.metrics import Evaluation
 
 _TEXT = 600  # characters of an example

@@ -29,6 +29,10 @@ def train(
     ignore_weights: Annotated[
         bool, typer.Option("--ignore-weights", help="Count every example once.")
     ] = False,
+    epochs: options.Epochs = None,
+    lr: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
     nproc: options.Processes = 1,
     output: options.Output = Path("runs/train"),
     overwrite: options.Overwrite = False,

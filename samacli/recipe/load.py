@@ -145,6 +145,10 @@ def load_recipe(
     return validate(content, where)
 
 
+# Who says the first does not want the second that stands below.
+_INSTEAD = {"training.epochs": "training.steps"}
+
+
 def merged(layers: Sequence[dict[str, Any]], *, with_preset: bool = True) -> dict[str, Any]:
     """Layers of a recipe as one: each over those before it, section by section.
 
@@ -155,6 +159,10 @@ def merged(layers: Sequence[dict[str, Any]], *, with_preset: bool = True) -> dic
     for i, layer in enumerate(layers):
         if with_preset and naming and i == naming[-1]:
             _apply(content, layer[PRESET])
+        said = flattened(layer)
+        for key, other in _INSTEAD.items():
+            if key in said and other not in said:
+                _set(content, other, None)
         content = _over(content, layer)
     return content
 
@@ -285,6 +293,8 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
             path = ".".join(sections[: depth + 1])
             raise SamaError(f"cannot set {dotted}: {path} holds a value, not a section of keys")
     content[last] = value
+    if dotted in _INSTEAD:
+        content.pop(_INSTEAD[dotted].rpartition(".")[2], None)
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str, kind: str) -> str:
