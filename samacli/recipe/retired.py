@@ -10,6 +10,10 @@ from typing import Any
 
 # Dotted key -> values that say what is now the rule, and what became of the key.
 RETIRED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "data.pixels": (
+        ("auto",),
+        "held pixels lie on the GPU where they take no more than a quarter of its free memory",
+    ),
     "training.optimizer.betas": (
         ([0.9, 0.999],),
         "write training.optimizer.arguments: {betas: […]}",

@@ -163,11 +163,6 @@ class Data(Section):
         ge=0,
         description="image: a split is held as uint8 up to this size, and decoded lazily beyond",
     )
-    pixels: Literal["auto", "device", "host"] = Field(
-        "auto",
-        description="image: where held pixels lie, from which batches are gathered; auto: on the "
-        "training device while a split takes no more than a quarter of its free memory",
-    )
     workers: int | None = Field(
         None,
         ge=0,

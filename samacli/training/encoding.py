@@ -49,9 +49,7 @@ class Encoder:
             hold="resized-crop" not in self.recipe.training.augment,
             progress=self.progress,
         )
-        if isinstance(encoded, EncodedImages) and fits_on(
-            self.device, encoded.held_bytes, self.recipe.data.pixels
-        ):
+        if isinstance(encoded, EncodedImages) and fits_on(self.device, encoded.held_bytes):
             encoded.keep_on(self.device)
         self.first = self.first or encoded
         return encoded

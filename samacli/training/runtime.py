@@ -72,11 +72,14 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
-def fits_on(device: torch.device, needed: int, asked: Literal["auto", "device", "host"]) -> bool:
-    """Whether `needed` bytes of pixels are to lie on the device; see `data.pixels`."""
-    if asked != "auto" or device.type == "cpu":
-        return asked != "host"
-    return device.type == "cuda" and needed <= torch.cuda.mem_get_info(device)[0] // 4
+def fits_on(device: torch.device, needed: int) -> bool:
+    """Whether `needed` bytes of pixels are to lie on the device, for batches to be gathered there.
+
+    Where they take no more than a quarter of its free memory: the rest is for training.
+    """
+    if device.type == "cuda":
+        return needed <= torch.cuda.mem_get_info(device)[0] // 4
+    return device.type == "cpu"
 
 
 def reset_peak_memory(device: torch.device) -> None:
