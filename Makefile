@@ -7,7 +7,7 @@ ARGS ?=
 INPUTS ?= 10000
 
 .PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture \
-	report-screenshots benchmarks table-text table-pruning large-selection clean
+	report-screenshots benchmarks gpu table-text table-pruning large-selection clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -74,6 +74,11 @@ benchmarks: $(INSTALLED) ## measure the engine beside its rivals (an hour), into
 	test -f docs/benchmarks/$(PLACE)/local_direction.json || \
 		$(VENV)/bin/python docs/benchmarks/local_direction.py docs/benchmarks/$(PLACE)/local_direction.json
 	$(VENV)/bin/python docs/benchmarks/make_tables.py docs/benchmarks/$(PLACE)
+
+# On a machine with a GPU, a few minutes at a time; docs/benchmarks/gpu/README.md has the calls.
+gpu: $(INSTALLED) ## measure on a GPU for 400 s, and go on next time: ARGS='--list', '--seconds 200'
+	$(VENV)/bin/python docs/benchmarks/gpu/run.py $(ARGS)
+	$(VENV)/bin/python docs/benchmarks/gpu/page.py
 
 # The folder with the data sets: this checkout's own where it has them.
 DATA ?= $(if $(wildcard data/trec),data,../shared/data)

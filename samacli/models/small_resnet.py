@@ -59,6 +59,7 @@ AutoModelForImageClassification.register(
 SMALL_RESNETS: dict[str, dict[str, Any]] = {
     "resnet8-small": {"embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [1, 1, 1]},
     "resnet14-small": {"embedding_size": 16, "hidden_sizes": [16, 32, 64], "depths": [2, 2, 2]},
+    "resnet32-small": {"embedding_size": 16, "hidden_sizes": [16, 32, 64], "depths": [5, 5, 5]},
     "resnet18-cifar": {
         "embedding_size": 64,
         "hidden_sizes": [64, 128, 256, 512],

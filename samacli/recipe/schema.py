@@ -201,7 +201,7 @@ class Model(Section):
     name: PathOrName = Field(
         "minilm",
         description="hub name or path of a model; 'minilm' (packaged, extra demo), "
-        "'resnet18-cifar', 'resnet14-small' or "
+        "'resnet18-cifar', 'resnet32-small', 'resnet14-small' or "
         "'resnet8-small' (images, from scratch)",
     )
     revision: str | None = None

@@ -9,11 +9,11 @@ import torch
 from transformers import RobertaConfig, RobertaForSequenceClassification, ViTConfig
 
 from samacli.errors import SamaError
-from samacli.models import load_model, load_processor, parameter_count
+from samacli.models import SMALL_RESNETS, load_model, load_processor, parameter_count
 from samacli.recipe import Model
 
 
-@pytest.mark.parametrize("name", ["resnet8-small", "resnet14-small", "resnet18-cifar"])
+@pytest.mark.parametrize("name", SMALL_RESNETS)
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (1, 28)])
 def test_small_resnets_take_small_images(name: str, channels: int, side: int) -> None:
     model = load_model(
@@ -26,6 +26,13 @@ def test_resnet18_has_the_papers_size() -> None:
     # 11,173,962 parameters for 10 classes: the usual PyTorch ResNet-18 for CIFAR-10.
     model = load_model(Model(name="resnet18-cifar"), "image-classification", list("abcdefghij"))
     assert parameter_count(model) == (11_173_962, 11_173_962)
+
+
+def test_resnet32_is_the_papers_with_projections() -> None:
+    # 464,154 parameters where shortcuts are padded with zeros (He et al. 2016, option A); the two
+    # that change width are 1×1 convolutions with batch norms here: 16·32 + 32·64 + 2·(32 + 64).
+    model = load_model(Model(name="resnet32-small"), "image-classification", list("abcdefghij"))
+    assert parameter_count(model)[0] == 464_154 + 16 * 32 + 32 * 64 + 2 * (32 + 64)
 
 
 def test_a_saved_small_resnet_loads_by_its_path(tmp_path: Path) -> None:

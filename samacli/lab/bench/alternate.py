@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 from samacli.lab.bench.contenders import PLAIN, SAMA, Contender
 from samacli.lab.bench.row import Row, empty_row, median_and_quartiles
 from samacli.lab.bench.setting import Setting
-from samacli.lab.bench.team import Member, WorkerFailedError, member
+from samacli.lab.bench.team import Asked, Starter, WorkerFailedError, member
 from samacli.progress import Progress
 
 CHUNK_SECONDS = 3.0  # of plain training, where the number of steps is not given
@@ -33,7 +33,7 @@ class _Warm:
     form: SAMA's, as it ran.
     """
 
-    member: Member
+    member: Asked
     peak_memory_bytes: int
     form: str | None
     seconds_per_step: float
@@ -45,6 +45,7 @@ class Alternation:
     rounds: pairs of chunks to each estimator.
     steps: base steps a chunk, rounded up to whole meta steps; None: as many as plain training
         does in CHUNK_SECONDS.
+    start: makes a worker.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Alternation:
         rounds: int,
         steps: int | None,
         progress: Progress,
+        start: Starter = member,
     ) -> None:
         self._store = store
+        self._start = start
         self._setting = setting
         self._rounds = rounds
         self._steps = None if steps is None else self._whole(steps)
@@ -203,11 +206,11 @@ class Alternation:
 
     def _worker(
         self, contender: Contender, setting: Setting
-    ) -> contextlib.AbstractContextManager[Member]:
-        return member(self._store, setting, contender)
+    ) -> contextlib.AbstractContextManager[Asked]:
+        return self._start(self._store, setting, contender)
 
     @staticmethod
-    def _chunk(worker: Member, steps: int) -> float:
+    def _chunk(worker: Asked, steps: int) -> float:
         """Seconds that the slowest process took."""
         return max(float(answer["seconds"]) for answer in worker.ask("chunk", steps=steps))
 

@@ -13,17 +13,22 @@ from samacli.lab.bench.alternate import Alternation
 from samacli.lab.bench.contenders import Contender
 from samacli.lab.bench.row import Row
 from samacli.lab.bench.setting import Setting
+from samacli.lab.bench.team import here, member
 from samacli.progress import Progress, Silent
 from samacli.store.output import check_file, written
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure, see `alternate.Alternation`; derivatives: compare their forms too."""
+    """How to measure, see `alternate.Alternation`.
+
+    derivatives: compare their forms too. in_process: contenders share this process.
+    """
 
     rounds: int = 5
     steps: int | None = None
     derivatives: bool = False
+    in_process: bool = False
 
 
 def bench(
@@ -46,6 +51,8 @@ def bench(
     progress = progress or Silent()
     if plan.derivatives and not any(c.estimator == "sama" for c in contenders):
         raise SamaError("--derivatives compares forms of sama; add sama to --estimators")
+    if plan.in_process and any(setting.world_size > 1 for setting in settings):
+        raise SamaError("--in-process is one process; give --nproc 1, or leave it out")
     for option, file in (("--json", json_file), ("--plot", plot_file)):
         if file is not None:
             check_file(option, file)
@@ -54,7 +61,12 @@ def bench(
     compared: set[str] = set()
     for setting in settings:
         alternation = Alternation(
-            store, setting, rounds=plan.rounds, steps=plan.steps, progress=progress
+            store,
+            setting,
+            rounds=plan.rounds,
+            steps=plan.steps,
+            progress=progress,
+            start=here if plan.in_process else member,
         )
         found = alternation.rows(contenders)
         if plan.derivatives and setting.model not in compared:

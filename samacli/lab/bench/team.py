@@ -11,16 +11,17 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Protocol
 
 from torch.distributed import TCPStore
 
 from samacli.errors import SamaError
 from samacli.lab.bench import line
 from samacli.lab.bench.contenders import Contender
+from samacli.lab.bench.replicas import Replica
 from samacli.lab.bench.setting import Setting
-from samacli.lab.bench.worker import Task
+from samacli.lab.bench.worker import Task, Worker, sentence
 
 MODULE = "samacli.lab.bench.worker"
 POLL_SECONDS = 0.05
@@ -36,11 +37,23 @@ class WorkerFailedError(Exception):
         self.why = why
 
 
-class Member:
-    """A running worker: one process, or several that do the same.
+class Asked(Protocol):
+    """A worker that is ready.
 
     name: its contender's. facts: what it said when it was ready, see `worker.Worker.ready`.
     """
+
+    name: str
+    facts: line.Message
+
+    def ask(self, do: str, **arguments: Any) -> list[line.Message]: ...
+
+
+Starter = Callable[[TCPStore, Setting, Contender], contextlib.AbstractContextManager[Asked]]
+
+
+class Member:
+    """A running worker: one process, or several that do the same."""
 
     def __init__(
         self,
@@ -130,6 +143,42 @@ def member(store: TCPStore, setting: Setting, contender: Contender) -> Iterator[
                 process.wait(GRACE_SECONDS)
         finally:
             _end(process)
+
+
+class Here:
+    """A worker in this very process, which does what it is asked at once."""
+
+    def __init__(self, name: str, worker: Worker) -> None:
+        self.name = name
+        self.facts = worker.ready()
+        self._worker = worker
+
+    def ask(self, do: str, **arguments: Any) -> list[line.Message]:
+        """Raises WorkerFailedError or SamaError, as a worker of its own does."""
+        try:
+            return [getattr(self._worker, do)(**arguments)]
+        except SamaError:
+            raise
+        except Exception as error:
+            raise WorkerFailedError(self.name, sentence(error)) from None
+
+
+@contextlib.contextmanager
+def here(store: TCPStore, setting: Setting, contender: Contender) -> Iterator[Here]:
+    """A worker in this process: no time goes on starting one, and a crash ends them all.
+
+    Peak memory is each one's own on a GPU, whose allocator tells what is in use; a process's
+    resident memory tells it less well.
+    """
+    try:
+        replica = Replica.join(setting.device, setting.world_size)
+        task = Task(store.port, contender.name, setting, contender)
+        running = Here(contender.name, Worker(task, replica))
+    except SamaError:
+        raise
+    except Exception as error:
+        raise WorkerFailedError(contender.name, sentence(error)) from None
+    yield running
 
 
 def _command(task: Task) -> list[str]:
