@@ -49,8 +49,8 @@ def commands() -> str:
 
 def recipe() -> str:
     """Every key of a recipe: its type, its default, what it means."""
-    from samacli.recipe.presets import PRESETS
     from samacli.recipe.schema import Recipe
+    from samacli.registry import PRESETS
 
     parts = [
         "# Recipe keys\n\nMade from the schema by `make reference`. On the command line a key is "

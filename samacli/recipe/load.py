@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from samacli.errors import SamaError, nearest, reason
 from samacli.recipe.paths import possible_path
-from samacli.recipe.presets import PRESETS
 from samacli.recipe.retired import without_retired
 from samacli.recipe.schema import Recipe
 from samacli.redact import redact
+from samacli.registry import PRESETS
 
 EXTENDS = "extends"  # a recipe file's key: the recipe that it starts from
 PRESET = "preset"

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from samacli.recipe.optimizers import check_optimizer
 from samacli.recipe.paths import possible_path
-from samacli.registry import FEATURES, METHODS, scores_of
+from samacli.registry import FEATURES, METHODS, PRESETS, scores_of
 
 Task = Literal["text-classification", "image-classification"]
 Source = Literal[
@@ -32,11 +32,12 @@ if TYPE_CHECKING:  # a Literal that is computed is beyond it
     ReweightBaseline = str
     PruneScore = str
     Feature = str
+    Preset = str
 else:
     ReweightBaseline = Literal[tuple(name for name in METHODS if name != "sama")]
     PruneScore = Literal[("sama", *scores_of("prune"))]
     Feature = Literal[tuple(FEATURES)]
-Preset = Literal["fast", "balanced", "best"]
+    Preset = Literal[tuple(PRESETS)]
 PruneBaseline = Literal["full", "random"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Keep = Annotated[float, Field(gt=0)]
@@ -477,8 +478,7 @@ class Recipe(Section):
     description: str = ""
     preset: Preset | None = Field(
         None,
-        description="a budget by name: values for the keys that are not given beside it, see "
-        "samacli.recipe.presets",
+        description="a budget by name: values for the keys that are not given beside it",
     )
     track: list[Tracker] = Field(
         [], description="trackers that are told losses and accuracies while it runs"

@@ -185,7 +185,7 @@ class Recovery:
             if found["model"] is not None and new_model is not None:
                 model = new_model()
                 model.load_state_dict(found["model"])
-                result = replace(result, model=model)  # type: ignore[type-var]
+                result = replace(result, model=model)
             if found["within"] == self._part:
                 restore_random_state(found["random"], accelerator.device)
             self.progress.note(f"{name}: finished before")

@@ -18,8 +18,8 @@ from samacli.recipe import (
     resolve_paths,
 )
 from samacli.recipe.load import read_yaml, validate
-from samacli.recipe.presets import PRESETS
 from samacli.recipe.retired import RETIRED
+from samacli.registry import PRESETS
 
 
 @pytest.mark.parametrize("name", sorted(built_in_recipes()))
