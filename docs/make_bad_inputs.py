@@ -40,7 +40,7 @@ def pickled(path: Path) -> None:
     import torch
 
     path.parent.mkdir(exist_ok=True)
-    torch.save({}, path)
+    torch.save({"weight": Path("x")}, path)
 
 
 def link_out(path: Path) -> None:
@@ -136,6 +136,31 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
         [*TEXT, "t.csv"],
     ),
     ("Tables", "no clean set", {"t.csv": GOOD}, ["reweight", "--train", "t.csv"]),
+    (
+        "Tables",
+        "a quote that swallows rows",
+        {"t.tsv": 'text\tlabel\nfine\tx\n"Brilliant\ty\nso bad"\tx\n'},
+        [*TEXT, "t.tsv"],
+    ),
+    (
+        "Tables",
+        "a quote that is never closed",
+        {"t.csv": 'text,label\n"fine,x\nbad,y\n'},
+        [*TEXT, "t.csv"],
+    ),
+    (
+        "Tables",
+        "quotes after backslashes",
+        {"t.csv": 'text,label\n"a \\"b\\" c",x\nbad,y\n'},
+        [*TEXT, "t.csv"],
+    ),
+    (
+        "Tables",
+        "−1 as a label",
+        {"t.csv": "text,label\na,-1\nb,0\nc,1\n"},
+        ["prune", "--model", "tiny", "--train", "t.csv"],
+    ),
+    ("Tables", "half a character", {"t.jsonl": '{"text": "\\ud800"}\n'}, [*TEXT, "t.jsonl"]),
     ("Tables", "JSON cut short", {"t.json": '[{"text": "a", '}, [*TEXT, "t.json"]),
     ("Tables", "a line that is no object", {"t.jsonl": '{"text": "a"}\n[1]\n'}, [*TEXT, "t.jsonl"]),
     ("Tables", "a line `null`", {"t.jsonl": 'null\n{"text": "a"}\n'}, [*TEXT, "t.jsonl"]),
@@ -205,6 +230,18 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
     ("Images", "no image", {"t.csv": "image,label\na.png,x\n", "a.png": "hi"}, [*IMAGES, "t.csv"]),
     ("Images", "an image that is missing", {"t.csv": "image,label\na.png,x\n"}, [*IMAGES, "t.csv"]),
     (
+        "Images",
+        "folders of splits by names of one's own",
+        {f"set/{s}/{c}/a.png": picture for s in ("one", "two") for c in ("x", "y")},
+        [*IMAGES, "./set"],
+    ),
+    (
+        "Images",
+        "a folder of several splits as another one",
+        {f"set/{s}/{c}/a.png": picture for s in ("train", "val") for c in ("x", "y")},
+        [*IMAGES, "./set/train", "--test", "./set"],
+    ),
+    (
         "Attacks",
         "a path out of the data folder",
         {"set/t.csv": "image,label\n../a.png,x\n", "a.png": picture},
@@ -243,7 +280,7 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
     ),
     (
         "Attacks",
-        "pickled weights",
+        "pickled weights of more than tensors",
         {"tiny/pytorch_model.bin": pickled, "t.csv": GOOD},
         [*TEXT, "t.csv"],
     ),

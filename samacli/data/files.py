@@ -11,12 +11,16 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from samacli.data.arrow_cache import converted
 from samacli.data.confine import refuse_archive, refuse_outside
-from samacli.data.csv_files import read_csv
+from samacli.data.csv_files import AS_USUAL, CsvStyle, read_csv
 from samacli.data.json_files import read_json
-from samacli.data.table import Table, first_line, load_with_library
+from samacli.data.table import Table, first_line
 from samacli.errors import SamaError
+
+_PARQUET_ROWS = 10_000
 
 KINDS = {
     ".csv": "csv",
@@ -45,11 +49,11 @@ def is_saved_arrow(path: Path) -> bool:
     )
 
 
-def read_files(paths: list[Path], kind: str | None = None) -> Table:
+def read_files(paths: list[Path], kind: str | None = None, style: CsvStyle = AS_USUAL) -> Table:
     """Read one file, or the shards of one split, as one table.
 
-    `kind` overrules the files' endings. Raises SamaError naming the file and, where it can be
-    found, the line.
+    `kind` overrules the files' endings; `style` is that of CSV cells. Raises SamaError naming the
+    file and, where it can be found, the line.
     """
     for path in paths:
         if not path.exists():
@@ -65,12 +69,12 @@ def read_files(paths: list[Path], kind: str | None = None) -> Table:
             "or name the format with data.source"
         )
     try:
-        rows = _read(paths, kind)
+        rows = _read(paths, kind, style)
     except UnicodeDecodeError as error:
         raise SamaError(f"{origin} is not UTF-8 text; convert it to UTF-8") from error
     except PermissionError as error:
         raise SamaError(f"cannot read {error.filename or origin}: {error.strerror}") from error
-    return Table(rows, origin, base=paths[0].parent)
+    return Table(rows, origin, base=paths[0].parent, typed=kind not in ("csv", "tsv"))
 
 
 def read_saved_arrow(path: Path, split: str | None = None) -> Table:
@@ -121,16 +125,16 @@ def _index(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read(paths: list[Path], kind: str) -> datasets.Dataset:
+def _read(paths: list[Path], kind: str, style: CsvStyle) -> datasets.Dataset:
     if kind == "arrow":
         if len(paths) == 1 and paths[0].is_dir():
             return read_saved_arrow(paths[0]).rows
         return _concatenate(paths, [_read_arrow(path) for path in paths])
     if kind in ("csv", "tsv"):
-        return _concatenate(
-            paths, [read_csv(path, "," if kind == "csv" else "\t") for path in paths]
-        )
-    return _read_parquet(paths) if kind == "parquet" else read_json(paths)
+        return read_csv(paths, "," if kind == "csv" else "\t", style)
+    if kind == "parquet":
+        return _concatenate(paths, [_read_parquet(path) for path in paths])
+    return read_json(paths)
 
 
 def _concatenate(paths: list[Path], parts: list[datasets.Dataset]) -> datasets.Dataset:
@@ -153,11 +157,19 @@ def _read_arrow(path: Path) -> datasets.Dataset:
         raise SamaError(f"cannot read {path} as an Arrow stream: {first_line(error)}") from error
 
 
-def _read_parquet(paths: list[Path]) -> datasets.Dataset:
-    try:
-        return load_with_library("parquet", paths)
-    except SamaError:
-        raise
-    except Exception as error:  # the library wraps what went wrong in several of its own types
-        cause = error.__cause__ or error
-        raise SamaError(f"cannot read {paths[0]} as Parquet: {first_line(cause)}") from error
+def _read_parquet(path: Path) -> datasets.Dataset:
+    def convert(target: Path) -> None:
+        try:
+            with (
+                pq.ParquetFile(path, memory_map=True) as source,
+                pa.OSFile(str(target), "wb") as sink,
+                pa.ipc.new_stream(sink, source.schema_arrow) as writer,
+            ):
+                for batch in source.iter_batches(_PARQUET_ROWS):
+                    writer.write_batch(batch)
+        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+            if isinstance(error, PermissionError):
+                raise
+            raise SamaError(f"cannot read {path} as Parquet: {first_line(error)}") from error
+
+    return converted([path], "parquet", convert)

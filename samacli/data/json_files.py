@@ -1,150 +1,185 @@
-"""JSON and JSON lines, through `datasets.load_dataset`, which converts once and memory-maps."""
+"""JSON and JSON lines, by Python's own reader: a date stays the text that it is written as.
+
+(The datasets library and pyarrow make a time of it, and a float of a whole number of 20 digits.)
+"""
 
 from __future__ import annotations
 
-import io
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
-import pyarrow.json
 
-from samacli.data.table import first_line, load_with_library, open_text
+from samacli.data.arrow_cache import converted
+from samacli.data.table import open_text
 from samacli.errors import SamaError, reason
 
-_CHUNK_BYTES = 10 << 20  # what the library reads at a time, taking the first for the types of all
+_ROWS_AT_ONCE = 5_000
 
-_NULL_LINE = re.compile(rb"(?m)^[ \t]*null[ \t\r]*$")
+Record = dict[str, Any]
 
 
-def read_json(paths: list[Path]) -> datasets.Dataset:
+def read_json(paths: Sequence[Path]) -> datasets.Dataset:
     """The rows of all files. Raises SamaError naming the file, and the line or column at fault."""
-    for path in paths:
-        refuse_null_rows(path)
-    try:
-        return load_with_library("json", paths)
-    except (SamaError, UnicodeDecodeError):
-        raise
-    except Exception as error:  # the library wraps what went wrong in several of its own types
-        for path in paths:
-            _check_lines(path)
-        features = _features_of_all(paths)
+
+    def convert(target: Path) -> None:
         try:
-            return load_with_library("json", paths, features=features)
-        except Exception as again:
-            cause = again.__cause__ or again
-            raise SamaError(f"cannot read {paths[0]} as JSON: {first_line(cause)}") from error
+            # The types of the first rows are tried on all; where they don't fit, those of all are.
+            schema = _schema(next(_batches(paths), []))
+            try:
+                _write(paths, schema, target)
+            except _OtherError:
+                for rows in _batches(paths):
+                    schema = _widened(schema, _schema(rows))
+                _write(paths, schema, target)
+        except UnicodeEncodeError as error:
+            raise SamaError(
+                f"{paths[0]} holds half a character ({error.object[error.start]!a}), which is no "
+                "text; take it out"
+            ) from error
+
+    return converted(paths, "json", convert)
 
 
-def refuse_null_rows(path: Path, *, start_alone: bool = False) -> None:
-    """Raise SamaError for a line `null`: Arrow's reader ends the process where a block starts so.
+def refuse_null_row(path: Path) -> None:
+    """Raise SamaError for a first line `null`: Arrow's reader ends the process at it.
 
-    (pyarrow 26: `pyarrow.json.read_json` of b"null" is a segmentation fault.) A file that is one
-    JSON list is read otherwise, and may hold them. start_alone: look no further than the start.
+    (pyarrow 26: `pyarrow.json.read_json` of b"null" is a segmentation fault.) For rows that the
+    library reads as a stream.
     """
-    number = 0
     with pa.input_stream(str(path), compression="detect") as stream:
         start = stream.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if start.startswith(b"null"):
-            number = 1
-    if not number and not start_alone and not start.startswith(b"["):
-        with pa.input_stream(str(path), compression="detect") as stream:
-            number = _null_line(stream)
-    if number:
-        raise SamaError(
-            f"{path}: line {number} is no JSON object; write one row a line, "
-            '{"text": …, "label": …}'
-        )
+    if start.startswith(b"null"):
+        raise _no_object(path, 1)
 
 
-def _null_line(stream: pa.NativeFile) -> int:
-    """Number of the first line that is `null`; 0 if there is none."""
-    before, rest = 0, b""
-    while block := stream.read(_CHUNK_BYTES):
-        block = rest + block
-        found = _NULL_LINE.search(block)
-        if found:
-            return before + block[: found.start()].count(b"\n") + 1
-        end = block.rfind(b"\n") + 1
-        before += block[:end].count(b"\n")
-        rest = block[end:]
-    return 0
+class _OtherError(Exception):
+    """A batch of rows that the schema does not fit."""
 
 
-def _check_lines(path: Path) -> None:
-    """Raise SamaError for the first line of `path` that is no JSON object; return if all are."""
-    with open_text(path) as lines:
-        start = lines.read(1)
-    with open_text(path) as lines:
-        if start == "[":
-            try:
-                json.load(lines)
-            except json.JSONDecodeError as error:
-                raise SamaError(
-                    f"{path} is not valid JSON: {error.msg} in line {error.lineno}"
-                ) from error
-            except (ValueError, RecursionError) as error:
-                raise SamaError(f"{path} is not JSON that can be read: {reason(error)}") from error
-            return
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SamaError(
-                    f"{path} is not valid JSON: {error.msg} in line {number}"
-                ) from error
-            except (ValueError, RecursionError) as error:  # 5,000 digits, deep nesting
-                raise SamaError(
-                    f"{path} is not JSON that can be read: {reason(error)} in line {number}"
-                ) from error
-            if not isinstance(value, dict):
-                raise SamaError(
-                    f"{path}: line {number} is no JSON object; write one row a line, "
-                    '{"text": …, "label": …}'
-                )
+# Types that stand for others: whole numbers some of which no float holds; and each value as JSON
+# writes it, for numbers that no one type holds.
+_LARGE, _WRITTEN = pa.uint64(), pa.large_string()
+_STORED = {_LARGE: pa.int64(), _WRITTEN: pa.string()}
 
 
-def _features_of_all(paths: list[Path]) -> datasets.Features:
-    """Types that fit every row: a column may be missing, null or whole at first and fill later."""
-    whole = pa.schema([])
-    for path in paths:
-        for chunk in _chunks(path):
-            try:
-                options = pa.json.ReadOptions(block_size=len(chunk) + 1)
-                schema = pa.json.read_json(io.BytesIO(chunk), read_options=options).schema
-            except pa.ArrowInvalid as error:
-                mixed = re.search(r"Column\(/(.+?)\) changed from (\w+) to (\w+)", str(error))
-                if mixed:
-                    raise _mixed(mixed[1], path, mixed[2], mixed[3]) from error
-                raise SamaError(f"cannot read {path} as JSON: {first_line(error)}") from error
-            whole = _unified(whole, schema, path)
-    return datasets.Features.from_arrow_schema(whole)
+def _write(paths: Sequence[Path], schema: pa.Schema, target: Path) -> None:
+    stored = pa.schema([(f.name, _STORED.get(f.type, f.type)) for f in schema])
+    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_stream(sink, stored) as writer:
+        for rows in _batches(paths):
+            if _widened(schema, _schema(rows)) != schema:
+                raise _OtherError
+            columns = [_column([row.get(f.name) for row in rows], f.type) for f in schema]
+            writer.write_batch(pa.record_batch(columns, stored))
 
 
-def _unified(first: pa.Schema, second: pa.Schema, path: Path) -> pa.Schema:
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind not in (pa.json_(), _WRITTEN):
+        return pa.array(values, _STORED.get(kind, kind))
+    texts = [None if value is None else json.dumps(value) for value in values]
+    array = pa.array(texts, pa.string())
+    return array if kind == _WRITTEN else pa.ExtensionArray.from_storage(kind, array)
+
+
+def _schema(rows: list[Record]) -> pa.Schema:
+    """Every key of the rows, in the order of their first mention, with the type of its values."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.schema([(name, _type([row.get(name) for row in rows])) for name in names])
+
+
+def _type(values: list[Any]) -> pa.DataType:
+    """The type in which every value comes back as it was; JSON for values of several kinds."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds and kinds <= {int, float}:
+        whole = [value for value in values if type(value) is int]
+        largest = max(map(abs, whole), default=0)
+        if float in kinds:
+            return pa.float64() if largest <= 2**53 else _WRITTEN
+        return pa.int64() if largest <= 2**53 else _LARGE if largest < 2**63 else _WRITTEN
+    if len(kinds) > 1:
+        return pa.json_()
+    try:
+        array = pa.array(values)
+    except UnicodeError:
+        raise
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return pa.json_()
+    # A key that some lack would come back as null, 1 beside 1.5 as 1.0.
+    nested = bool(kinds & {dict, list})
+    return pa.json_() if nested and repr(array.to_pylist()) != repr(values) else array.type
+
+
+def _widened(first: pa.Schema, second: pa.Schema) -> pa.Schema:
+    """A schema for rows of both, which has all columns."""
+    fields = {field.name: field.type for field in first}
     for field in second:
-        if field.name in first.names:
-            known = pa.schema([first.field(field.name)])
-            try:
-                pa.unify_schemas([known, pa.schema([field])], promote_options="permissive")
-            except pa.ArrowException as error:
-                raise _mixed(field.name, path, known[0].type, field.type) from error
-    return pa.unify_schemas([first, second], promote_options="permissive")
+        known = fields.get(field.name)
+        fields[field.name] = field.type if known is None else _wider(known, field.type)
+    return pa.schema(list(fields.items()))
 
 
-def _mixed(column: str, path: Path, first: object, second: object) -> SamaError:
-    return SamaError(
-        f"column '{column}' of {path} mixes {first} and {second}; write all its values the same way"
-    )
+def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    both = {first, second}
+    if both == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    if both == {pa.int64(), _LARGE}:
+        return _LARGE
+    return _WRITTEN if both <= {pa.int64(), pa.float64(), _LARGE, _WRITTEN} else pa.json_()
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    """The file in whole lines, about `_CHUNK_BYTES` at a time."""
+def _batches(paths: Sequence[Path]) -> Iterator[list[Record]]:
+    rows: list[Record] = []
+    for path in paths:
+        for row in _records(path):
+            rows.append(row)
+            if len(rows) >= _ROWS_AT_ONCE:
+                yield rows
+                rows = []
+    if rows:
+        yield rows
+
+
+def _records(path: Path) -> Iterator[Record]:
+    """One by one. Raises SamaError naming the line that is no object."""
     with open_text(path) as text:
-        while lines := text.readlines(_CHUNK_BYTES):
-            yield "".join(lines).encode()
+        start = text.read(1)
+        while start.isspace():
+            start = text.read(1)
+    with open_text(path) as text:
+        if start == "[":
+            for number, row in enumerate(_parsed(path, text.read(), None)):
+                if not isinstance(row, dict):
+                    raise SamaError(f"{path}: row {number} (counted from 0) is no JSON object")
+                yield row
+            return
+        for number, line in enumerate(text, start=1):
+            if line.strip():
+                row = _parsed(path, line, number)
+                if not isinstance(row, dict):
+                    raise _no_object(path, number)
+                yield row
+
+
+def _parsed(path: Path, text: str, number: int | None) -> Any:
+    """number: of the line that `text` is; None for the whole file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = error.lineno if number is None else number
+        raise SamaError(f"{path} is not valid JSON: {error.msg} in line {line}") from error
+    except (ValueError, RecursionError) as error:  # 5,000 digits, deep nesting
+        where = "" if number is None else f" in line {number}"
+        raise SamaError(f"{path} is not JSON that can be read: {reason(error)}{where}") from error
+
+
+def _no_object(path: Path, line: int) -> SamaError:
+    return SamaError(
+        f'{path}: line {line} is no JSON object; write one row a line, {{"text": …, "label": …}}'
+    )

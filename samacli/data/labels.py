@@ -2,12 +2,16 @@
 
 A label in a file may be text, a whole number (also as float or boolean) or an id of a ClassLabel
 column. Each is brought to its class *name* first, so that the splits of one dataset agree on the
-classes even where their files disagree on types.
+classes even where their files disagree on types. White space around a name is no part of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import datasets
@@ -19,15 +23,16 @@ from samacli.data.table import Table
 from samacli.errors import SamaError, nearest
 
 NONE = -1
+# How R and pandas write a missing value in a column of numbers.
+_MISSING = frozenset(("NA", "N/A", "NaN", "nan", "NULL", "null", "<NA>", "None"))
 
 
 def label_names(table: Table, column: str, declared: Sequence[str] | None) -> np.ndarray:
     """The class name of every row; object (n,), None where a row has no label.
 
-    No label: null, NaN, empty text, or −1 in a column of numbers (how datasets mark abstentions
-    and hidden labels) unless −1 and 1 are the only values. Whole numbers index `declared`, the
-    names that a ClassLabel column gives, if there is one. Raises SamaError for a column that is
-    no label column.
+    No label: null, NaN, empty text, and −1 among ids of named classes. Whole numbers index
+    `declared`, the names that a ClassLabel column gives, if there is one; elsewhere −1 is a name
+    (see `settle_minus_one`). Raises SamaError for a column that is no label column.
     """
     feature = table.rows.features[column]
     values = _column(table.rows, column)
@@ -44,17 +49,12 @@ def label_names(table: Table, column: str, declared: Sequence[str] | None) -> np
         values = _whole(values, table, column)
         kind = values.type
     if pa.types.is_integer(kind):
-        if declared is not None and not _numeric(declared):
+        if declared is not None and not numeric(declared):
             return _by_index(values, declared, table, column)
-        names = _objects(values.cast(pa.string()))
-        if set(names) - {None} != {"-1", "1"}:
-            names[names == "-1"] = None
-        return names
+        return _objects(values.cast(pa.string()))
     if _is_text(kind) and not _is_json(feature):
         names = _objects(values)
-        empty = np.array([name is None or not name.strip() for name in names], dtype=bool)
-        names[empty] = None
-        return names
+        return names if table.typed else _untyped(names, table, column, declared)
     if _is_json(feature):
         first, second = _two_kinds(table.rows, column)
         raise SamaError(
@@ -65,6 +65,75 @@ def label_names(table: Table, column: str, declared: Sequence[str] | None) -> np
         f"column '{column}' of {table.origin} holds {kind}, which is no label; labels are text, "
         "whole numbers or booleans"
     )
+
+
+def is_numbers(table: Table, column: str, names: Collection[str]) -> bool:
+    """Whether labels of these names are numbers as far as the table's format tells."""
+    kind = getattr(table.rows.features[column], "dtype", "")
+    return numeric(names) and (kind.startswith(("int", "uint", "float")) or not table.typed)
+
+
+def settle_minus_one(
+    names: np.ndarray, table: Table, column: str, meaning: str, clean: Collection[str] | None
+) -> np.ndarray:
+    """The names with −1 as what it is: a class, or no label (None).
+
+    meaning: `data.minus_one` of a recipe. clean: the labels of the clean splits, by which "ask" is
+    answered; None where there are none. Raises SamaError where it stays open.
+    """
+    others = {name for name in names if name is not None} - {"-1"}
+    count = int((names == "-1").sum())
+    if not count or meaning == "class" or not is_numbers(table, column, {*others, "-1"}):
+        return names
+    if meaning == "ask":
+        # A scale below zero, or one of two classes.
+        if len(others) < 2 or any(name.startswith("-") for name in others):
+            return names
+        if clean is not None and "-1" in clean:
+            return names
+        shown = ", ".join(_sorted(others)[:6])
+        raise SamaError(
+            f"column '{column}' of {table.origin} has −1 in {count:,} of {len(names):,} rows, "
+            f"beside {shown}: say whether that is a class (data.minus_one=class) or means that no "
+            "label was given (data.minus_one=none)"
+        )
+    return _without_minus_one(names)
+
+
+def known_minus_one(
+    names: np.ndarray, table: Table, column: str, classes: Sequence[str]
+) -> np.ndarray:
+    """The names with −1 as no label (None) where it is a number and none of the classes."""
+    found = {name for name in names if name is not None}
+    if "-1" not in classes and is_numbers(table, column, found):
+        return _without_minus_one(names)
+    return names
+
+
+def _without_minus_one(names: np.ndarray) -> np.ndarray:
+    names = names.copy()
+    names[names == "-1"] = None
+    return names
+
+
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Groups of classes whose names differ in nothing but case, width, Unicode form, invisible
+    characters, spaces, or how a number is written."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        groups[folded(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def folded(name: str) -> str:
+    """What names have in common that one takes for the same."""
+    shown = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    text = " ".join("".join(shown).casefold().split())
+    try:
+        number = float(text)
+    except ValueError:
+        return unicodedata.normalize("NFKC", text)
+    return repr(number) if math.isfinite(number) else text
 
 
 def declared_classes(table: Table, columns: Sequence[str]) -> list[str] | None:
@@ -81,7 +150,9 @@ def as_class_labels(
 ) -> datasets.Dataset:
     """Rows whose column of numbers says by its type that they are ids of the declared names."""
     dtype = getattr(rows.features[column], "dtype", "")
-    if isinstance(rows.features[column], datasets.ClassLabel) or not dtype.startswith("int"):
+    if isinstance(rows.features[column], datasets.ClassLabel) or not dtype.startswith(
+        ("int", "uint")
+    ):
         return rows
     try:
         return rows.cast_column(column, datasets.ClassLabel(names=list(declared)))
@@ -125,13 +196,42 @@ def check_known(
             )
 
 
+def _untyped(
+    names: np.ndarray, table: Table, column: str, declared: Sequence[str] | None
+) -> np.ndarray:
+    """Names of a format without types, in which numbers are text where they are written oddly."""
+    found = {name for name in names if name is not None}
+    if not found - _MISSING or not all(map(_is_number, found - _MISSING)):
+        return names
+    names = np.array([None if name in _MISSING else name for name in names], dtype=object)
+    for row, name in enumerate(names):
+        if name is None or numeric([name]):
+            continue
+        # Beyond 2**53 a float tells one whole number from the next no more.
+        if not float(name).is_integer() or abs(float(name)) > 2**53:
+            raise SamaError(
+                f"column '{column}' of {table.origin} has the label {name} in row {row} (counted "
+                "from 0); labels are text or whole numbers"
+            )
+    return names
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return "_" not in name
+
+
 def _sorted(names: set[str]) -> list[str]:
-    if _numeric(names):
+    if numeric(names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
 
 
-def _numeric(names: Sequence[str] | set[str]) -> bool:
+def numeric(names: Collection[str]) -> bool:
+    """Whether every name is a whole number, and there is one."""
     return bool(names) and all(name.removeprefix("-").isdecimal() for name in names)
 
 
@@ -169,11 +269,12 @@ def _column(rows: datasets.Dataset, column: str) -> pa.ChunkedArray:
 
 
 def _objects(values: pa.ChunkedArray) -> np.ndarray:
-    """object (n,). Each distinct name is one Python string, shared by its rows."""
+    """object (n,). Each distinct name is one Python string, shared by its rows; None if empty."""
     encoded = values.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    lookup = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    stripped = [name.strip() or None for name in encoded.dictionary.to_pylist()]
+    lookup = np.array([*stripped, None], dtype=object)
     return lookup[pc.fill_null(encoded.indices, len(lookup) - 1).to_numpy(zero_copy_only=False)]
 
 
@@ -188,7 +289,9 @@ def _is_json(feature: Any) -> bool:
 def _two_kinds(rows: datasets.Dataset, column: str) -> tuple[str, str]:
     words = {str: "text", int: "numbers", float: "numbers", bool: "booleans"}
     kinds: list[str] = []
-    for value in rows[column]:
+    # Not by datasets' own decoder, which fails at whole numbers of 20 digits.
+    for text in _column(rows, column).to_pylist():
+        value = None if text is None else json.loads(text)
         word = words.get(type(value), type(value).__name__)
         if value is not None and word not in kinds:
             kinds.append(word)

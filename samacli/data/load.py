@@ -13,7 +13,7 @@ import numpy as np
 
 from samacli.data import carve
 from samacli.data.noise import damaged_split
-from samacli.data.overlap import check_classes, split_warnings
+from samacli.data.overlap import alike_warnings, check_classes, split_warnings
 from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
@@ -73,8 +73,10 @@ def load_split(
                 progress or Silent(),
                 skip=config.bad_images == "skip",
             )
-    for note in notes:
+    for note in [*table.notes, *notes]:
         (progress or Silent()).note(note)
+    for warning in alike_warnings(classes):
+        (progress or Silent()).warn(warning)
     return _spared(pool.clean_split(role, pool.positions), config)
 
 
@@ -83,13 +85,22 @@ def _load(
 ) -> Splits:
     open_table = make_opener(config, tables)
     train_table = open_table(train_name, "data.train")
+    clean_tables: dict[str, Table] = {}
+    for role in ("validation", "test", "meta"):
+        name = getattr(config, role)
+        if name is not None and name != train_name and name not in clean_tables:
+            clean_tables[name] = open_table(name, f"data.{role}")
     with utf8_or_refused(train_table):
-        train, notes = training_pool(train_table, config, task, progress)
+        train, more = training_pool(
+            train_table, config, task, progress, list(clean_tables.values())
+        )
+    notes = [*train_table.notes, *more]
     pools = {train_name: train}
     for role in ("validation", "test", "meta"):
         name = getattr(config, role)
         if name is not None and name not in pools:
-            table = open_table(name, f"data.{role}")
+            table = clean_tables[name]
+            notes += table.notes
             known_to = "the training split"
             with utf8_or_refused(table):
                 pools[name], more = clean_pool(

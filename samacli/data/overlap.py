@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from samacli.data.labels import alike
 from samacli.data.split import Split, Splits
 from samacli.errors import SamaError
 
@@ -45,7 +48,16 @@ def split_warnings(splits: Splits) -> list[str]:
         warnings += _about_classes("the meta split has no row of", lacking, splits)
     for split in others:
         warnings += _untrained(split, splits)
-    return warnings
+    return warnings + alike_warnings(splits.classes)
+
+
+def alike_warnings(classes: Sequence[str]) -> list[str]:
+    """Classes that are probably one, written in several ways."""
+    return [
+        f"the classes {' and '.join(map(repr, group))} are told apart, though their names differ "
+        "only in how they are written; make them one if they mean the same"
+        for group in alike(classes)
+    ]
 
 
 def _untrained(split: Split, splits: Splits) -> list[str]:

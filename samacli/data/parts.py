@@ -20,8 +20,8 @@ from samacli.data.confine import refuse_images_outside
 from samacli.data.content import check_inputs, input_columns
 from samacli.data.files import file_kind
 from samacli.data.hub import stream_hub
-from samacli.data.json_files import refuse_null_rows
-from samacli.data.labels import NONE, class_ids, label_names
+from samacli.data.json_files import refuse_null_row
+from samacli.data.labels import NONE, class_ids, known_minus_one, label_names
 from samacli.data.pool import with_images
 from samacli.data.sources import make_opener, match_split
 from samacli.data.split import Split
@@ -141,7 +141,7 @@ def open_parts(config: Data, *, stream: bool = False) -> Parts:
         )
     for file in files:
         if file_kind(file) == "jsonl":
-            refuse_null_rows(file, start_alone=True)
+            refuse_null_row(file)
     stream_ = stream_with_library(_STREAMED_KINDS[str(kinds.pop())], files)
     identity = {"files": {file.name: file.stat().st_size for file in files}}
     return StreamedParts(stream_, str(named), identity, base=files[0].parent)
@@ -169,6 +169,7 @@ def part_split(
         for column, _ in input_columns(columns, task):
             _check_texts(table, column, first)
     names = label_names(table, columns.label, list(classes))
+    names = known_minus_one(names, table, columns.label, classes)
     labels = class_ids(names, classes)
     unknown = np.flatnonzero((labels == NONE) & np.array([name is not None for name in names]))
     if unknown.size:

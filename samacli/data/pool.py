@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from samacli.data.labels import (
     class_ids,
     class_order,
     declared_classes,
+    known_minus_one,
     label_names,
+    settle_minus_one,
 )
 from samacli.data.split import Split
 from samacli.data.table import Table, check_column
@@ -108,9 +112,12 @@ class Pool:
 
 
 def training_pool(
-    table: Table, config: Data, task: Task, progress: Progress
+    table: Table, config: Data, task: Task, progress: Progress, clean: Sequence[Table] = ()
 ) -> tuple[Pool, list[str]]:
-    """The training table without its abstentions, and notes on what was dropped."""
+    """The training table without its abstentions, and notes on what was dropped.
+
+    clean: the tables of the clean splits, whose labels tell whether −1 is a class.
+    """
     table = with_images(table, config.columns, task)
     columns = config.columns
     if columns.true_label is None and table.true_label is not None:
@@ -128,12 +135,19 @@ def training_pool(
     if declared is not None:
         table.rows = as_class_labels(table.rows, columns.label, declared)
     given = label_names(table, columns.label, declared)
+    trusted = _names_in(clean, [true_column, columns.true_label, columns.label], declared)
+    if true_column is not None:
+        trusted |= set(label_names(table, true_column, declared)) - {None}
+    given = settle_minus_one(given, table, columns.label, config.minus_one, trusted)
     classes = class_order(given, declared)
     labels = class_ids(given, classes)
     notes: list[str] = []
     truth = None
     if true_column is not None:
-        truth = _truth(label_names(table, true_column, declared), classes, notes)
+        true = known_minus_one(
+            label_names(table, true_column, declared), table, true_column, classes
+        )
+        truth = _truth(true, classes, notes)
     positions = _labelled(labels, table, columns, config.abstain, notes)
     content = np.zeros(len(labels), dtype=np.uint64)
     skip = config.bad_images == "skip"
@@ -170,6 +184,7 @@ def clean_pool(
         column = true_column
     check_column(table, column, "data.columns.label")
     names = label_names(table, column, classes.by_number)
+    names = known_minus_one(names, table, column, classes.names)
     missing = np.flatnonzero([name is None for name in names])
     if missing.size:
         raise SamaError(
@@ -207,6 +222,20 @@ def with_images(table: Table, columns: Columns, task: Task) -> Table:
     return replace(table, rows=rows)
 
 
+def _names_in(
+    tables: Sequence[Table], columns: Sequence[str | None], declared: list[str] | None
+) -> set[str]:
+    """The labels of clean tables, each in the first of the columns that it has."""
+    found: set[str] = set()
+    for table in tables:
+        column = next((c for c in columns if c in table.rows.column_names), None)
+        if column is not None:
+            # What is wrong with them is said when they are read.
+            with contextlib.suppress(SamaError, UnicodeDecodeError):
+                found |= set(label_names(table, column, declared)) - {None}
+    return found
+
+
 def _image_path(path: str, base: Path | None) -> str:
     # A URL stays as it is, to be refused by its own name.
     return path if base is None or "://" in path else str(base / path)
@@ -236,6 +265,7 @@ def _given(table: Table, column: str, classes: Classes) -> np.ndarray | None:
         names = label_names(table, column, classes.by_number)
     except SamaError:  # nothing is trained on these labels, so they are no reason to refuse rows
         return None
+    names = known_minus_one(names, table, column, classes.names)
     return class_ids(names, classes.names)
 
 

@@ -27,7 +27,13 @@ _ALIASES = (
     ("test", "testing"),
 )
 _USUAL = {alias for group in _ALIASES for alias in group}
+# What else a folder of images is called that holds a split, not a class.
+_ALSO_SPLITS = {"meta", "clean", "trusted", "eval", "evaluation", "holdout", "unlabelled"}
 _SHARD = re.compile(r"^(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
+
+
+class NoDataError(SamaError):
+    """A folder that holds no data set of any kind."""
 
 
 @dataclass
@@ -59,7 +65,7 @@ def make_opener(
     def opened(name: str, option: str) -> Table:
         nonlocal source
         if tables is not None and name in tables:
-            return replace(tables[name])
+            return replace(tables[name], notes=[])
         path = _file_named(config, name)
         if path is not None:
             return _read_path(config, path, option)
@@ -82,12 +88,14 @@ def make_opener(
 
 
 def match_split(name: str, splits: list[str]) -> str | None:
-    """The split called `name`, or the one with another usual name for the same thing."""
+    """The split called `name`, or the one with another usual name for the same thing, in small or
+    capital letters."""
     if name in splits:
         return name
-    for group in _ALIASES:
+    small = {split.lower(): split for split in reversed(splits)}
+    for group in (*_ALIASES, (name,)):
         if name in group:
-            return next((alias for alias in group if alias in splits), None)
+            return next((small[alias] for alias in group if alias in small), None)
     return None
 
 
@@ -108,16 +116,37 @@ def _file_named(config: Data, name: str) -> Path | None:
 
 def _read_path(config: Data, path: Path, option: str) -> Table:
     if path.is_dir():
-        if files.is_saved_arrow(path):
-            return files.read_saved_arrow(path)
-        if imagefolder.has_classes(path):
-            return imagefolder.read_image_folder(path, config.columns.image, config.columns.label)
-        raise SamaError(
-            f"{option} is the folder {path}, which is neither a saved dataset nor an image folder "
-            "with one folder a class"
-        )
+        try:
+            source = _open_folder(config, path, "auto")
+        except NoDataError:
+            raise SamaError(
+                f"{option} is the folder {path}, which is neither a saved dataset nor an image "
+                "folder with one folder a class, and holds no data files"
+            ) from None
+        return source.read(_split_of(source, path, option))
     kind = config.source if config.source in files.KINDS.values() else None
-    return files.read_files([path], files.file_kind(path) or kind)
+    return files.read_files([path], files.file_kind(path) or kind, csv_style(config))
+
+
+def _split_of(source: Source, path: Path, option: str) -> str:
+    """The split of a folder that an option of one split means: its only one, or its namesake."""
+    if len(source.splits) == 1:
+        return source.splits[0]
+    role = option.rpartition(".")[2]
+    names = {"meta": ("meta", "clean", "trusted"), "--data": ("train",)}.get(role, (role,))
+    for name in names:
+        found = match_split(name, source.splits)
+        if found is not None:
+            return found
+    raise SamaError(
+        f"{option} is the folder {path}, which holds several splits ({', '.join(source.splits)}); "
+        f"name one of them: {path / source.splits[0]}"
+    )
+
+
+def csv_style(config: Data) -> files.CsvStyle:
+    """How the recipe says that cells of CSV files are written."""
+    return files.CsvStyle(config.quoting, config.escape)
 
 
 def _open_source(config: Data, path: str) -> Source:
@@ -137,7 +166,8 @@ def _open_source(config: Data, path: str) -> Source:
         if kind in ("wrench", "imagefolder"):
             raise SamaError(f"data.source is {kind}, but data.path is the file {local}, no folder")
         named = None if kind == "auto" else kind
-        return Source(str(local), ["train"], lambda _: files.read_files([local], named))
+        style = csv_style(config)
+        return Source(str(local), ["train"], lambda _: files.read_files([local], named, style))
     return _open_folder(config, local, kind)
 
 
@@ -175,17 +205,19 @@ def _open_folder(config: Data, folder: Path, kind: str) -> Source:
             return Source(
                 str(folder),
                 list(found),
-                lambda split: files.read_files(found[split], None if kind == "auto" else kind),
+                lambda split: files.read_files(
+                    found[split], None if kind == "auto" else kind, csv_style(config)
+                ),
             )
     if kind in ("auto", "imagefolder") and imagefolder.has_classes(folder):
-        splits = imagefolder.image_splits(folder, _USUAL | {"meta"})
+        splits = imagefolder.image_splits(folder, _USUAL | _ALSO_SPLITS)
         return Source(
             f"image folder {folder}",
             list(splits),
             lambda split: imagefolder.read_image_folder(splits[split], image, label),
         )
     wanted = "data files or images" if kind == "auto" else f"{kind} data"
-    raise SamaError(
+    raise NoDataError(
         f"the folder {folder} holds no {wanted} that can be read; expected files named by split "
         "(train.csv, validation.jsonl, test.parquet …), a saved dataset, a WRENCH directory, or "
         "images in folders named by their class"

@@ -6,7 +6,7 @@ import glob
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -26,7 +26,8 @@ class Table:
     only (`samacli.data.confine`); those that a program hands over need not be. A source whose own
     format fixes where the given and the true label stand (WRENCH) names the true column in
     `true_label`, and the column of the labelling functions' votes (a list of class ids, −1 for
-    none) in `votes`.
+    none) in `votes`. typed: whether its format tells numbers from text, which CSV does not. notes:
+    plain facts about how it was read.
     """
 
     rows: datasets.Dataset
@@ -35,6 +36,8 @@ class Table:
     true_label: str | None = None
     votes: str | None = None
     confined: bool = True
+    typed: bool = True
+    notes: list[str] = field(default_factory=list)
 
 
 def check_column(table: Table, column: str, option: str) -> None:
@@ -75,32 +78,17 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def load_with_library(
-    builder: str, paths: list[Path], features: datasets.Features | None = None
-) -> datasets.Dataset:
-    """The rows of local files through `datasets.load_dataset`: converted once, memory-mapped."""
-    names = _patterns(paths)
-    with quiet_datasets():
-        return datasets.load_dataset(
-            builder, data_files={"train": names}, split="train", features=features
-        )
-
-
 def stream_with_library(builder: str, paths: list[Path]) -> datasets.IterableDataset:
     """The rows of local files through `datasets.load_dataset`, as they are read."""
-    names = _patterns(paths)
-    with quiet_datasets():
-        return datasets.load_dataset(
-            builder, data_files={"train": names}, split="train", streaming=True
-        )
-
-
-def _patterns(paths: list[Path]) -> list[str]:
     for path in paths:
         if path.stat().st_size == 0:
             raise SamaError(f"{path} is empty")
     # The library takes patterns; a file named "a[1].json" means itself.
-    return [glob.escape(str(path.resolve())) for path in paths]
+    names = [glob.escape(str(path.resolve())) for path in paths]
+    with quiet_datasets():
+        return datasets.load_dataset(
+            builder, data_files={"train": names}, split="train", streaming=True
+        )
 
 
 @contextmanager

@@ -181,6 +181,7 @@ def tokenize(
     another, reads it instead of tokenising again. Memory-mapped. Raises SamaError when the
     tokenizer's model takes fewer tokens than `max_length`.
     """
+    max_length = longest(tokenizer, max_length)
     # Tokenizers that know no limit carry a number beyond all texts.
     if max_length > tokenizer.model_max_length:
         raise SamaError(
@@ -224,6 +225,14 @@ def tokenize(
     finally:
         partial.unlink(missing_ok=True)
     return datasets.Dataset.from_file(str(target))
+
+
+def longest(tokenizer: Any, max_length: int) -> int:
+    """Tokens of a text at most: `max_length`, or what the model has positions for where that is
+    less and its tokenizer did not say so (`samacli.models.load_processor`)."""
+    if getattr(tokenizer, "cut_there", False):
+        return min(max_length, int(tokenizer.model_max_length))
+    return max_length
 
 
 def _name(tokenizer: Any) -> str:

@@ -29,14 +29,29 @@ def with_columns(
 
 
 def label_values(
-    ids: np.ndarray, classes: Sequence[str], feature: datasets.Value | datasets.ClassLabel
-) -> tuple[np.ndarray | list[str], datasets.Value | datasets.ClassLabel]:
-    """Class ids (n,) as values of the kind that the given label's column holds, and that kind."""
+    ids: np.ndarray,
+    classes: Sequence[str],
+    feature: datasets.Value | datasets.ClassLabel,
+    given: tuple[np.ndarray, Sequence[Any]] | None = None,
+) -> tuple[np.ndarray | list[Any], datasets.Value | datasets.ClassLabel]:
+    """Class ids (n,) as values of the kind that the given label's column holds, and that kind.
+
+    given: the given labels' ids (n,) and how the column writes them: text that is written otherwise
+    than its class is called ("pos ") stays so where the label has not changed.
+    """
     if isinstance(feature, datasets.ClassLabel):
         return ids, datasets.ClassLabel(names=list(classes))
     if feature.dtype.startswith(("int", "uint")):
         return np.array([int(name) for name in classes])[ids], feature
-    return [classes[i] for i in ids], datasets.Value("string")
+    if feature.dtype.startswith("float"):
+        return np.array([float(name) for name in classes])[ids], feature
+    if feature.dtype == "bool":
+        return np.array([name == "True" for name in classes])[ids], feature
+    names = [classes[i] for i in ids]
+    if given is not None:
+        same = ids == given[0]
+        names = [cell if s else name for s, cell, name in zip(same, given[1], names, strict=True)]
+    return names, feature
 
 
 def write_dataset(rows: datasets.Dataset, directory: Path, card: str) -> None:

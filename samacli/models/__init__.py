@@ -1,7 +1,13 @@
 """Text and image classifiers: loading, building from a config, and the small residual networks."""
 
 from samacli.models.image_processor import image_processor
-from samacli.models.load import is_pretrained, load_model, load_processor, parameter_count
+from samacli.models.load import (
+    head_note,
+    is_pretrained,
+    load_model,
+    load_processor,
+    parameter_count,
+)
 from samacli.models.small_resnet import (
     SMALL_RESNETS,
     SmallResNetConfig,
@@ -12,6 +18,7 @@ __all__ = [
     "SMALL_RESNETS",
     "SmallResNetConfig",
     "SmallResNetForImageClassification",
+    "head_note",
     "image_processor",
     "is_pretrained",
     "load_model",

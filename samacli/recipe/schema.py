@@ -137,6 +137,21 @@ class Data(Section):
         description="rows without a given label (abstentions): drop them, or keep them, at weight "
         "0 unless labels are corrected",
     )
+    minus_one: Literal["ask", "class", "none"] = Field(
+        "ask",
+        description="what −1 in a column of numbers is: a class like the others, or no label. ask: "
+        "a class where the clean labels have it or it is one of two, else the run stops and asks. "
+        "In a source that names its classes by number −1 is always no label",
+    )
+    quoting: Literal["checked", "trusted", "none"] = Field(
+        "checked",
+        description="CSV: cells in double quotes hold separators and line ends; checked: one that "
+        "seems to swallow other rows is refused; trusted: it is not; none: a quote is a character "
+        "like others",
+    )
+    escape: Literal["none", "backslash"] = Field(
+        "none", description='CSV: backslash where \\" within a quoted cell stands for a quote'
+    )
     noise: Noise = Noise()
     max_length: int = Field(128, ge=4, le=8192, description="text: tokens an example, at most")
     image_root: PathOrName | None = Field(

@@ -130,7 +130,7 @@ def _baselines(experiment: Experiment) -> list[str]:
 
 
 def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:
-    recipe = experiment.recipe
+    train, column = experiment.splits.train, experiment.recipe.data.columns.label
     columns: dict[str, Any] = {
         WEIGHT_COLUMN: (summary.weight.astype(np.float32), datasets.Value("float32"))
     }
@@ -138,9 +138,10 @@ def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:
         columns[LABEL_COLUMN] = label_values(
             summary.corrected,
             experiment.splits.classes,
-            experiment.splits.train.rows.features[recipe.data.columns.label],
+            train.rows.features[column],
+            (train.labels, train.rows[column]),
         )
-    return with_columns(experiment.splits.train.rows, columns)
+    return with_columns(train.rows, columns)
 
 
 def _card(experiment: Experiment, summary: Summary) -> str:

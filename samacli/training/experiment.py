@@ -30,8 +30,8 @@ from samacli.data.batches import Mapped
 from samacli.data.pixels import processor_layout
 from samacli.data.split import fingerprint_of, fingerprints, join
 from samacli.data.table import Table
-from samacli.data.text import EncodedHidden
-from samacli.models import image_processor, load_model, load_processor
+from samacli.data.text import EncodedHidden, longest
+from samacli.models import head_note, image_processor, load_model, load_processor
 from samacli.models.frozen_layers import take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
@@ -129,9 +129,11 @@ class Experiment:
         encoder = Encoder(recipe, splits, processor, progress, accelerator.device)
         train = encoder(splits.train)
         if train.truncated:
+            limit = longest(processor, recipe.data.max_length)
+            whose = "data.max_length=" if limit == recipe.data.max_length else "the model's "
             progress.note(
                 f"{train.truncated:,} of {len(train):,} training texts are longer than "
-                f"data.max_length={recipe.data.max_length} tokens and were cut there"
+                f"{whose}{limit} tokens and were cut there"
             )
         if isinstance(train, EncodedImages) and (
             processor is None or train.statistics != processor_layout(processor, None)
@@ -151,6 +153,9 @@ class Experiment:
         folder = Path(recipe.track_folder).expanduser()
         tracking.start_tracking(accelerator, recipe.track, folder, recipe.model_dump(mode="json"))
         model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        head = head_note(recipe.model, recipe.task, splits.classes)
+        if head is not None:
+            progress.note(head)
         experiment.model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         if recipe.model.cache_frozen:
             experiment._cache_frozen_layers(model)

@@ -202,8 +202,15 @@ def test_packed_files(tmp_path):
 
 def test_shards_of_different_columns(write, tmp_path):
     write("set/train-00000-of-00002.csv", GOOD)
-    write("set/train-00001-of-00002.csv", [(1, "a"), (2, "b")])
+    write("set/train-00001-of-00002.csv", GOOD, ("text", "lable"))
     assert "do not have the same columns with the same types" in refused(path=str(tmp_path / "set"))
+
+
+def test_arrow_files_of_different_types(tmp_path):
+    for number, text in enumerate(["a", 1]):
+        rows = datasets.Dataset.from_dict({"text": [text], "label": [number]})
+        rows.to_parquet(str(tmp_path / f"train-0000{number}-of-00002.parquet"))
+    assert "do not have the same columns with the same types" in refused(path=str(tmp_path))
 
 
 # Columns
@@ -327,7 +334,7 @@ def test_labels_that_mix_far_down_a_large_file(write):
     rows = [(f"{i} " + "word " * 200, i % 2) for i in range(12_000)]
     path = write("train.jsonl", [*rows, ("last", "two")])
     assert refused(train=path) == (
-        f"column 'label' of {path} mixes number and string; write all its values the same way"
+        f"column 'label' of {path} mixes numbers and text as labels; write all labels the same way"
     )
 
 
@@ -341,7 +348,7 @@ def test_fractional_label(write):
     assert "has the label 0.5 in row 0 (counted from 0)" in refused(train=path)
 
 
-@pytest.mark.parametrize("label", ["1e40", "9" * 40, "inf", "-1e300"])
+@pytest.mark.parametrize("label", ["1e40", "inf", "-1e300"])
 def test_a_number_too_large_for_a_label(write, label):
     path = write("train.csv", [("a", 1), ("b", label)])
     assert "in row 1 (counted from 0); labels are text or whole numbers" in refused(train=path)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samacli.data.labels import class_ids, class_order, label_names
+from samacli.data.labels import class_ids, class_order, label_names, settle_minus_one
 from samacli.data.table import Table
 from samacli.errors import SamaError
 
@@ -55,12 +55,32 @@ def test_class_labels_keep_their_own_order():
 
 
 def test_numbers_without_a_label():
-    assert names([0, -1, 2]).tolist() == ["0", None, "2"]
+    assert names([0, -1, 2]).tolist() == ["0", "-1", "2"]
     assert names([0, None, 2]).tolist() == ["0", None, "2"]
 
 
-def test_minus_one_and_one_are_two_classes():
-    assert names([-1, 1, 1]).tolist() == ["-1", "1", "1"]
+def settled(values, meaning="ask", clean=None):
+    rows = datasets.Dataset.from_dict({"label": values})
+    table = Table(rows, "rows")
+    found = label_names(table, "label", None)
+    return settle_minus_one(found, table, "label", meaning, clean).tolist()
+
+
+def test_minus_one_is_a_class_where_nothing_else_can_be_meant():
+    assert settled([-1, 1, 1]) == ["-1", "1", "1"]
+    assert settled([-1, 0, -1]) == ["-1", "0", "-1"]
+    assert settled([-2, -1, 0, 1, 2]) == ["-2", "-1", "0", "1", "2"]
+    assert settled(["-1", "0", "1"]) == ["-1", "0", "1"]
+    assert settled([-1, 0, 1], clean={"-1", "0", "1"}) == ["-1", "0", "1"]
+
+
+@pytest.mark.parametrize("values", [[-1, 0, 1], [0.0, 1.0, -1.0], [-1, 1, 2, 3]])
+def test_minus_one_beside_other_numbers_is_asked_about(values):
+    with pytest.raises(SamaError, match=r"has −1 in 1 of \d rows, beside .*data\.minus_one=none"):
+        settled(values)
+    whole = [str(int(value)) for value in values]
+    assert settled(values, "class") == whole
+    assert settled(values, "none") == [None if name == "-1" else name for name in whole]
 
 
 def test_empty_text_is_no_label():

@@ -204,14 +204,15 @@ def test_imbalance_and_subset(write):
 def test_abstentions_are_dropped_or_kept(write):
     rows = [("a", 0), ("b", -1), ("c", 1), ("d", ""), ("e", 1)]
     path = write("train.csv", rows)
-    dropped = load(train=path)
+    dropped = load(train=path, minus_one="none")
     assert dropped.train.labels.tolist() == [0, 1, 1]
     assert dropped.train.index.tolist() == [0, 2, 4]
     assert dropped.notes == ["dropped 2 of 5 rows without a given label"]
-    kept = load(train=path, abstain="keep")
+    kept = load(train=path, abstain="keep", minus_one="none")
     assert kept.train.labels.tolist() == [0, -1, 1, -1, 1]
     assert kept.notes == ["kept 2 of 5 rows without a given label"]
-    noisy = load(train=path, abstain="keep", noise=Noise(kind="symmetric", rate=0.9))
+    noise = Noise(kind="symmetric", rate=0.9)
+    noisy = load(train=path, abstain="keep", minus_one="none", noise=noise)
     assert noisy.train.labels.tolist() == [1, -1, 0, -1, 0]
 
 

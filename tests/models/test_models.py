@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import RobertaConfig, RobertaForSequenceClassification, ViTConfig
 
 from samacli.errors import SamaError
@@ -100,13 +102,33 @@ def test_models_that_cannot_be_had_are_named(tmp_path: Path) -> None:
         load_processor(Model(name="resnet18-cifar"), "text-classification")
 
 
-def test_pickled_weights_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
-    import shutil
+def _without_safetensors(tiny_bert: Path, folder: Path) -> dict[str, torch.Tensor]:
+    """A copy of the model without its weights, and those."""
+    shutil.copytree(tiny_bert, folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    return weights
 
-    shutil.copytree(tiny_bert, tmp_path / "model")
-    (tmp_path / "model" / "model.safetensors").unlink()
+
+def test_pickled_tensors_are_loaded(tiny_bert: Path, tmp_path: Path) -> None:
+    weights = _without_safetensors(tiny_bert, tmp_path / "model")
+    torch.save(weights, tmp_path / "model" / "pytorch_model.bin")
+    model = load_model(Model(name=str(tmp_path / "model")), "text-classification", ["a", "b", "c"])
+    for name, value in model.base_model.named_parameters():
+        assert torch.equal(value, weights[f"bert.{name}"]), name
+
+
+def test_pickles_of_more_than_tensors_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    _without_safetensors(tiny_bert, tmp_path / "model")
+    torch.save({"weight": Path("/")}, tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(SamaError, match="hold more than tensors, which could run code"):
+        load_model(Model(name=str(tmp_path / "model")), "text-classification", ["a", "b"])
+
+
+def test_weights_of_nothing_that_the_model_has_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    _without_safetensors(tiny_bert, tmp_path / "model")
     torch.save({}, tmp_path / "model" / "pytorch_model.bin")
-    with pytest.raises(SamaError, match="pickled ones are never loaded"):
+    with pytest.raises(SamaError, match="are none of its architecture's"):
         load_model(Model(name=str(tmp_path / "model")), "text-classification", ["a", "b"])
 
 
