@@ -28,7 +28,7 @@ from rich.text import Text
 
 from samacli.export.escape import printable
 from samacli.export.metrics import strict_json
-from samacli.progress import Task
+from samacli.progress import Silent, Task
 from samacli.redact import redact
 
 stdout = Console()
@@ -160,17 +160,7 @@ class ConsoleProgress:
         complain(f"warning: {message}", "yellow")
 
 
-class QuietProgress(ConsoleProgress):
+class QuietProgress(Silent, ConsoleProgress):
     """Warnings alone."""
 
-    @contextlib.contextmanager
-    def task(self, description: str, total: int) -> Iterator[Task]:
-        yield _Nothing()
-
-    def note(self, message: str) -> None:
-        pass
-
-
-class _Nothing:
-    def advance(self, steps: int = 1) -> None:
-        pass
+    warn = ConsoleProgress.warn

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 DATA = "Data (instead of a recipe, or to override it)"
 MODEL = "Model and training"
@@ -55,84 +56,64 @@ RecipeAndOverrides = Annotated[
         show_default=False,
     ),
 ]
-Train = Annotated[
-    str | None,
-    typer.Option("--train", help="Training file or split (data.train).", rich_help_panel=DATA),
-]
+
+
+def _about(panel: str, flag: str, help_: str) -> OptionInfo:
+    """An option that need not be given, in a panel of its own."""
+    option: OptionInfo = typer.Option(flag, help=help_, rich_help_panel=panel, show_default=False)
+    return option
+
+
+Train = Annotated[str | None, _about(DATA, "--train", "Training file or split (data.train).")]
 MetaSet = Annotated[
     str | None,
-    typer.Option(
+    _about(
+        DATA,
         "--meta",
-        help="Small clean file or split that the weights are learnt from (data.meta).",
-        rich_help_panel=DATA,
+        "Small clean file or split that the weights are learnt from (data.meta).",
     ),
 ]
 Test = Annotated[
-    str | None,
-    typer.Option(
-        "--test", help="Test file or split, to measure with (data.test).", rich_help_panel=DATA
-    ),
+    str | None, _about(DATA, "--test", "Test file or split, to measure with (data.test).")
 ]
-TextColumn = Annotated[
-    str | None,
-    typer.Option("--text-column", help="Column with the text.", rich_help_panel=DATA),
-]
-ImageColumn = Annotated[
-    str | None,
-    typer.Option("--image-column", help="Column with the image.", rich_help_panel=DATA),
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option("--label-column", help="Column with the given label.", rich_help_panel=DATA),
-]
+TextColumn = Annotated[str | None, _about(DATA, "--text-column", "Column with the text.")]
+ImageColumn = Annotated[str | None, _about(DATA, "--image-column", "Column with the image.")]
+LabelColumn = Annotated[str | None, _about(DATA, "--label-column", "Column with the given label.")]
 ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="Hub name or path of the model (model.name).", rich_help_panel=MODEL
-    ),
+    str | None, _about(MODEL, "--model", "Hub name or path of the model (model.name).")
 ]
 Epochs = Annotated[
     float | None,
-    typer.Option(
+    _about(
+        MODEL,
         "--epochs",
-        help="Passes over the training data, in place of the recipe's steps (training.epochs).",
-        show_default=False,
-        rich_help_panel=MODEL,
+        "Passes over the training data, in place of the recipe's steps (training.epochs).",
     ),
 ]
 LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        "--lr",
-        help="Learning rate (training.optimizer.learning_rate).",
-        show_default=False,
-        rich_help_panel=MODEL,
-    ),
+    float | None, _about(MODEL, "--lr", "Learning rate (training.optimizer.learning_rate).")
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        "--batch-size",
-        help="Examples a step, in each process (training.batch_size).",
-        show_default=False,
-        rich_help_panel=MODEL,
-    ),
+    _about(MODEL, "--batch-size", "Examples a step, in each process (training.batch_size)."),
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option(
-        "--max-length",
-        help="Tokens of a text, at most; the rest is cut off (data.max_length).",
-        show_default=False,
-        rich_help_panel=MODEL,
+    _about(
+        MODEL, "--max-length", "Tokens of a text, at most; the rest is cut off (data.max_length)."
     ),
 ]
 Baselines = Annotated[
     str | None,
-    typer.Option(
-        "--baselines",
-        help="What is run beside sama: none, all, or names with commas.",
-        rich_help_panel=MODEL,
+    _about(MODEL, "--baselines", "What is run beside sama: none, all, or names with commas."),
+]
+Track = Annotated[
+    str | None,
+    _about(
+        MODEL,
+        "--track",
+        "Tell losses and accuracies to trackers: tensorboard, trackio, wandb, or several with "
+        "commas (track).",
     ),
 ]
 Json = Annotated[
@@ -144,15 +125,6 @@ Processes = Annotated[
         "--nproc",
         min=1,
         help="Train in so many processes on this machine, data-parallel (torchrun).",
-        rich_help_panel=MODEL,
-    ),
-]
-Track = Annotated[
-    str | None,
-    typer.Option(
-        "--track",
-        help="Tell losses and accuracies to trackers: tensorboard, trackio, wandb, or several with "
-        "commas (track).",
         rich_help_panel=MODEL,
     ),
 ]

@@ -7,6 +7,7 @@ from samacli.models.load import (
     load_model,
     load_processor,
     parameter_count,
+    save_model,
 )
 from samacli.models.small_resnet import (
     SMALL_RESNETS,
@@ -24,4 +25,5 @@ __all__ = [
     "load_model",
     "load_processor",
     "parameter_count",
+    "save_model",
 ]

@@ -1,4 +1,4 @@
-"""Models and their processors, by name, path or config."""
+"""Models and their processors: loaded by name, path or config, and saved."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from samacli.data.labels import folded
 from samacli.errors import SamaError
+from samacli.models.frozen_layers import put_back
 from samacli.models.small_resnet import SMALL_RESNETS, small_resnet_config
 from samacli.recipe import Model, Task
 
@@ -383,6 +384,17 @@ def _freeze(network: nn.Module, patterns: Sequence[str]) -> None:
             )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise SamaError("model.freeze leaves no parameter to train; take a pattern out of it")
+
+
+def save_model(model: PreTrainedModel, processor: Any, directory: Path) -> None:
+    """Write weights (safetensors), config, and the tokenizer or image processor."""
+    put_back(model)  # what was computed once for all texts is part of the model again
+    transformers_logging.disable_progress_bar()
+    try:
+        model.save_pretrained(directory)
+        processor.save_pretrained(directory)
+    finally:
+        transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -30,7 +30,6 @@ from samacli.data.split import fingerprints
 from samacli.data.table import Table
 from samacli.export.dataset import write_dataset
 from samacli.export.metrics import class_names, write_metrics, write_scores
-from samacli.export.model import save_model
 from samacli.export.suspects import Suspects, write_suspects
 from samacli.export.training_curves import (
     LEARNING_FILE,
@@ -39,6 +38,7 @@ from samacli.export.training_curves import (
     write_learning,
     write_weight_functions,
 )
+from samacli.models import save_model
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, dump_recipe, resolve_paths
 from samacli.report import REPORT_FILE, build_report

@@ -267,8 +267,7 @@ def test_unfinished_scores_are_not_selected_from(
 
 def test_images_of_a_folder(tmp_path: Path) -> None:
     from samacli.data import ImageStatistics
-    from samacli.export.model import save_model
-    from samacli.models import image_processor
+    from samacli.models import image_processor, save_model
 
     generator = np.random.default_rng(0)
     for name in ("cat", "dog"):

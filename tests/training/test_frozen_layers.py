@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from samacli.errors import SamaError
-from samacli.export.model import save_model
+from samacli.models import save_model
 from samacli.models.frozen_layers import put_back
 from samacli.recipe import Recipe
 from samacli.runs.reweight import reweight
