@@ -20,7 +20,6 @@ _READING = (
     "shortest_edge",
     "normalize",
     "memory_limit_mb",
-    "pixels",
     "workers",
     "bad_images",
     "seed",
