@@ -13,6 +13,9 @@ from samacli.store.output import RECIPE_FILE
 
 # Of `data:`, what is true of rows from wherever they come.
 _READING = (
+    "minus_one",
+    "quoting",
+    "escape",
     "columns",
     "max_length",
     "image_root",
