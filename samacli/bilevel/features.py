@@ -75,14 +75,22 @@ class LossHistory:
         self.swing = torch.zeros(rows, device=device)
         self.visited = torch.zeros(rows, dtype=torch.bool, device=device)
 
-    def add(self, index: Tensor, losses: Tensor) -> None:
-        """A step's losses in nats (b,) of the rows `index` (b,)."""
+    def add(self, index: Tensor, losses: Tensor, *, good: Tensor | None = None) -> None:
+        """A step's losses in nats (b,) of the rows `index` (b,).
+
+        good: a bool (); where it is false, nothing is added.
+        """
         losses = losses.detach().to(self.mean)
         known = self.visited[index]
         before = torch.where(known, self.mean[index], losses)
-        self.swing[index] = _DECAY * self.swing[index] + (1 - _DECAY) * (losses - before).abs()
-        self.mean[index] = _DECAY * before + (1 - _DECAY) * losses
-        self.visited[index] = True
+        swing = _DECAY * self.swing[index] + (1 - _DECAY) * (losses - before).abs()
+        mean = _DECAY * before + (1 - _DECAY) * losses
+        visited = torch.ones_like(known)
+        if good is not None:
+            swing = torch.where(good, swing, self.swing[index])
+            mean = torch.where(good, mean, self.mean[index])
+            visited = known | good
+        self.swing[index], self.mean[index], self.visited[index] = swing, mean, visited
 
     def of(self, index: Tensor) -> Tensor:
         """Mean and swing in nats (b, 2)."""

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from samacli.bilevel.features import Evidence, Facts, needs_averaged_model
 from samacli.bilevel.history import ExampleHistory
@@ -33,6 +32,7 @@ from samacli.meta.distributed import Average
 from samacli.progress import Progress
 from samacli.recipe import Meta
 from samacli.store.tree import Tree
+from samacli.training.average import MovingAverage
 from samacli.training.memory import free_memory, in_parts, is_out_of_memory
 from samacli.training.objective import Batch, clean_loss, model_inputs, model_logits
 from samacli.training.state import optimizer_state, restore_optimizer
@@ -98,6 +98,8 @@ class MetaLevel:
         beliefs: settled where λ has learnt and clean rows share the base level's batches.
         offset: of clean rows' logits, on the training device; see `clean_loss`.
         parallel: set where this process is one of several replicas.
+        every_row: whether it is known that every training row counts (`counted`), so that no
+            step need find out which do.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class MetaLevel:
         beliefs: Believed | None = None,
         offset: Tensor | float = 0.0,
         parallel: DataParallel | None = None,
+        every_row: bool = False,
     ) -> None:
         self.config = config
         self.batches = batches
@@ -123,15 +126,7 @@ class MetaLevel:
         self.reweighter = reweighter
         correction = reweighter.corrector is not None
         self.needs_averaged_logits = correction or needs_averaged_model(reweighter.features)
-        # The two levels chase each other: a class that loses its weight is missed by the clean set
-        # some steps later. Little momentum and a rate that falls to 0 with the base level's keep
-        # the weights from swinging.
-        self.optimizer = torch.optim.AdamW(
-            self.reweighter.parameters(),
-            lr=config.learning_rate,
-            betas=(0.5, 0.999),
-            weight_decay=config.weight_decay,
-        )
+        self._every_row = every_row or correction
         self._parallel = parallel
         self._parts = 1
         self._rides = config.derivative in ("auto", "contraction") and not correction
@@ -140,15 +135,30 @@ class MetaLevel:
     def begin(
         self,
         model: nn.Module,
-        averaged: AveragedModel,
+        averaged: MovingAverage,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         steps: int,
         *,
+        ahead: bool,
         progress: Progress,
         description: str,
     ) -> None:
-        """What is trained; model: the module itself, without DistributedDataParallel's wrapper."""
+        """What is trained; model: the module itself, without DistributedDataParallel's wrapper.
+
+        ahead: nothing in a step may wait for the device.
+        """
+        # The two levels chase each other: a class that loses its weight is missed by the clean set
+        # some steps later. Little momentum and a rate that falls to 0 with the base level's keep
+        # the weights from swinging.
+        self.optimizer = torch.optim.AdamW(
+            self.reweighter.parameters(),
+            lr=self.config.learning_rate,
+            betas=(0.5, 0.999),
+            weight_decay=self.config.weight_decay,
+            fused=ahead or None,
+        )
+        self._ahead_of_device = ahead
         self._averaged, self._accelerator, self._steps = averaged, accelerator, steps
         self._model, self._progress, self._description = model, progress, description
         self._problem = WeightingProblem(
@@ -169,11 +179,13 @@ class MetaLevel:
         The features are detached: a weight is a fact about an example, not a way for the base model
         to lower its loss. Where clean rows have a share of the base loss, this is the rest of it.
         """
-        rows = self.counted(batch)
-        if not rows.any():
-            return logits.sum() * 0.0
+        rows = self._rows(batch)
+        if rows is not None:
+            if not len(rows):
+                return logits.sum() * 0.0
+            logits = logits[rows]
         weights, targets = reweighter(self._evidence(logits, batch, rows))
-        losses = torch.nn.functional.cross_entropy(logits[rows], targets, reduction="none")
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         return (1 - self.clean_share) * (weights * losses).mean()
 
     def clean_loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -197,14 +209,15 @@ class MetaLevel:
         told = batch["labels"] >= 0
         return torch.ones_like(told) if self.reweighter.corrector is not None else told
 
-    def _evidence(self, logits: Tensor, batch: Batch, rows: Tensor) -> Evidence:
-        averaged = batch.get("averaged_logits")
-        return self.facts.evidence(
-            batch["index"][rows],
-            logits[rows],
-            batch["labels"][rows],
-            None if averaged is None else averaged[rows],
-        )
+    def _rows(self, batch: Batch) -> Tensor | None:
+        """The numbers of the rows that count (b,); None for all, known without looking."""
+        return None if self._every_row else self.counted(batch).nonzero()[:, 0]
+
+    def _evidence(self, logits: Tensor, batch: Batch, rows: Tensor | None) -> Evidence:
+        """Of the `rows` of a batch, whose logits (b, classes) are given."""
+        known = (batch["index"], batch["labels"], batch.get("averaged_logits"))
+        index, labels, averaged = (x if x is None or rows is None else x[rows] for x in known)
+        return self.facts.evidence(index, logits, labels, averaged)
 
     # a step
 
@@ -220,9 +233,8 @@ class MetaLevel:
         """
         at, self._ahead = self._ahead, None
         if self.needs_averaged_logits:
-            rows = self.counted(batch)
             batch["averaged_logits"] = averaged_logits(
-                self._averaged, batch, rows, self._accelerator
+                self._averaged, batch, self._rows(batch), self._accelerator
             )
         finish: _Finish | None = None
         with self._accelerator.autocast():
@@ -268,7 +280,10 @@ class MetaLevel:
             self._rides = False
             _log.info("%s: from the next meta step on, a pass of its own", reason)
             return
-        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+        good = torch.nn.utils.get_total_norm(gradients).isfinite()
+        if self._ahead_of_device:
+            self.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]
+        elif not good:
             return  # the base step's loss was not finite either, or is about to be
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * (1 - progress)
@@ -277,18 +292,23 @@ class MetaLevel:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def after_step(self, step: int, seen: list[tuple[Tensor, Batch]] | None) -> float:
+    def after_step(
+        self, step: int, seen: list[tuple[Tensor, Batch]] | None, good: Tensor | None = None
+    ) -> Tensor | float:
         """Remember what the step said of its examples, and begin a meta step if it is time.
 
         Uses up `p.grad`. At the end of learning, where clean rows share the base level, beliefs
         are settled. Returns the meta loss, NaN without a meta step.
+
+        good: a bool (), whether the step was one, where it is not known here; of one that was not
+        nothing is remembered, and its meta step comes to nothing (∂u/∂g is not finite either).
         """
-        meta_loss = math.nan
+        meta_loss: Tensor | float = math.nan
         if seen is not None:
             for logits, batch in seen:
                 if step > AVERAGE_FROM * self._steps:
-                    self._record(logits, batch)
-                self._remember_losses(logits, batch)
+                    self._record(logits, batch, good)
+                self._remember_losses(logits, batch, good)
             if self.due(step, self._steps):
                 meta_loss = self._look(step)
         self._averaged.update_parameters(self._model)
@@ -307,7 +327,7 @@ class MetaLevel:
         learning = self.config.warmup * total_steps * last < step <= last * total_steps
         return learning and step % self.config.unroll == 0 and step < total_steps
 
-    def _look(self, step: int) -> float:
+    def _look(self, step: int) -> Tensor | float:
         """The first half of a meta step: v. Where memory is short none, and smaller ones from then.
 
         Raises:
@@ -337,22 +357,24 @@ class MetaLevel:
         return math.nan
 
     @torch.no_grad()
-    def _record(self, logits: Tensor, batch: Batch) -> None:
+    def _record(self, logits: Tensor, batch: Batch, good: Tensor | None) -> None:
         """Remember the weights and targets that this batch was trained with."""
-        rows = self.counted(batch)
-        if rows.any():
+        rows, index = self._rows(batch), batch["index"]
+        if rows is not None:
+            logits, index = logits[rows], index[rows]
+        if len(index):
             weights, targets = self.reweighter(self._evidence(logits, batch, rows))
-            self.history.add(batch["index"][rows], weights, targets)
+            self.history.add(index, weights, targets, good=good)
 
     @torch.no_grad()
-    def _remember_losses(self, logits: Tensor, batch: Batch) -> None:
+    def _remember_losses(self, logits: Tensor, batch: Batch, good: Tensor | None) -> None:
         """Add a base step to the rows' loss history, where that is kept."""
         if self.facts.losses is None:
             return
-        rows = batch["labels"] >= 0
-        if rows.any():
-            losses = self._evidence(logits, batch, rows).losses
-            self.facts.losses.add(batch["index"][rows], losses)
+        rows = (batch["labels"] >= 0).nonzero()[:, 0]
+        if len(rows):
+            losses = self._evidence(logits[rows], batch, rows).losses
+            self.facts.losses.add(batch["index"][rows], losses, good=good)
 
     # saved and restored
 
@@ -390,19 +412,26 @@ class MetaLevel:
 
 @torch.no_grad()
 def averaged_logits(
-    averaged: nn.Module, batch: Batch, rows: Tensor, accelerator: Accelerator
+    averaged: nn.Module, batch: Batch, rows: Tensor | None, accelerator: Accelerator
 ) -> Tensor:
-    """The averaged model's logits (n, classes) of the `rows` of a batch (n,); 0 for the others."""
+    """The averaged model's logits (n, classes) of the `rows` of a batch (b,); 0 for the others.
+
+    rows: their numbers; None: all.
+    """
     averaged.eval()
-    if not rows.any():
-        rows = torch.ones_like(rows)  # no model takes an empty batch
-    part = {
-        name: value[rows] if isinstance(value, Tensor) and len(value) == len(rows) else value
-        for name, value in model_inputs(batch).items()
-    }
+    part, count = model_inputs(batch), len(batch["labels"])
+    if rows is not None and len(rows) not in (0, count):  # no model takes an empty batch
+        part = {
+            name: value[rows] if isinstance(value, Tensor) and len(value) == count else value
+            for name, value in part.items()
+        }
+    else:
+        rows = None
     with accelerator.autocast():
         some = model_logits(averaged, part)
-    logits = some.new_zeros(len(rows), some.shape[-1])
+    if rows is None:
+        return some
+    logits = some.new_zeros(count, some.shape[-1])
     logits[rows] = some
     return logits
 

@@ -105,12 +105,15 @@ def fit_sama(
         config,
         reweighter,
         batches=plan.meta_batches(),
-        history=ExampleHistory(len(experiment.train), classes, targets=corrector is not None),
+        history=ExampleHistory(
+            len(experiment.train), classes, targets=corrector is not None, device=device
+        ),
         facts=facts,
         clean=plan.clean,
         beliefs=beliefs,
         offset=torch.as_tensor(beliefs.offset, device=device),
         parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
+        every_row=bool((experiment.splits.train.labels >= 0).all()),
     )
     beforehand = time.perf_counter() - started
     run = experiment.run_loop(

@@ -6,14 +6,12 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from samacli.errors import SamaError
@@ -21,6 +19,7 @@ from samacli.meta.preserve import preserved
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.store.checkpoints import Checkpoints, Request, interruptible
+from samacli.training.average import MovingAverage
 from samacli.training.best_state import BestState, Validate
 from samacli.training.objective import (
     Batch,
@@ -38,6 +37,8 @@ from samacli.training.tracking import track_step
 
 # Skipped steps in a row that end a run: a single one heals, so many mean that the model is lost.
 SKIP_AT_MOST = 10
+# Steps between two looks at what the device has found, where the host runs ahead of it.
+_READ_EVERY = 20
 
 
 @dataclass
@@ -108,11 +109,9 @@ def fit(
     """
     device, progress = accelerator.device, progress or Silent()
     reset_peak_memory(device)
-    averaged: AveragedModel | None = None
+    averaged: MovingAverage | None = None
     if meta_level is not None:
-        averaged = AveragedModel(
-            model, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True
-        ).to(device)
+        averaged = MovingAverage(model, config.ema_decay).to(device)
     source = batches
     if accelerator.num_processes > 1:
         first = next(batches)
@@ -121,6 +120,7 @@ def fit(
     optimizer = make_optimizer(model, config.optimizer)
     wrapped_model, wrapped_optimizer = accelerator.prepare(model, optimizer)
     bare_model = accelerator.unwrap_model(wrapped_model)
+    ahead = _runs_ahead(optimizer, observers, accelerator)
     if meta_level is not None and averaged is not None:
         meta_level.begin(
             bare_model,
@@ -128,6 +128,7 @@ def fit(
             optimizer,
             accelerator,
             steps,
+            ahead=ahead,
             progress=progress,
             description=description,
         )
@@ -160,7 +161,7 @@ def fit(
         progress,
         description,
     )
-    run = _Run(state, gradients, wrapped_optimizer, config, checkpoints)
+    run = _Run(state, gradients, wrapped_optimizer, config, checkpoints, ahead)
     began = time.perf_counter() - state.seconds
     with (
         progress.task(description, steps) as task,
@@ -192,74 +193,100 @@ def fit(
 
 @dataclass
 class _Run:
-    """What `fit` has made ready; a step is a method."""
+    """What `fit` has made ready; a step is a method.
+
+    ahead: whether the host runs ahead of the device: then whether a step was a good one is found
+    out there, and asked for every so many steps only.
+    """
 
     state: FitState
     gradients: Step
     optimizer: torch.optim.Optimizer
     config: Training
     checkpoints: Checkpoints | None
+    ahead: bool
 
     def step(self, batches: Iterator[Batch], request: Request) -> bool:
-        """One optimiser step; returns whether it is time to save, all processes agreed."""
+        """One optimiser step; returns whether it is time to save, all processes agreed.
+
+        Raises:
+            SamaError: too many steps in a row were skipped.
+        """
         state, gradients = self.state, self.gradients
         accelerator, level = gradients.accelerator, gradients.level
         done = gradients(batches)
-        norm: Any = 0.0
+        good = done.loss.isfinite()
         if self.config.clip_norm is not None:
             norm = accelerator.clip_grad_norm_(state.model.parameters(), self.config.clip_norm)
-        failed = not (math.isfinite(done.loss) and math.isfinite(float(norm)))
+            good = good & torch.as_tensor(norm).isfinite()
         state.step += 1
         due = self.checkpoints is not None and self.checkpoints.due(state)
-        failed, due = _agreed(failed, due, request, accelerator)
-        if failed:
-            self._skip(done.loss)
-        else:
-            state.in_a_row = 0
-            for observation in done.shown:
-                gradients.audience.show(observation)
+        seen: list[tuple[Tensor, Batch]] | None = done.seen
+        if self.ahead:
+            # Fused optimisers leave a step out where this says so, as for gradient scalers.
+            state.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]
+            gradients.start.restore_buffers(unless=good)
             self.optimizer.step()
-        meta_loss = math.nan
+        else:
+            good, due = _agreed(good, due, request, accelerator)
+            if good:
+                for observation in done.shown:
+                    gradients.audience.show(observation)
+                self.optimizer.step()
+            else:
+                seen = None
+                gradients.start.restore_buffers()
+        meta_loss: Tensor | float = math.nan
         if level is not None:
-            meta_loss = level.after_step(state.step, None if failed else done.seen)
+            meta_loss = level.after_step(state.step, seen, good if self.ahead else None)
         state.schedule.step()
-        state.curve.append((state.step, done.loss, meta_loss))
+        state.note(done.loss, meta_loss, good)
         state.samples += done.samples
-        track_step(accelerator, gradients.description, done.loss, meta_loss)
+        stops = state.finished or due or request.signal
+        if not self.ahead or stops or state.step % _READ_EVERY == 0:
+            self._read()
         return due
 
-    def _skip(self, loss: float) -> None:
-        """Leave the step out, as if its passes had not been.
-
-        Raises:
-            SamaError: too many in a row.
-        """
+    def _read(self) -> None:
+        """What the steps since the last time gave."""
         state, description = self.state, self.gradients.description
-        state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
-        self.gradients.start.restore_buffers()
+        for _, loss, meta_loss in state.read():
+            track_step(self.gradients.accelerator, description, loss, meta_loss)
         if state.in_a_row < SKIP_AT_MOST:
             return
         stands = ""
         if self.checkpoints is not None and self.checkpoints.folder.is_dir():
             stands = f"; the last good checkpoint stands in {self.checkpoints.folder}"
         raise SamaError(
-            f"{description}: loss or gradient became {loss} at step {state.step} and "
+            f"{description}: loss or gradient became {state.curve[-1][1]} at step {state.step} and "
             f"{state.in_a_row} steps in a row were skipped; lower "
             f"training.optimizer.learning_rate, or set training.clip_norm{stands}"
         )
 
 
 def _agreed(
-    failed: bool, due: bool, request: Request, accelerator: Accelerator
+    good: Tensor, due: bool, request: Request, accelerator: Accelerator
 ) -> tuple[bool, bool]:
     """What one of several processes says counts for all; so does a signal that one has caught."""
     if accelerator.num_processes == 1:
-        return failed, due
+        return bool(good), due
     due = due and accelerator.is_main_process
-    flags = torch.tensor([failed, due, request.signal], device=accelerator.device)
+    flags = torch.tensor([not good, due, request.signal], device=accelerator.device)
     torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
     failed_anywhere, due_now, request.signal = flags.tolist()
-    return bool(failed_anywhere), bool(due_now)
+    return not failed_anywhere, bool(due_now)
+
+
+def _runs_ahead(
+    optimizer: torch.optim.Optimizer, observers: Sequence[Observer], accelerator: Accelerator
+) -> bool:
+    """Whether no step need wait for the device: on one GPU, with an optimiser that can skip there.
+
+    An observer's tables could not take a bad step back.
+    """
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    alone = accelerator.num_processes == 1 and not observers
+    return accelerator.device.type == "cuda" and fused and alone
 
 
 def _freeze_unused(model: nn.Module, batch: Batch) -> None:
@@ -282,17 +309,3 @@ def _same_buffers(modules: Sequence[nn.Module], accelerator: Accelerator) -> Non
         for module in modules:
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-
-
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average that forgets the start soon: decay min(d, (1+n)/(10+n)).
-
-    With a fixed decay of 0.99 a third of it would still be the untrained model after 100 steps.
-    n is the number of averages so far; the ramp is TensorFlow's (ExponentialMovingAverage).
-    """
-
-    def average(averaged: Any, current: Any, number: Any) -> None:
-        n = int(number)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, number)
-
-    return average

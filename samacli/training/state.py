@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 
 from samacli.data import Batches
 from samacli.store.random_state import random_state, restore_random_state
 from samacli.store.tree import Tree
+from samacli.training.average import MovingAverage
 from samacli.training.best_state import BestState
 from samacli.training.objective import Batch
 
@@ -48,7 +48,7 @@ class FitState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
-    averaged: AveragedModel | None
+    averaged: MovingAverage | None
     level: Stateful | None
     best: BestState | None
     batches: Iterator[Batch]
@@ -62,13 +62,35 @@ class FitState:
     in_a_row: int = 0
     parts: int = 1
     curve: list[tuple[int, float, float]] = field(default_factory=list)
+    _unread: list[Tensor] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
         return self.step == self.steps
 
+    def note(self, loss: Tensor, meta_loss: Tensor | float, good: Tensor | bool) -> None:
+        """What the step just done gave, on the device until it is read."""
+        found = [
+            x.to(loss) if isinstance(x, Tensor) else loss.new_full((), float(x))
+            for x in (self.step, loss, meta_loss, good)
+        ]
+        self._unread.append(torch.stack(found))
+
+    def read(self) -> list[tuple[int, float, float]]:
+        """The curve of the steps noted since the last time, now that the device is asked for it."""
+        if not self._unread:
+            return []
+        rows = torch.stack(self._unread).tolist()
+        self._unread.clear()
+        for *_, good in rows:
+            self.skipped += not good
+            self.in_a_row = 0 if good else self.in_a_row + 1
+        new = [(int(step), loss, meta_loss) for step, loss, meta_loss, _ in rows]
+        self.curve += new
+        return new
+
     def state_dict(self) -> Tree:
-        """`shared` by all processes, and each one's `own`."""
+        """`shared` by all processes, and each one's `own`; between two steps that were read."""
         return {"shared": self._shared(), "own": self._own()}
 
     def _shared(self) -> Tree:
@@ -170,8 +192,15 @@ class StepStart:
             module = torch.get_device_module(self._device)
             module.set_rng_state(self._device_random, self._device)
 
-    def restore_buffers(self) -> None:
-        self._copy(self._copies, self._buffers)
+    @torch.no_grad()
+    def restore_buffers(self, unless: Tensor | None = None) -> None:
+        """unless: a bool () on the device; where it is true, they stay as they are."""
+        if unless is None:
+            self._copy(self._copies, self._buffers)
+            return
+        for dtype, buffers in self._buffers.items():
+            for buffer, copy in zip(buffers, self._copies[dtype], strict=True):
+                buffer.copy_(torch.where(unless, buffer, copy))
 
     @staticmethod
     @torch.no_grad()

@@ -14,10 +14,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
-from torch.optim.swa_utils import AveragedModel
 
 from samacli.errors import SamaError
 from samacli.progress import Progress
+from samacli.training.average import MovingAverage
 from samacli.training.memory import free_memory, in_parts, is_out_of_memory
 from samacli.training.objective import NOT_INPUTS, Batch, Objective, model_logits, to_device
 from samacli.training.observation import Audience, Observation
@@ -45,15 +45,19 @@ class Level(Protocol):
     def begin(
         self,
         model: nn.Module,
-        averaged: AveragedModel,
+        averaged: MovingAverage,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         steps: int,
         *,
+        ahead: bool,
         progress: Progress,
         description: str,
     ) -> None:
-        """What is trained, and for how many steps. averaged: the model's moving average."""
+        """What is trained, and for how many steps. averaged: the model's moving average.
+
+        ahead: nothing in a step may wait for the device.
+        """
         ...
 
     def counted(self, batch: Batch) -> Tensor:
@@ -74,11 +78,14 @@ class Level(Protocol):
         """What clean rows beside a batch add to its loss."""
         ...
 
-    def after_step(self, step: int, seen: list[tuple[Tensor, Batch]] | None) -> float:
+    def after_step(
+        self, step: int, seen: list[tuple[Tensor, Batch]] | None, good: Tensor | None
+    ) -> Tensor | float:
         """After optimiser step `step` (from 1) and before the learning rate changes.
 
-        seen: logits and what else is known of its examples; None where it was skipped. Returns the
-        meta loss where a meta step was begun, else NaN.
+        seen: logits and what else is known of its examples; None where it was skipped. good: a
+        bool () on the device, whether it was not, where that is not known here. Returns the meta
+        loss where a meta step was begun, else NaN.
         """
         ...
 
@@ -89,7 +96,8 @@ class Level(Protocol):
 
 @dataclass
 class Passed:
-    """loss: of the step, mean over its batches. samples: base-level examples, of all processes.
+    """loss: of the step, mean over its batches, () float64 on the device. samples: base-level
+    examples, of all processes.
 
     seen: logits and what is known of their examples, of each forward pass, detached. shown: the
     same for observers.
@@ -97,7 +105,7 @@ class Passed:
     Nothing is done with either before it is known that the step is a good one.
     """
 
-    loss: float = 0.0
+    loss: Tensor
     samples: int = 0
     seen: list[tuple[Tensor, Batch]] = field(default_factory=list)
     shown: list[Observation] = field(default_factory=list)
@@ -154,7 +162,7 @@ class Step:
     def _passes(self, batches: Iterator[Batch]) -> Passed:
         self.model.train()
         parts, progress = self.state.parts, self.state.step / self.state.steps
-        done = Passed()
+        done = Passed(torch.zeros((), dtype=torch.float64, device=self.accelerator.device))
         for number, batch in enumerate(batches):
             # replicas average their gradients once a step, with the last batch of it
             last = number == self.accumulation - 1
@@ -202,7 +210,7 @@ class Step:
 
     def _backward(self, loss: Tensor, share: float, done: Passed) -> None:
         self.accelerator.backward(loss * share / self.accumulation)
-        done.loss += float(loss.detach()) * share / self.accumulation
+        done.loss += loss.detach().double() * share / self.accumulation
 
     def _ready(self, batch: Batch) -> Batch:
         batch = to_device(batch, self.accelerator.device)
