@@ -28,13 +28,15 @@ class Direction:
     v: one tensor for each of them.
     slope: ⟨∂L_meta/∂θ, v⟩, the rate at which the meta loss changes along v.
     loss: L_meta(θ).
+
+    Both numbers stay on the device, (), where making v does not ask for them: no host waits.
     """
 
     model: nn.Module
     params: list[Tensor]
     v: list[Tensor]
-    slope: float
-    loss: float
+    slope: Tensor | float
+    loss: Tensor | float
 
 
 def direction(
@@ -88,12 +90,10 @@ def direction(
         ones = torch.ones_like(value)
         value = summed_over_shards(value, theta) / summed_over_shards(ones, theta)
     if method == "sama-na":
-        slope = norm(v) ** 2
-    elif diagonal is None:
-        slope = adapt(problem.optimizer, theta, v)
+        slope: Tensor | float = norm(v) ** 2
     else:
-        slope = float(diagonal.slope)
-    return Direction(problem.model, theta, v, slope, float(value))
+        slope = adapt(problem.optimizer, theta, v) if diagonal is None else diagonal.slope
+    return Direction(problem.model, theta, v, slope, value)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -57,6 +57,8 @@ class WeightingProblem:
     objective: Callable[[nn.Module, Tensor, Any], Tensor]
     meta_loss: MetaLoss
     parallel: DataParallel | None = None
+    # Set once λ has been seen to scale the rows of ∂J/∂o alone, as the contraction needs it.
+    scales_rows: bool = field(default=False, init=False)
 
     @property
     def base_loss(self) -> BaseLoss:

@@ -154,8 +154,12 @@ def weighted_cotangent(problem: WeightingProblem, base_batch: Any, outputs: Tens
     """d = ∂J/∂o, detached. Raises ValueError if λ turns its rows instead of scaling them alone."""
     with torch.enable_grad():
         d = _cotangent(problem, base_batch, outputs)
-        if d.dim() > 1 and not _only_scaled(d, problem.meta):
-            raise ValueError("contraction is for sample weights; with corrected labels use another")
+        if d.dim() > 1 and not problem.scales_rows:
+            if not _only_scaled(d, problem.meta):
+                raise ValueError(
+                    "contraction is for sample weights; with corrected labels use another"
+                )
+            problem.scales_rows = True  # the objective's doing, not the batch's
     return d.detach()
 
 

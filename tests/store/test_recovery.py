@@ -407,7 +407,7 @@ def test_nothing_that_lasts_is_spoilt_by_a_bad_step(kind: str) -> None:
         for value in module.state_dict().values():
             assert value.isfinite().all()
     if level is not None:
-        assert torch.tensor(level.history.weights).isfinite().all()
+        assert level.history.weights.isfinite().all()
         assert level.history.visits[5] == 0
     else:
         assert objective.targets.isfinite().all()

@@ -17,7 +17,7 @@ PORTION_BYTES = 64 << 20
 
 def adapt(
     optimizer: torch.optim.Optimizer, params: Sequence[Tensor], vectors: Sequence[Tensor]
-) -> float:
+) -> Tensor | float:
     """Replace x by (∂u/∂g)ᵀ·x in place, u being the optimiser's last step θ ← θ − u(g).
 
     params: those of the optimiser's parameters that the vectors belong to; vectors: same shapes.
@@ -48,7 +48,7 @@ def adapt(
                     total.add_(torch.dot(x.reshape(-1), y.reshape(-1)), alpha=factor)
                     torch.mul(y, factor, out=x)
             slope += total.to(slope.device)
-        return float(summed_over_shards(slope, params))
+        return summed_over_shards(slope, params)
 
 
 class Diagonal:

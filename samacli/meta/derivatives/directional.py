@@ -121,8 +121,9 @@ def step_size(at: Direction, power: float = 1 / 3) -> float:
         return 0.0
     unit = norm(at.params) / length or 1.0 / length
     factor = 0.2 if power < 0.4 else 0.6
-    target = factor * torch.finfo(_precision(at)).eps ** power * abs(at.loss)
-    ratio = target / abs(at.slope) / unit if at.slope != 0 else LARGEST
+    slope = abs(float(at.slope))
+    target = factor * torch.finfo(_precision(at)).eps ** power * abs(float(at.loss))
+    ratio = target / slope / unit if slope != 0 else LARGEST
     return unit * min(max(ratio, SMALLEST), LARGEST)
 
 
