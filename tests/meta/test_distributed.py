@@ -227,7 +227,7 @@ def sharded_gradients(rank: int | None, optimizer: Any) -> dict[str, Any]:
         for x, y in zip(b, a, strict=True)
     )
     at = direction(problem, clean)
-    found["slope"] = at.slope
+    found["slope"] = float(at.slope)
     found["v"] = [whole(x) for x in at.v]
     weighting_meta_gradient(problem, second, clean, nudge=0.01)
     found["nudged"] = [whole(p) for p in params]
