@@ -215,8 +215,11 @@ class MetaLevel:
 
     def _evidence(self, logits: Tensor, batch: Batch, rows: Tensor | None) -> Evidence:
         """Of the `rows` of a batch, whose logits (b, classes) are given."""
-        known = (batch["index"], batch["labels"], batch.get("averaged_logits"))
-        index, labels, averaged = (x if x is None or rows is None else x[rows] for x in known)
+        index, labels = batch["index"], batch["labels"]
+        averaged = batch.get("averaged_logits")
+        if rows is not None:
+            index, labels = index[rows], labels[rows]
+            averaged = None if averaged is None else averaged[rows]
         return self.facts.evidence(index, logits, labels, averaged)
 
     # a step

@@ -215,14 +215,14 @@ class _Run:
         state, gradients = self.state, self.gradients
         accelerator, level = gradients.accelerator, gradients.level
         done = gradients(batches)
-        good = done.loss.isfinite()
+        good: Tensor | bool = done.loss.isfinite()
         if self.config.clip_norm is not None:
             norm = accelerator.clip_grad_norm_(state.model.parameters(), self.config.clip_norm)
             good = good & torch.as_tensor(norm).isfinite()
         state.step += 1
         due = self.checkpoints is not None and self.checkpoints.due(state)
         seen: list[tuple[Tensor, Batch]] | None = done.seen
-        if self.ahead:
+        if self.ahead and isinstance(good, Tensor):
             # Fused optimisers leave a step out where this says so, as for gradient scalers.
             state.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]
             gradients.start.restore_buffers(unless=good)
@@ -238,7 +238,8 @@ class _Run:
                 gradients.start.restore_buffers()
         meta_loss: Tensor | float = math.nan
         if level is not None:
-            meta_loss = level.after_step(state.step, seen, good if self.ahead else None)
+            unsure = good if isinstance(good, Tensor) else None
+            meta_loss = level.after_step(state.step, seen, unsure)
         state.schedule.step()
         state.note(done.loss, meta_loss, good)
         state.samples += done.samples
@@ -265,7 +266,7 @@ class _Run:
 
 
 def _agreed(
-    good: Tensor, due: bool, request: Request, accelerator: Accelerator
+    good: Tensor | bool, due: bool, request: Request, accelerator: Accelerator
 ) -> tuple[bool, bool]:
     """What one of several processes says counts for all; so does a signal that one has caught."""
     if accelerator.num_processes == 1:

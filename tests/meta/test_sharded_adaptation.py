@@ -87,7 +87,8 @@ def process(rank: int, folder: Path) -> None:
         same_memory = all(
             w.to_local().data_ptr() == s.data_ptr() for w, s in zip(x, local, strict=True)
         )
-        found[case] = (float(slope), [w.full_tensor() for w in x], same_memory, [len(s) for s in local])
+        whole, lengths = [w.full_tensor() for w in x], [len(s) for s in local]
+        found[case] = (float(slope), whole, same_memory, lengths)
     torch.save(found, folder / f"{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
