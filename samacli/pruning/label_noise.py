@@ -1,14 +1,28 @@
-"""Which given labels are wrong."""
+"""Wrong labels: how many there are, which, and whether pruning by a learned weight keeps them.
+
+How many is asked of models that were not trained on the labels, which is told by the losses that
+rows have during training. With the training data as their own meta data the learned weights rise
+with the loss, and wrong labels have the highest; with clean meta data they fall. Which it was shows
+in the run itself.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit, softmax
-from scipy.stats import norm
+from scipy.stats import linregress, norm, spearmanr
 from sklearn.mixture import GaussianMixture
+
+ANCHORS = 0.2  # of the rows predicted as a class, the surest
+_CLEAR = 2.0  # standard errors
+_RATES = np.arange(0, 1, 0.01)
+_BINS = 200  # of log-odds: finer than a smooth curve needs
+_FINE = {"xatol": 1e-3, "fatol": 1e-3}
 
 # A label is trusted if it is right with more than this probability: one wrong label among the kept
 # costs as much as four right ones give. Hard-first ordering gathers whatever is wrong at its front.
@@ -18,6 +32,166 @@ _FEWEST = 10  # rows that say anything of two components
 _TAIL = 0.02  # at either end, of the losses
 _LEAST = 1e-4  # share of a component
 _ROUNDS, _STILL = 300, 1e-4  # of its fit; means that move less have converged
+
+Case = Literal["keeps hard", "cleans", "undecided"]
+_CLEAR_CORRELATION = 0.1  # rank correlations nearer to 0 decide nothing
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model says of rows that it was not trained on.
+
+    probabilities: (n, c), each row's sum 1. labels: (n,) given.
+    clean_probabilities, clean_labels: (m, c) and (m,), of rows whose labels are right; m may be 0.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    clean_probabilities: np.ndarray | None = None
+    clean_labels: np.ndarray | None = None
+
+
+def rate_of_wrong_labels(asked: Sequence[Asked]) -> tuple[float, float]:
+    """Between which bounds the fraction of wrong labels lies, by one standard error.
+
+    Those of `rate_of_lapses`, the upper one no higher than by `surest_disagree`, the mean over the
+    models. Both are 0 where that is not above 0 by two standard errors: without evidence no label
+    is taken for wrong, since what looks most like it is what a model needs most. They are 0 and 1
+    where a model agrees with the labels by chance only.
+
+    asked: one or more models, of the same labels.
+    """
+    rates, errors = np.array([surest_disagree(one.probabilities, one.labels) for one in asked]).T
+    if (rates == 1).any():
+        return 0.0, 1.0
+    rate, error = rates.mean(), np.sqrt(np.mean(errors**2) / len(errors))
+    if rate <= _CLEAR * error:
+        return 0.0, 0.0
+    low, high = rate_of_lapses(asked)
+    high = min(high, float(rate + error))
+    return min(low, high), high
+
+
+def surest_disagree(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """How often labels are not what a model, not trained on these rows, is surest of.
+
+    Returns it with its standard error; 1 where the model agrees with the labels no better than by
+    chance (by two standard errors), and so tells nothing of them.
+
+    Where it is most confident of a class the class is nearly certain ("anchor points": Liu and Tao
+    2016; Patrini et al. 2017): a label given there that is another one is wrong, or else the model
+    is mistaken. So the disagreement among the anchors, a fifth of the rows predicted as each class,
+    is an upper bound: near the rate where the model knows the task, far above where it does not.
+
+    Args:
+        probabilities: (n, c). labels: (n,) given.
+    """
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(1)
+    chosen = _anchors(predicted, probabilities.max(1))
+    disagree = float(np.mean(predicted[chosen] != labels[chosen]))
+    # Half an anchor more of either kind: none found wrong among few does not say that none is.
+    smooth = (disagree * len(chosen) + 0.5) / (len(chosen) + 1)
+    error = float(np.sqrt(smooth * (1 - smooth) / len(chosen)))
+    guessed = np.bincount(predicted[chosen], minlength=classes) / len(chosen)
+    given = np.bincount(labels, minlength=classes) / len(labels)
+    if 1 - disagree < guessed @ given + _CLEAR * error:
+        return 1.0, error
+    return disagree, error
+
+
+def rate_of_lapses(asked: Sequence[Asked]) -> tuple[float, float]:
+    """The rates of wrong labels that the models' answers admit, within one standard error.
+
+    A model is mistaken the less the surer it is, but however sure, a wrong label disagrees with it.
+    Such an agreement that levels off below 1 is that of an observer who at times presses the wrong
+    key: a psychometric function with a lapse rate (Wichmann and Hill 2001). With z the log-odds of
+    the predicted class, the model is right at a rate of (Platt 1999)
+
+        r(z) = σ(a + b z),  b > 0,
+
+    and labels, of which a fraction ρ is wrong, agree with it at a rate of
+
+        (1 − ρ) r(z) + ρ (1 − r(z)) / (c − 1),
+
+    both right or both wrong the same way (wrong labels of all c − 1 other classes alike). Labels of
+    clean rows agree at r(z): they pin it down. a and b are each model's, ρ is that of all. The
+    result is the interval of profile likelihood, in steps of 0.01: wide where the model is never
+    sure, or as sure of all, since mistakes and wrong labels are hard to tell apart then.
+    """
+    total = np.zeros(len(_RATES))
+    for one in asked:
+        total += _profile(one)
+    admitted = _RATES[total <= total.min() + 0.5]
+    return float(admitted.min()), float(admitted.max())
+
+
+def _anchors(predicted: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Of the rows predicted as each class the surest fifth."""
+    chosen: list[np.ndarray] = []
+    for k in np.unique(predicted):
+        rows = np.flatnonzero(predicted == k)
+        count = int(np.ceil(ANCHORS * len(rows)))
+        chosen.append(rows[np.argsort(-confidence[rows], kind="stable")[:count]])
+    return np.concatenate(chosen)
+
+
+def _profile(asked: Asked) -> np.ndarray:
+    """Negative log-likelihoods, one for each of `_RATES`, the least over a and b."""
+    classes = asked.probabilities.shape[1]
+    sure = _log_odds(asked.probabilities)
+    centre, scale = sure.mean(), sure.std() or 1.0
+    noisy = _Binned.of((sure - centre) / scale, asked.probabilities.argmax(1) == asked.labels)
+    clean = None
+    if asked.clean_probabilities is not None and len(asked.clean_probabilities):
+        z = (_log_odds(asked.clean_probabilities) - centre) / scale
+        clean = _Binned.of(z, asked.clean_probabilities.argmax(1) == asked.clean_labels)
+
+    def loss(curve: np.ndarray, rate: float) -> float:
+        shift, slope = curve[0], np.exp(curve[1])
+        right = expit(shift + slope * noisy.z)
+        value = noisy.loss((1 - rate) * right + rate * (1 - right) / max(classes - 1, 1))
+        return value if clean is None else value + clean.loss(expit(shift + slope * clean.z))
+
+    # Two starts, a gentle and a steep curve: there may be a minimum for each.
+    return np.array(
+        [
+            min(
+                minimize(loss, start, args=(rate,), method="Nelder-Mead", options=_FINE).fun
+                for start in ([0.0, 0.0], [1.0, 0.5])
+            )
+            for rate in _RATES
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Binned:
+    """Rows of about the same log-odds counted together: z (k,), agreeing (k,) of rows (k,)."""
+
+    z: np.ndarray
+    agreeing: np.ndarray
+    rows: np.ndarray
+
+    @staticmethod
+    def of(z: np.ndarray, agree: np.ndarray) -> _Binned:
+        order = np.argsort(z, kind="stable")
+        parts = np.array_split(order, min(_BINS, len(order)))
+        return _Binned(
+            np.array([z[part].mean() for part in parts]),
+            np.array([agree[part].sum() for part in parts]),
+            np.array([len(part) for part in parts]),
+        )
+
+    def loss(self, rate: np.ndarray) -> float:
+        """Negative log-likelihood of agreement at these rates (k,)."""
+        rate = np.clip(rate, 1e-9, 1 - 1e-9)
+        return -float(self.agreeing @ np.log(rate) + (self.rows - self.agreeing) @ np.log1p(-rate))
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Of the predicted class (n,), no surer than float32 probabilities tell."""
+    return logit(np.clip(probabilities.max(1).astype(float), 1e-6, 1 - 1e-6))
 
 
 @dataclass(frozen=True)
@@ -52,8 +226,7 @@ def estimate_label_noise(losses: np.ndarray, between: tuple[float, float]) -> La
 
     Args:
         losses: (n,), over the run (`samacli.pruning.scores.MeanLoss`); nan for none.
-        between: bounds of the fraction of wrong labels, from elsewhere
-            (`samacli.pruning.noise_rate.rate_of_wrong_labels`).
+        between: bounds of the fraction of wrong labels, from elsewhere (`rate_of_wrong_labels`).
     """
     low, high = between
     right = np.full(len(losses), np.nan)
@@ -114,3 +287,69 @@ def _with_mean(probability: np.ndarray, mean: float) -> np.ndarray:
     least, most = 1e-9, 1 - 1e-9
     wanted = min(max(mean, least), most)
     return expit(odds + brentq(lambda shift: expit(odds + shift).mean() - wanted, -80.0, 80.0))
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """correlation: Spearman's, of weight with loss. slope: of the weight, a nat of loss.
+
+    noise_rate: estimated fraction of wrong labels; None where nothing estimated it.
+    warning: one sentence with the mend, where the case is dangerous.
+    """
+
+    case: Case
+    correlation: float
+    slope: float
+    noise_rate: float | None
+    warning: str | None
+
+    @property
+    def sentence(self) -> str:
+        """The case in words."""
+        said = {
+            "keeps hard": "learned weights rise with the loss: what is hard to learn counts more",
+            "cleans": "learned weights fall with the loss: what is easy to learn counts more",
+            "undecided": "learned weights hardly depend on the loss",
+        }[self.case]
+        said += f" (rank correlation {self.correlation:+.2f})"
+        if self.noise_rate is None:
+            return said
+        return f"{said}; at most about {self.noise_rate:.0%} of the labels are wrong"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diagnose(weight: np.ndarray, loss: np.ndarray, *, noise: float | None) -> Diagnosis:
+    """Which case a run is in.
+
+    weight: learned, (n,). loss: with the given labels (n,) in nats, nan without one.
+    noise: estimated rate of wrong labels, where it was estimated: then the rows whose labels are
+    believed wrong are pruned first, whatever they weigh.
+    """
+    measured = np.isfinite(loss) & np.isfinite(weight)
+    weight, loss = weight[measured], loss[measured]
+    correlation = slope = 0.0
+    if len(weight) > 1 and np.ptp(weight) > 0 and np.ptp(loss) > 0:
+        correlation = float(spearmanr(weight, loss).statistic)
+        slope = float(linregress(loss, weight).slope)
+    case: Case = "undecided"
+    if abs(correlation) > _CLEAR_CORRELATION:
+        case = "keeps hard" if correlation > 0 else "cleans"
+    return Diagnosis(case, correlation, slope, noise, _warning(case, noise))
+
+
+def _warning(case: Case, noise: float | None) -> str | None:
+    if noise is not None and noise > 0.5:
+        return (
+            f"up to {noise:.0%} of the labels disagree with a model that has not seen them, so "
+            "neither can be trusted; give a clean set (--meta FILE, 10 examples a class are enough "
+            "to start), or train longer if the model has hardly learnt"
+        )
+    if noise is not None or case != "keeps hard":
+        return None
+    return (
+        "the weights rise with the loss, so the score keeps what is hard to learn, and wrong "
+        "labels are hard to learn; if labels may be wrong, set prune.trust=auto, or give "
+        "--meta FILE (or data.meta=train data.meta_per_class=10)"
+    )

@@ -16,23 +16,21 @@ from samacli.export.kept import KEEP_FILE, KEPT_FOLDER, KeepList, KeptRows
 from samacli.export.metrics import write_metrics
 from samacli.export.score_shards import check_finished
 from samacli.progress import Progress, Silent
-from samacli.pruning.selection import keep_count
-from samacli.pruning.selection.large import (
+from samacli.pruning.large import (
     MEMORY_MB,
     SORT_BYTES_A_ROW,
     Cuts,
-    Sorting,
-    kept_batches,
-    rank_cuts,
-    threshold_cuts,
-)
-from samacli.pruning.selection.score_files import (
     ScoreFiles,
+    Sorting,
     check_class_column,
     check_id_column,
     check_score_column,
+    kept_batches,
     open_score_files,
+    rank_cuts,
+    threshold_cuts,
 )
+from samacli.pruning.selection import keep_count
 from samacli.store.output import METRICS_FILE, check_output, check_space, staged
 
 INDEX_COLUMN = "index"  # of our own score files: a row's position in the data that were scored

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samacli.errors import SamaError
-from samacli.pruning.selection import near_duplicate_groups
+from samacli.pruning.duplicates import near_duplicate_groups
 
 
 def clusters(rows: int, width: int, seed: int, copies: float = 0.3) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_faiss_finds_the_same_groups() -> None:
 
 
 def test_many_copies_of_one_row_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samacli.pruning.selection.copies._PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr("samacli.pruning.duplicates._PAIRS_AT_ONCE", 50)
     points = np.repeat(clusters(3, 8, seed=0, copies=0), 40, axis=0)
     found = near_duplicate_groups(points, 1.0, block=16)
     assert found.tolist() == np.repeat([0, 1, 2], 40).tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samacli.pruning.diagnosis import diagnose
+from samacli.pruning.label_noise import diagnose
 
 LOSS = np.random.default_rng(0).exponential(size=200)
 

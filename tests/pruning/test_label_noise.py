@@ -11,8 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
 
-from samacli.pruning.label_noise import LabelNoise, _posterior, estimate_label_noise
-from samacli.pruning.noise_rate import Asked, rate_of_wrong_labels
+from samacli.pruning.label_noise import (
+    Asked,
+    LabelNoise,
+    _posterior,
+    estimate_label_noise,
+    rate_of_wrong_labels,
+)
 from tests.pruning.wrong import mislabelled
 
 

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from samacli.errors import SamaError
-from samacli.pruning.selection.large import (
+from samacli.pruning.large import (
     Cuts,
+    ScoreFiles,
     Sorting,
     kept_batches,
+    open_score_files,
     rank_cuts,
     threshold_cuts,
 )
-from samacli.pruning.selection.score_files import ScoreFiles, open_score_files
 
 pytest.importorskip("duckdb")
 

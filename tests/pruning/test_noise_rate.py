@@ -8,7 +8,7 @@ from scipy.optimize import differential_evolution
 from scipy.special import expit, logit
 from scipy.stats import multivariate_normal
 
-from samacli.pruning.noise_rate import Asked, rate_of_lapses, rate_of_wrong_labels, surest_disagree
+from samacli.pruning.label_noise import Asked, rate_of_lapses, rate_of_wrong_labels, surest_disagree
 from tests.pruning.wrong import mislabelled
 
 CENTRES = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0], [3.0, 3.0]])

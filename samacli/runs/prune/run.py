@@ -20,10 +20,10 @@ from samacli.export.results import Results
 from samacli.export.training_curves import Curve
 from samacli.progress import Progress
 from samacli.pruning.curve import Point, Recommendation, recommend
-from samacli.pruning.diagnosis import Diagnosis
+from samacli.pruning.duplicates import copies, duplicate_groups
+from samacli.pruning.label_noise import Diagnosis
 from samacli.pruning.selection import keep_count, lost_classes
 from samacli.recipe import Recipe
-from samacli.runs.prune.duplicates import copies, duplicate_groups
 from samacli.runs.prune.order import select
 from samacli.runs.prune.retrain import Retrained, points, retrain
 from samacli.runs.prune.scoring import Scores, score

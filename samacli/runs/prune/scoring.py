@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from samacli.bilevel.run import fit_sama
 from samacli.bilevel.summary import Summary, summarize
+from samacli.errors import SamaError
 from samacli.export.results import Cost, Results
+from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
 from samacli.methods.run import MethodRun, measured
-from samacli.pruning.diagnosis import Diagnosis, diagnose
-from samacli.pruning.label_noise import LabelNoise, estimate_label_noise
+from samacli.pruning.label_noise import (
+    Asked,
+    Diagnosis,
+    LabelNoise,
+    diagnose,
+    estimate_label_noise,
+    rate_of_wrong_labels,
+)
 from samacli.pruning.ranking import Order, rank, rank_without_redundant
 from samacli.pruning.scores import Learnt, MeanLoss, make_scores, results
 from samacli.runs.prune.order import Tried, try_orders
-from samacli.runs.prune.trust import wrong_labels_between
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
 from samacli.training.metrics import noise_detection
@@ -136,6 +144,41 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         samples_per_second=scoring.samples_per_second,
         peak_memory_bytes=max(scoring.peak_memory_bytes),
     )
+
+
+def wrong_labels_between(
+    experiment: Experiment, seeds: Sequence[int]
+) -> tuple[tuple[float, float], list[Fit]]:
+    """Bounds of the fraction of wrong labels (`rate_of_wrong_labels`), and the runs that it took.
+
+    Each seed holds out another part of the rows. The rest trains a model for as many epochs as any
+    other run. It is asked about the rows held out, and about the clean set, where there is one,
+    which tells how often it is mistaken.
+
+    Raises:
+        SamaError: no class has a row for each part.
+    """
+    train, folds = experiment.splits.train, experiment.recipe.prune.folds
+    rows = np.flatnonzero(train.labels >= 0)
+    largest = int(np.bincount(train.labels[rows], minlength=1).max())
+    if largest < folds:
+        raise SamaError(
+            f"prune.trust=auto holds out one of {folds} parts (prune.folds), but the largest "
+            f"class of {train.origin} has {largest} rows; lower it, or set prune.trust=none"
+        )
+    steps = max(1, math.ceil(experiment.steps * (folds - 1) / folds))
+    asked: list[Asked] = []
+    fits: list[Fit] = []
+    for seed in seeds:
+        seen, unseen = one_part_held_out(rows, train.labels, folds, seed)
+        name = f"how many labels are wrong, seed {seed}"
+        found = train_and_ask(experiment, seed, name, seen, unseen, steps=steps, also_clean=True)
+        clean: tuple[np.ndarray, ...] = ()
+        if found.clean is not None and experiment.splits.meta is not None:
+            clean = softmax(found.clean, axis=1), experiment.splits.meta.labels
+        asked.append(Asked(softmax(found.logits, axis=1), train.labels[unseen], *clean))
+        fits += found.fits
+    return rate_of_wrong_labels(asked), fits
 
 
 def _look(experiment: Experiment, seed: int, names: Sequence[str]) -> _Look:

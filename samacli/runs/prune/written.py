@@ -15,8 +15,8 @@ from samacli.export.metrics import WEIGHT_COLUMN
 from samacli.export.ranked_examples import write_pictures, write_texts
 from samacli.export.results import Results
 from samacli.pruning.curve import Point
+from samacli.pruning.duplicates import copies
 from samacli.recipe import Recipe
-from samacli.runs.prune.duplicates import copies
 from samacli.runs.prune.scoring import Scores
 from samacli.runs.run import Run
 from samacli.training.experiment import Experiment

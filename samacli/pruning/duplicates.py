@@ -1,7 +1,8 @@
-"""Near-duplicates: found by their embeddings, and first to go."""
+"""Near-duplicates among the training rows, found by their embeddings."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -10,9 +11,14 @@ import numpy as np
 import scipy.sparse
 import torch
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from samacli.errors import SamaError
-from samacli.pruning.selection.ranked import Select, keep_highest
+from samacli.models import is_pretrained
+from samacli.training.embed import pooled_embedding
+from samacli.training.experiment import Experiment
+from samacli.training.objective import Batch
 
 Search = Literal["exact", "faiss"]
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -21,8 +27,50 @@ BLOCK = 2048
 # Two copies of one vector may be a rounding error of float32 short of cosine 1.
 ROUNDING = 1e-6
 _PAIRS_AT_ONCE = 1 << 20
+_SIDE = 16  # pixels of the thumbnails that are compared
 _CELLS_SEARCHED = 16
 _ROWS_A_CELL = 39  # the fewest training points a centroid that faiss trains without a complaint
+
+
+def duplicate_groups(experiment: Experiment) -> np.ndarray:
+    """Group numbers (n,) of the training rows, see `near_duplicate_groups`.
+
+    By the pretrained model's embeddings as it comes: trained on these rows, it would draw whole
+    classes together. Without a pretrained model images are compared by their pixels.
+
+    Raises:
+        SamaError: a pretrained model gives no embeddings, or faiss is asked for and not there.
+    """
+    config = experiment.recipe.prune
+    assert config.duplicates is not None
+    output: Callable[[nn.Module, Batch], Tensor] = _thumbnails
+    if is_pretrained(experiment.recipe.model):
+        output = functools.partial(pooled_embedding, layer=-1)
+    embeddings = experiment.predict(
+        experiment.new_model(experiment.recipe.seed),
+        experiment.train,
+        "looking for near-duplicates",
+        output=output,
+    )
+    return near_duplicate_groups(
+        embeddings,
+        config.duplicates,
+        search=config.duplicate_search,
+        device=experiment.accelerator.device,
+    )
+
+
+def copies(groups: np.ndarray, rows: np.ndarray) -> int:
+    """How many of the `rows` are of a group that another of them is of."""
+    return len(rows) - len(np.unique(groups[rows]))
+
+
+def _thumbnails(model: nn.Module, batch: Batch) -> Tensor:
+    """Pixels of images no larger than 16 × 16 (b, features), so that a cosine is a correlation."""
+    images = batch["pixel_values"].float()
+    side = min(_SIDE, *images.shape[-2:])
+    pixels = adaptive_avg_pool2d(images, side).flatten(1)
+    return pixels - pixels.mean(1, keepdim=True)
 
 
 def near_duplicate_groups(
@@ -55,31 +103,6 @@ def near_duplicate_groups(
     unit = _unit(embeddings)
     find = _FINDERS[search]
     return _groups(len(unit), find(unit, threshold - ROUNDING, block, torch.device(device)))
-
-
-def copies_last(
-    scores: np.ndarray, groups: np.ndarray, count: int, select: Select = keep_highest
-) -> np.ndarray:
-    """`select` among one row a group first, and among the others when these are too few.
-
-    groups: (n,), of `near_duplicate_groups`. The row that stands for a group is the one that
-    `select` would keep if it kept one row of it. Exactly `count` rows in input order.
-    """
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
-    firsts = np.sort(
-        np.concatenate(
-            [
-                rows if len(rows) == 1 else rows[select(scores[rows], 1)]
-                for rows in np.split(order, starts[1:])
-            ]
-        )
-    )
-    if count <= len(firsts):
-        return firsts[select(scores[firsts], count)]
-    copies = np.setdiff1d(np.arange(len(scores)), firsts, assume_unique=True)
-    more = copies[select(scores[copies], count - len(firsts))]
-    return np.sort(np.concatenate([firsts, more]))
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:
