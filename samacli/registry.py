@@ -89,11 +89,13 @@ class Score:
     where: a `samacli.pruning.scores.Score`. description: which rows it keeps.
     commands: which of "prune" (what looks on at a training run) and "score" (what one trained model
         says of a row; for a `WindowScore`) offer it.
+    select: a function of scores, count and seed that draws the rows; None: the highest are kept.
     """
 
     where: str
     description: str
     commands: tuple[str, ...] = ("prune",)
+    select: str | None = None
 
 
 _BOTH = ("prune", "score")
@@ -141,6 +143,7 @@ SCORES: dict[str, Score] = {
     "ccs": Score(
         "samacli.pruning.scores:CCS",
         "in strata of AUM in each class, the hardest tenth left out (CCS, Zheng et al. 2023)",
+        select="samacli.pruning.selection:keep_covering",
     ),
     "dual": Score(
         "samacli.pruning.scores:DUAL",

@@ -113,48 +113,45 @@ def open_score_files(path: Path) -> ScoreFiles:
     return ScoreFiles(files, starts, schema)
 
 
-def check_score_column(scores: ScoreFiles, column: str) -> None:
-    """Refuse a column that is missing or holds no numbers."""
-    kind = _type_of(scores, column, "--score")
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        numbers = [
-            field.name
-            for field in scores.schema
-            if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        ]
+def check_columns(
+    scores: ScoreFiles, score: str, by_class: str | None = None, id_column: str | None = None
+) -> None:
+    """Refuse columns that are missing, or that hold no scores, no classes, or no line of text.
+
+    Raises:
+        SamaError: one of them.
+    """
+    kind = _type_of(scores, score, "--score")
+    if not _is_number(kind):
+        numbers = [field.name for field in scores.schema if _is_number(field.type)]
         raise SamaError(
-            f"column '{column}' of {scores.files[0]} (--score) holds {kind}, which is no score; "
+            f"column '{score}' of {scores.files[0]} (--score) holds {kind}, which is no score; "
             f"columns of numbers are: {', '.join(numbers) or 'none'}"
         )
+    if by_class is not None:
+        kind = _type_of(scores, by_class, "--by-class")
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (_is_name(kind) or pa.types.is_boolean(kind)):
+            raise SamaError(
+                f"column '{by_class}' of {scores.files[0]} (--by-class) holds {kind}, which is no "
+                "class; classes are text, whole numbers or booleans"
+            )
+    if id_column is not None:
+        kind = _type_of(scores, id_column, "--id")
+        if not _is_name(kind):
+            raise SamaError(
+                f"column '{id_column}' of {scores.files[0]} (--id) holds {kind}; ids are text or "
+                "whole numbers"
+            )
 
 
-def check_class_column(scores: ScoreFiles, column: str) -> None:
-    """Refuse a column that is missing or whose values are not classes."""
-    kind = _type_of(scores, column, "--by-class")
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_boolean(kind)
-    ):
-        raise SamaError(
-            f"column '{column}' of {scores.files[0]} (--by-class) holds {kind}, which is no class; "
-            "classes are text, whole numbers or booleans"
-        )
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def check_id_column(scores: ScoreFiles, column: str) -> None:
-    """Refuse a column that is missing or whose values do not fit a line of text."""
-    kind = _type_of(scores, column, "--id")
-    if not (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
-    ):
-        raise SamaError(
-            f"column '{column}' of {scores.files[0]} (--id) holds {kind}; ids are text or whole "
-            "numbers"
-        )
+def _is_name(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
 
 
 def _type_of(scores: ScoreFiles, column: str, option: str) -> pa.DataType:

@@ -19,12 +19,9 @@ from samacli.progress import Progress, Silent
 from samacli.pruning.large import (
     MEMORY_MB,
     SORT_BYTES_A_ROW,
-    Cuts,
     ScoreFiles,
     Sorting,
-    check_class_column,
-    check_id_column,
-    check_score_column,
+    check_columns,
     kept_batches,
     open_score_files,
     rank_cuts,
@@ -89,12 +86,8 @@ def select(
     if path.is_dir():
         check_finished(path)
     files = open_score_files(path)
-    check_score_column(files, score)
-    if by_class is not None:
-        check_class_column(files, by_class)
-    if id_column is not None:
-        check_id_column(files, id_column)
-    elif INDEX_COLUMN in files.schema.names:
+    check_columns(files, score, by_class, id_column)
+    if id_column is None and INDEX_COLUMN in files.schema.names:
         id_column = INDEX_COLUMN
     count = None
     if keep is not None:
@@ -113,17 +106,22 @@ def select(
             )
             if folder.exists():
                 folder.rmdir()
-        written = _write(
-            files,
-            stage,
-            cuts,
-            progress,
-            score=score,
-            by_class=by_class,
-            lowest=lowest,
-            id_column=id_column,
-            write_rows=write_rows,
-        )
+        columns = None if write_rows else [] if id_column is None else [id_column]
+        with contextlib.ExitStack() as open_files:
+            task = open_files.enter_context(progress.task("writing what is kept", files.rows))
+            names = open_files.enter_context(KeepList(stage / KEEP_FILE))
+            rows = None
+            if write_rows:
+                rows = open_files.enter_context(KeptRows(stage / KEPT_FOLDER, files.schema))
+            for kept in kept_batches(
+                files, score, cuts, by_class=by_class, lowest=lowest, columns=columns
+            ):
+                ids = kept.numbers if id_column is None else kept.rows.column(id_column)
+                names.add(ids.tolist())
+                if rows is not None:
+                    rows.add(kept.rows)
+                task.advance(kept.seen)
+        written = names.written
         metrics = {
             "workflow": "select",
             "scores": str(path),
@@ -141,36 +139,6 @@ def select(
     if written == 0:
         progress.warn(f"no row has a '{score}' of {threshold:g} or better: {KEEP_FILE} is empty")
     return SelectResult(output, files.rows, written, metrics)
-
-
-def _write(
-    files: ScoreFiles,
-    stage: Path,
-    cuts: Cuts,
-    progress: Progress,
-    *,
-    score: str,
-    by_class: str | None,
-    lowest: bool,
-    id_column: str | None,
-    write_rows: bool,
-) -> int:
-    """Write what the cuts keep; returns how many rows."""
-    columns = None if write_rows else [] if id_column is None else [id_column]
-    batches = kept_batches(files, score, cuts, by_class=by_class, lowest=lowest, columns=columns)
-    with contextlib.ExitStack() as open_files:
-        task = open_files.enter_context(progress.task("writing what is kept", files.rows))
-        names = open_files.enter_context(KeepList(stage / KEEP_FILE))
-        rows = None
-        if write_rows:
-            rows = open_files.enter_context(KeptRows(stage / KEPT_FOLDER, files.schema))
-        for kept in batches:
-            ids = kept.numbers if id_column is None else kept.rows.column(id_column)
-            names.add(ids.tolist())
-            if rows is not None:
-                rows.add(kept.rows)
-            task.advance(kept.seen)
-        return names.written
 
 
 def _check_room(files: ScoreFiles, output: Path, count: int | None, write_rows: bool) -> None:

@@ -54,18 +54,12 @@ class PruningMethod:
         return self.array != ""
 
 
-def _rivals() -> list[PruningMethod]:
+def _by_rivals() -> list[PruningMethod]:
     found = []
     for name in RUN_SCORES:
-        found.append(
-            PruningMethod(
-                name,
-                SCORES[name].description,
-                scoring=RIVAL_SCORES,
-                array=name,
-            )
-        )
-        if name not in ("random", "ccs"):
+        rival = SCORES[name]
+        found.append(PruningMethod(name, rival.description, scoring=RIVAL_SCORES, array=name))
+        if rival.commands and rival.select is None:
             found.append(
                 PruningMethod(
                     f"{name}-lowest",
@@ -101,7 +95,7 @@ PRUNING_METHODS: dict[str, PruningMethod] = {
             scoring=SAMA_SCORES,
             array="sama",
         ),
-        *_rivals(),
+        *_by_rivals(),
     )
 }
 
@@ -164,7 +158,7 @@ def score_by_sama(experiment: Experiment, seed: int) -> ScoringRun:
         noise=found.summary.noise,
         seconds=seconds,
         steps=sum(int(cost["steps"]) for cost in costs),
-        samples_per_second=found.samples_per_second[0],
+        samples_per_second=found.scoring.samples_per_second[0],
         peak_memory_bytes=max(int(cost["peak_memory_bytes"]) for cost in costs),
         model=None,
         scored=None,

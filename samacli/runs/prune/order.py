@@ -10,7 +10,8 @@ import numpy as np
 
 from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
 from samacli.pruning.ranking import ORDERS, Order, rank
-from samacli.pruning.selection import Select, keep_by_class, keep_covering, keep_highest
+from samacli.pruning.selection import Select, keep_by_class, keep_highest
+from samacli.registry import SCORES, load
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
 
@@ -108,12 +109,12 @@ def select(
 ) -> np.ndarray:
     """The `count` rows of the highest `scores` (n,), by class if the recipe says so.
 
-    name: the score's; CCS is more than a score, and its rows are drawn as its paper draws them.
+    name: the score's; some (CCS) are more than that, and their rows are drawn as their paper does.
     groups: of near-duplicates (n,), whose copies are the first to go.
     """
     choose: Select = keep_highest
-    if name == "ccs":
-        choose = functools.partial(keep_covering, seed=experiment.recipe.seed)
+    if name in SCORES and (drawing := SCORES[name].select) is not None:
+        choose = functools.partial(load(drawing), seed=experiment.recipe.seed)
     if not experiment.recipe.prune.class_balanced:
         labels = np.zeros_like(labels)
     return keep_by_class(scores, labels, count, choose, groups=groups)

@@ -138,8 +138,8 @@ def _prune(run: Run) -> PruneResult:
             "noise_detection": scores.summary.noise,
             "seconds": run.recovery.seconds,
             "scoring": scores.costs,
-            "samples_per_second": scores.samples_per_second,
-            "peak_memory_bytes": scores.peak_memory_bytes,
+            "samples_per_second": scores.scoring.samples_per_second,
+            "peak_memory_bytes": max(scores.scoring.peak_memory_bytes),
         }
     )
     suspects = 0

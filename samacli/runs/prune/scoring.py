@@ -39,7 +39,7 @@ class Scores:
     right: probability that the given label is right (n,); None where all are trusted alike.
     order: of the trusted rows, by keep. tried: what each order gave on held-out training rows.
     meta_data: what the weights were learnt from. costs: runs and seconds of each part.
-    samples_per_second, peak_memory_bytes: of the SAMA runs.
+    scoring: the SAMA runs.
     """
 
     summary: Summary
@@ -51,8 +51,6 @@ class Scores:
     meta_data: str
     costs: dict[str, dict[str, float]]
     scoring: Results
-    samples_per_second: list[float]
-    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,6 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         meta_data=_meta_data(experiment, noise),
         costs=costs,
         scoring=scoring,
-        samples_per_second=scoring.samples_per_second,
-        peak_memory_bytes=max(scoring.peak_memory_bytes),
     )
 
 
