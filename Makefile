@@ -83,16 +83,16 @@ gpu: $(INSTALLED) ## measure on a GPU for 400 s, and go on next time: ARGS='--li
 # The folder with the data sets: this checkout's own where it has them.
 DATA ?= $(if $(wildcard data/trec),data,../shared/data)
 table-text: $(INSTALLED) ## every method on weakly labelled text (hours; goes on where it was cut off)
-	$(SAMA) table text --data $(DATA) $(ARGS)
+	$(SAMA) table text --data $(DATA) --output docs/results $(ARGS)
 
 table-pruning: $(INSTALLED) ## every pruning score by retraining (hours; goes on where it was cut off)
-	$(SAMA) table pruning --data $(DATA) $(ARGS)
+	$(SAMA) table pruning --data $(DATA) --output docs/results $(ARGS)
 
 large-selection: $(INSTALLED) ## select from 100 million scores, into docs/results (some minutes)
 	$(VENV)/bin/python docs/benchmarks/large_selection.py --report docs/results/large-selection.md
 
 table-%: $(INSTALLED) ## any other table by name
-	$(SAMA) table $* --data $(DATA) $(ARGS)
+	$(SAMA) table $* --data $(DATA) --output docs/results $(ARGS)
 
 reweight-%: $(INSTALLED) ## sama reweight with the recipe of that name
 	$(SAMA) reweight $* --output runs/reweight-$* $(ARGS)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from samacli.lab.table import Ledger, Store, built_in_tables, load_table, plan
-from samacli.lab.table.render import texts
+from samacli.lab.table.description import built_in_tables, load_table
+from samacli.lab.table.page import texts
+from samacli.lab.table.plan import plan
+from samacli.lab.table.rows import Ledger, Store
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -23,6 +25,6 @@ def test_no_figure_on_the_page_is_typed_in(name: str) -> None:
     for ending, text in texts(table, plan(table), Ledger(store, rows)).items():
         page = RESULTS / f"{name}.{ending}"
         assert page.read_text(encoding="utf-8") == text, (
-            f"make it again: sama table {name} --render"
+            f"make it again: make table-{name} ARGS=--render"
         )
     assert (RESULTS / f"{name}.png").is_file()

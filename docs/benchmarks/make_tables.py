@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from samacli.lab.bench.plot import plot
-from samacli.lab.bench.row import Row
+from samacli.lab.bench.workload import Measurement
 
 PARTS = ("meta_backward", "adaptation", "derivative", "meta_update")
 BIAS = "local_direction.json"
@@ -135,7 +135,7 @@ def main() -> None:
         key = (r["estimator"], r["model"], r["unroll"], r["world_size"])
         if not (r["derivatives"] or ":" in r["estimator"] or key in seen or r["batch_size"] != 16):
             seen.add(key)
-            drawn.append(Row(**r))
+            drawn.append(Measurement(**r))
     plot(drawn, folder.with_suffix(".png"))
 
 

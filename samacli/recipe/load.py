@@ -19,6 +19,8 @@ from samacli.registry import PRESETS
 
 EXTENDS = "extends"  # a recipe file's key: the recipe that it starts from
 PRESET = "preset"
+# What no result depends on: words, when a run is saved, who is told of it, how images are decoded.
+CHANGES_NO_RESULT = ("description", "checkpoint", "track", "track_folder", "data.workers")
 _Model = TypeVar("_Model", bound=BaseModel)
 _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel carries the recipes inside the package; a checkout keeps them at its top level.
@@ -246,6 +248,17 @@ def dump_recipe(recipe: Recipe) -> str:
     """
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return redact(text)
+
+
+def result_relevant(content: dict[str, Any]) -> dict[str, Any]:
+    """What a result depends on in a recipe, as a mapping: a copy without CHANGES_NO_RESULT."""
+    return {
+        key: {k: v for k, v in value.items() if f"{key}.{k}" not in CHANGES_NO_RESULT}
+        if isinstance(value, dict)
+        else value
+        for key, value in content.items()
+        if key not in CHANGES_NO_RESULT
+    }
 
 
 def resolve_paths(recipe: Recipe) -> Recipe:

@@ -36,6 +36,7 @@ import samacli
 from samacli.errors import Interrupted, SamaError
 from samacli.progress import Progress
 from samacli.recipe import Recipe
+from samacli.recipe.load import flattened, result_relevant
 from samacli.recipe.optimizers import state_buffers
 from samacli.redact import redact_all
 from samacli.store.checkpoints import Checkpoints
@@ -44,8 +45,6 @@ from samacli.store.random_state import random_state, restore_random_state
 from samacli.store.tree import appearing, pack, read_tree, unpack, write_tree
 
 Result = TypeVar("Result")
-
-_ASIDE = {"checkpoint", "description", "track", "track_folder"}
 
 
 class Recovery:
@@ -78,8 +77,7 @@ class Recovery:
         self.recipe, self.progress = recipe, progress
         self._asked: dict[str, Any] = {
             "command": command,
-            # The result depends on none of what is left out.
-            "recipe": redact_all(recipe.model_dump(mode="json", exclude=_ASIDE)),
+            "recipe": redact_all(result_relevant(recipe.model_dump(mode="json"))),
             "versions": {
                 "samacli": samacli.__version__,
                 "torch": torch.__version__,
@@ -292,9 +290,9 @@ class Recovery:
                 "with that, or start anew with --overwrite"
             )
         # Keys that have come with a newer version count as having had their defaults.
-        defaults = _flat(Recipe().model_dump(mode="json"))
-        ours = defaults | _flat(self._asked["recipe"])
-        theirs = defaults | _flat(found["recipe"])
+        defaults = flattened(Recipe().model_dump(mode="json"))
+        ours = defaults | flattened(self._asked["recipe"])
+        theirs = defaults | flattened(result_relevant(found["recipe"]))
         keys = [key for key in theirs | ours if ours.get(key) != theirs.get(key)]
         if keys:
             more = f" ({len(keys) - 1} more values differ)" if len(keys) > 1 else ""
@@ -340,16 +338,6 @@ def advice(output: Path) -> str:
         f"what was done is kept in '{folder}', and the same command with --resume goes on from "
         "there"
     )
-
-
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {path: tree}
-    return {
-        key: value
-        for name, below in tree.items()
-        for key, value in _flat(below, f"{path}.{name}" if path else name).items()
-    }
 
 
 def _is_full(error: BaseException) -> bool:

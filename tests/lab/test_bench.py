@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from samacli.errors import SamaError
-from samacli.lab.bench import Contender, Plan, Setting, bench
-from samacli.lab.bench import line as lines
-from samacli.lab.bench.alternate import Alternation
-from samacli.lab.bench.team import WorkerFailedError, member
+from samacli.lab.bench.measures import Measured
+from samacli.lab.bench.run import Alternation, bench
+from samacli.lab.bench.steps import Contender
+from samacli.lab.bench.workload import Workload
+from samacli.lab.workers import Worker, WorkerFailedError
 from samacli.progress import Silent, Task
 
-TINY = Setting("bert-tiny", 2, 8, 1, 1, "cpu", "fp32", 0)
+TINY = Workload("bert-tiny", 2, 8, 1, 1, "cpu", "fp32", 0)
 PLAIN, SAMA = Contender("plain"), Contender("sama")
 
 
@@ -27,9 +28,9 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_several_processes(tmp_path: Path) -> None:
-    setting = Setting("bert-tiny", 2, 8, 2, 2, "cpu", "fp32", 0)
+    load = Workload("bert-tiny", 2, 8, 2, 2, "cpu", "fp32", 0)
     file = tmp_path / "new" / "rows.json"
-    rows = bench([setting], [PLAIN, SAMA], Plan(rounds=2, steps=3), json_file=file)
+    rows = bench([load], [PLAIN, SAMA], rounds=2, steps=3, json_file=file)
     assert json.loads(file.read_text()) == [row.as_dict() for row in rows]
     plain, sama = rows
     assert (plain.estimator, sama.estimator) == ("plain", "sama")
@@ -51,9 +52,9 @@ def test_several_processes(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_is_noticed_at_once() -> None:
-    with member(lines.host(), TINY, SAMA) as worker:
-        assert worker.facts["parameters"] == 4_386_694
-        worker._process.kill()
+    with Worker("sama", Measured, TINY, SAMA) as worker:
+        assert worker.ask("facts")[0]["parameters"] == 4_386_694
+        worker.processes[0].kill()
         started = time.monotonic()
         with pytest.raises(WorkerFailedError, match="sama: killed by the system") as caught:
             worker.ask("chunk", steps=1)
@@ -65,9 +66,9 @@ def test_what_a_worker_cannot_do_is_said_in_its_words(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text('{"model_type": "bert"}')
-    setting = Setting(str(broken), 2, 8, 1, 1, "cpu", "fp32", 0)
+    load = Workload(str(broken), 2, 8, 1, 1, "cpu", "fp32", 0)
     with pytest.raises(SamaError, match=r"broken.*has no safetensors weights"):
-        bench([setting], [PLAIN], Plan(rounds=1, steps=1))
+        bench([load], [PLAIN], rounds=1, steps=1)
 
 
 class KillsPlain(Silent):
@@ -80,16 +81,16 @@ class KillsPlain(Silent):
     def task(self, description: str, total: int) -> Iterator[Task]:
         if not self.killed:
             self.killed = True
-            assert self.alternation._plain is not None
-            self.alternation._plain.member._process.kill()
+            assert self.alternation.plain is not None
+            self.alternation.plain.worker.processes[0].kill()
         with super().task(description, total) as task:
             yield task
 
 
 def test_the_others_go_on_when_one_dies() -> None:
     progress = KillsPlain()
-    progress.alternation = Alternation(lines.host(), TINY, rounds=1, steps=1, progress=progress)
-    plain, first, second = progress.alternation.rows([PLAIN, SAMA, Contender("sama-na")])
+    progress.alternation = Alternation(TINY, rounds=1, steps=1, progress=progress)
+    plain, first, second = progress.alternation.measure([PLAIN, SAMA, Contender("sama-na")])
     assert first.error is not None
     assert first.error.startswith("plain training beside it: killed by the system")
     assert first.samples_per_second is None

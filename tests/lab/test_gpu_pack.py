@@ -104,7 +104,8 @@ def test_items_are_told_apart_and_ask_for_what_the_tables_have(run: ModuleType) 
 
 
 def test_every_recipe_of_the_tables_is_one(run: ModuleType) -> None:
-    from samacli.lab.table import load_table, plan
+    from samacli.lab.table.description import load_table
+    from samacli.lab.table.plan import plan
 
     for name in run.TABLES:
         cells = plan(load_table(str(GPU / f"{name}.yaml")))

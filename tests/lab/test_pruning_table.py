@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +13,13 @@ import yaml
 from sklearn.metrics import average_precision_score
 
 from samacli.errors import SamaError
-from samacli.lab.table import Cell, Choice, Ledger, Row, Store, Table, load_table, plan
-from samacli.lab.table.estimate import left, seconds
-from samacli.lab.table.figures import blocks
-from samacli.lab.table.goals import goals
-from samacli.lab.table.render import render, texts
-from samacli.lab.table.score_cache import ScoreCache
-from samacli.lab.table.task import Options, Task
-from samacli.lab.table.worker import Worker
+from samacli.lab.table.description import TableSpec, load_table
+from samacli.lab.table.figures import blocks, judged
+from samacli.lab.table.page import render, texts
+from samacli.lab.table.plan import Cell, Choice, plan
+from samacli.lab.table.rows import Ledger, Row, ScoreCache, Store
+from samacli.lab.table.run import left, seconds
+from samacli.lab.table.runner import Options, Runner
 from samacli.recipe import Recipe
 from samacli.runs.prune import methods
 from samacli.runs.prune.methods import PRUNING_METHODS, SCORING, chosen_rows
@@ -62,6 +60,15 @@ def file(tmp_path: Path) -> Path:
         ],
         "methods": ["full", "rival-scores", "sama-scores", "sama", "random", "el2n",
                     "el2n-lowest", "ccs"],
+        "goals": [
+            {"text": "within an error of the best", "over": "best", "errors": -1,
+             "labels": "clean"},
+            {"text": "better than random", "over": "random"},
+            {"text": "clearly the best", "over": "best", "errors": 2, "labels": "wrong"},
+            {"text": "above all of the noisy rows", "over": "full", "keep": 0.7,
+             "labels": "wrong"},
+            {"text": "scoring is quick", "scoring": 1.5},
+        ],
     }  # fmt: skip
     path = tmp_path / "subsets.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -69,23 +76,16 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def table(file: Path) -> Table:
+def table(file: Path) -> TableSpec:
     return load_table(str(file))
 
 
-def cell_of(table: Table, setting: str, method: str, seed: int = 1) -> Cell:
+def cell_of(table: TableSpec, setting: str, method: str, seed: int = 1) -> Cell:
     choice = Choice(settings=[setting], methods=[method], seeds=[seed])
     return next(cell for cell in plan(table, choice) if cell.entry.name == method)
 
 
-def task_of(cell: Cell) -> Task:
-    return Task(
-        cell.setting.name, cell.setting.group, cell.entry.name, cell.entry.method, cell.seed,
-        cell.digest, cell.recipe.model_dump(mode="json"), cell.workflow, cell.entry.keep,
-    )  # fmt: skip
-
-
-def test_a_method_that_prunes_is_a_line_for_each_keep(table: Table) -> None:
+def test_a_method_that_prunes_is_a_line_for_each_keep(table: TableSpec) -> None:
     names = [cell.entry.name for cell in plan(table, Choice(settings=["noisy"], seeds=[1]))]
     assert names[:3] == ["full", "rival-scores", "sama-scores"]
     assert names[3:] == [
@@ -106,16 +106,16 @@ def test_a_method_that_prunes_is_a_line_for_each_keep(table: Table) -> None:
         plan(table.model_copy(update={"settings": settings}))
 
 
-def test_a_recipe_outdates_the_rows_that_it_concerns_and_no_others(table: Table) -> None:
-    def digests(changed: Table) -> dict[str, str]:
+def test_a_recipe_outdates_the_rows_that_it_concerns_and_no_others(table: TableSpec) -> None:
+    def digests(changed: TableSpec) -> dict[str, str]:
         cells = plan(changed, Choice(settings=["noisy"], seeds=[1]))
         return {cell.entry.name: cell.digest for cell in cells}
 
-    def differing(other: Table) -> set[str]:
+    def differing(other: TableSpec) -> set[str]:
         before, after = digests(table), digests(other)
         return {name for name in before if before[name] != after[name]}
 
-    def with_override(override: str) -> Table:
+    def with_override(override: str) -> TableSpec:
         settings = [s.model_copy(update={"set": [*s.set, override]}) for s in table.settings]
         return table.model_copy(update={"settings": settings})
 
@@ -129,7 +129,7 @@ def test_a_recipe_outdates_the_rows_that_it_concerns_and_no_others(table: Table)
 
 
 def test_scores_are_made_once_and_serve_every_selection(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: TableSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
 
@@ -143,19 +143,19 @@ def test_scores_are_made_once_and_serve_every_selection(
     original = dict(SCORING)
     for name in original:
         monkeypatch.setitem(SCORING, name, counting(name))
-    options = Options("cpu", threads=1, jobs=1, scores=str(tmp_path / "scores"))
+    options = Options("cpu", threads=1, jobs=1, scores=tmp_path / "scores")
 
-    def run(worker: Worker, method: str) -> Row:
-        return worker.run(task_of(cell_of(table, "noisy", method)))
+    def run(worker: Runner, method: str) -> Row:
+        return worker.run(cell_of(table, "noisy", method))
 
-    first = Worker(options, io.StringIO())
+    first = Runner(options, pytest.fail)
     el2n = run(first, "el2n-0.5")  # its scoring run is made when it is asked for
     lowest = run(first, "el2n-lowest-0.5")
     ours = [run(first, name) for name in ("sama-0.7", "sama-0.5")]
     assert made == ["rival-scores", "sama-scores"]
 
     # A table that was cut off before it wrote the scoring run's row still gets it, as measured.
-    second = Worker(options, io.StringIO())
+    second = Runner(options, pytest.fail)
     rivals, sama = run(second, "rival-scores"), run(second, "sama-scores")
     assert (rivals.method, sama.method) == ("rival-scores", "sama-scores")
     assert rivals.accuracy is None
@@ -208,7 +208,7 @@ def test_a_selection_keeps_classes_in_proportion_and_unseen_rows_last() -> None:
         assert chosen.tolist() == sorted(expected)
 
 
-def test_a_file_of_scores_is_whole_or_made_again(table: Table, tmp_path: Path) -> None:
+def test_a_file_of_scores_is_whole_or_made_again(table: TableSpec, tmp_path: Path) -> None:
     row = row_of(cell_of(table, "clean", "rival-scores"))
     made = 0
 
@@ -243,25 +243,27 @@ ACCURACY = {
 }  # fmt: skip
 
 
-def filled(table: Table) -> Ledger:
+def filled(table: TableSpec) -> Ledger:
     ledger = Ledger(Store(Path("nowhere"), "subsets"), [])
     for cell in plan(table):
         name, place = cell.entry.name, cell.seed - 1
         if name == "rival-scores":
-            ledger.add(row_of(cell, accuracy=None, seconds=12.0))
+            ledger.rows.append(row_of(cell, accuracy=None, seconds=12.0))
         elif name == "sama-scores":
             parts = {"plain": 12.5, "trust": 5.0, "sama": 20.0}
-            ledger.add(row_of(cell, accuracy=None, seconds=37.5, parts=parts, wall_seconds=40.0))
+            ledger.rows.append(
+                row_of(cell, accuracy=None, seconds=37.5, parts=parts, wall_seconds=40.0)
+            )
         elif name in ACCURACY[cell.setting.name]:
             wrong = {"noise_rate": 0.2, "average_precision": 0.6, "auroc": 0.7}
             noise = wrong if cell.setting.name == "noisy" and name != "full" else None
             accuracy = ACCURACY[cell.setting.name][name][place]
-            ledger.add(row_of(cell, accuracy=accuracy, noise=noise))
+            ledger.rows.append(row_of(cell, accuracy=accuracy, noise=noise))
     return ledger
 
 
-def test_goals_are_judged_by_the_rows(table: Table) -> None:
-    found = goals(table, blocks(table, plan(table), filled(table)))
+def test_goals_are_judged_by_the_rows(table: TableSpec) -> None:
+    found = judged(table, blocks(table, plan(table), filled(table)))
     best, random, clearly, full, times = found
     # clean 0.7: el2n leads by 0.005 ± 0.015; clean 0.5: random by 0.015 ± 0.005
     assert [(case.place, case.met) for case in best.cases] == [
@@ -279,7 +281,7 @@ def test_goals_are_judged_by_the_rows(table: Table) -> None:
     assert [case.met for case in times.cases] == [True, False, False] * 2  # 1.2, 1.6, 3.0
 
 
-def test_the_page_shows_each_score_beside_the_full_set(table: Table, tmp_path: Path) -> None:
+def test_the_page_shows_each_score_beside_the_full_set(table: TableSpec, tmp_path: Path) -> None:
     cells, ledger = plan(table), filled(table)
     text = texts(table, cells, ledger)["md"]
     lines = text.splitlines()
@@ -292,7 +294,7 @@ def test_the_page_shows_each_score_beside_the_full_set(table: Table, tmp_path: P
         line for line in lines if line.startswith("| el2n-lowest | **0.7") or "0.755" in line
     )
     assert row.endswith("| 0.600 ± 0.000 | 0.700 ± 0.000 |")
-    assert "- `sama` at 0.7 of the noisy rows is above all of them: **met**, 1 of 1 place" in lines
+    assert "- above all of the noisy rows: **met**, 1 of 1 place" in lines
     cost = next(line for line in lines if line.startswith("| Clean | 10.0"))
     assert "| 1.20 ± 0.00 | 3.00 ± 0.00 | 1.00 ± 0.00 | 0.40 ± 0.00 | 1.60 ± 0.00 | – |" in cost
     assert sorted(file.suffix for file in render(table, cells, ledger, tmp_path)) == [
@@ -300,22 +302,22 @@ def test_the_page_shows_each_score_beside_the_full_set(table: Table, tmp_path: P
     ]  # fmt: skip
 
 
-def test_what_is_left_is_estimated_in_plain_runs(table: Table) -> None:
+def test_what_is_left_is_estimated_in_plain_runs(table: TableSpec) -> None:
     ledger = Ledger(Store(Path("nowhere"), "subsets"), [])
     cells = {(c.setting.name, c.entry.name, c.seed): c for c in plan(table)}
     assert seconds(cells["noisy", "sama-0.5", 2], ledger) is None
-    ledger.add(row_of(cells["noisy", "full", 1], wall_seconds=10.0))
+    ledger.rows.append(row_of(cells["noisy", "full", 1], wall_seconds=10.0))
     assert seconds(cells["noisy", "el2n-0.5", 2], ledger) == 10.0
     # a plain run, one of two parts held out, and the SAMA run, taken for one and a half
     assert seconds(cells["noisy", "sama-scores", 2], ledger) == 30.0
-    ledger.add(row_of(cells["noisy", "sama-scores", 1], wall_seconds=50.0))
+    ledger.rows.append(row_of(cells["noisy", "sama-scores", 1], wall_seconds=50.0))
     assert seconds(cells["noisy", "sama-scores", 2], ledger) == 50.0
     assert seconds(cells["noisy", "sama-0.7", 1], ledger) == 10.0
     assert seconds(cells["clean", "full", 1], ledger) is None, "another data set"
 
 
 def test_a_table_of_subsets_goes_on_where_it_was_cut_off(
-    run_sama: Run, file: Path, table: Table, tmp_path: Path
+    run_sama: Run, file: Path, table: TableSpec, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
     command = ["table", file, "--only", "clean", "--seeds", "1", "--jobs", "1", "--threads", "1",

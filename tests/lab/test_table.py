@@ -17,16 +17,13 @@ import pytest
 import yaml
 
 from samacli.errors import SamaError
-from samacli.lab import table as tables
-from samacli.lab.table import Cell, Choice, Ledger, Row, Store, Table, load_table, plan
-from samacli.lab.table.estimate import left, seconds
+from samacli.lab.table.description import TableSpec, built_in_tables, load_table
 from samacli.lab.table.figures import Mean, blocks
-from samacli.lab.table.ledger import says_the_same
 from samacli.lab.table.page import page, sheet
-from samacli.lab.table.run import run_table
-from samacli.lab.table.schedule import Schedule
-from samacli.lab.table.slot import RunFailedError
-from samacli.lab.table.task import Options
+from samacli.lab.table.plan import Cell, Choice, plan
+from samacli.lab.table.rows import Ledger, Row, Store, says_the_same
+from samacli.lab.table.run import Outcome, RunFailedError, Schedule, left, run_table, seconds
+from samacli.lab.table.runner import Options
 
 Run = Callable[..., tuple[int, str, str]]
 ONE = Options(device="cpu", threads=1, jobs=1)
@@ -63,12 +60,12 @@ def file(texts: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def table(file: Path) -> Table:
+def table(file: Path) -> TableSpec:
     return load_table(str(file))
 
 
 @pytest.fixture
-def store(tmp_path: Path, table: Table) -> Store:
+def store(tmp_path: Path, table: TableSpec) -> Store:
     store = Store(tmp_path / "results", table.name)
     store.check()
     return store
@@ -108,14 +105,14 @@ class InstantSlot:
         pass
 
 
-def run_all(table: Table, store: Store, slot: InstantSlot, **redo: bool) -> tables.Outcome:
+def run_all(table: TableSpec, store: Store, slot: InstantSlot, **redo: bool) -> Outcome:
     rows, _ = store.read()
     ledger = Ledger(store, rows)
     return run_table(left(plan(table), ledger, **redo).runs, store, ledger, options=ONE, start=slot)
 
 
 def test_a_method_without_a_clean_set_is_run_once_for_its_data_set(
-    table: Table, store: Store
+    table: TableSpec, store: Store
 ) -> None:
     slot = InstantSlot()
     run_all(table, store, slot)
@@ -140,7 +137,7 @@ def test_a_method_without_a_clean_set_is_run_once_for_its_data_set(
     assert "| noisy † |" in page(table, shown)
 
 
-def test_a_clean_set_taken_out_of_another_split_concerns_every_method(table: Table) -> None:
+def test_a_clean_set_taken_out_of_another_split_concerns_every_method(table: TableSpec) -> None:
     def digests(override: str) -> set[str]:
         settings = [
             s.model_copy(update={"set": [*s.set, override, "data.meta_per_class=5"]})
@@ -156,7 +153,7 @@ def test_a_clean_set_taken_out_of_another_split_concerns_every_method(table: Tab
     assert digests(f"data.meta={train}") != digests("data.meta=elsewhere.csv")
 
 
-def test_what_is_done_is_not_done_again(table: Table, store: Store) -> None:
+def test_what_is_done_is_not_done_again(table: TableSpec, store: Store) -> None:
     first = InstantSlot(failing=("all, clean, seed 1", "few, clean, seed 1"))
     outcome = run_all(table, store, first)
     assert len(outcome.finished) == 12
@@ -174,7 +171,7 @@ def test_what_is_done_is_not_done_again(table: Table, store: Store) -> None:
 
 
 def test_rows_of_an_older_recipe_are_not_shown_and_are_redone_on_demand(
-    table: Table, store: Store, file: Path
+    table: TableSpec, store: Store, file: Path
 ) -> None:
     run_all(table, store, InstantSlot())
     content = yaml.safe_load(file.read_text())
@@ -199,7 +196,7 @@ def test_rows_of_an_older_recipe_are_not_shown_and_are_redone_on_demand(
 
 
 def test_a_table_that_names_a_precision_runs_in_it_and_shows_no_other(
-    table: Table, store: Store
+    table: TableSpec, store: Store
 ) -> None:
     run_all(table, store, InstantSlot())
     before = plan(table)
@@ -212,7 +209,7 @@ def test_a_table_that_names_a_precision_runs_in_it_and_shows_no_other(
     ledger = Ledger(store, store.read()[0])
     assert all(ledger.row(cell) is not None for cell in before)
     assert all(ledger.row(cell) is None for cell in cells)
-    ledger.add(row_of(cells[0], precision="bf16"))
+    ledger.rows.append(row_of(cells[0], precision="bf16"))
     assert ledger.row(cells[0]) is not None
 
 
@@ -232,7 +229,7 @@ def test_a_key_that_is_no_more_outdates_rows_where_it_said_something_else() -> N
     assert not says_the_same({"meta": {"unroll": 3, "hidden": 65}, "model": {"config": {}}}, now)
 
 
-def test_a_row_of_an_older_schema_counts(table: Table, store: Store) -> None:
+def test_a_row_of_an_older_schema_counts(table: TableSpec, store: Store) -> None:
     cell = plan(table)[0]
     older = json.loads(json.dumps(cell.concerning))
     del older["training"]["ema_decay"]
@@ -240,7 +237,47 @@ def test_a_row_of_an_older_schema_counts(table: Table, store: Store) -> None:
     assert left([cell], Ledger(store, store.read()[0])).runs == []
 
 
-def test_a_half_written_last_line_is_named_and_mended(table: Table, store: Store) -> None:
+def test_what_changes_no_result_outdates_no_row(table: TableSpec, store: Store, file: Path) -> None:
+    def with_overrides(*overrides: str) -> TableSpec:
+        settings = [s.model_copy(update={"set": [*s.set, *overrides]}) for s in table.settings]
+        return table.model_copy(update={"settings": settings})
+
+    run_all(table, store, InstantSlot())
+    free = (
+        "track=[wandb]", "track_folder=elsewhere", "data.workers=3", "checkpoint.every_steps=7",
+        "description=other words",
+    )  # fmt: skip
+    ledger = Ledger(store, store.read()[0])
+    found = left(plan(with_overrides(*free)), ledger)
+    assert (found.runs, found.outdated, found.done) == ([], [], 16)
+    assert len(left(plan(with_overrides("training.steps=4")), ledger).outdated) == 14
+
+    # Rows that were written down with such keys count as well.
+    cell = plan(table)[0]
+    then = {**cell.concerning, "track": ["wandb"], "track_folder": "x", "checkpoint": {"keep": 9}}
+    then["data"] = {**then["data"], "workers": 5}
+    assert says_the_same(then, cell.concerning)
+    then["data"]["max_length"] = 17
+    assert not says_the_same(then, cell.concerning)
+
+
+def test_recipes_of_several_stores_are_in_one_file_in_order(table: TableSpec, store: Store) -> None:
+    first, second = store, Store(store.file.parent, table.name)
+    recipes = {"ffffffffffff": {"a": 1}, "123456789012": {"a": 2}, "5e5555555555": {"a": 3}}
+    cell = plan(table)[0]
+    for (digest, recipe), one in zip(recipes.items(), (first, second, first), strict=True):
+        one.append(row_of(cell, digest=digest), recipe)
+        one.append(row_of(cell, digest=digest), recipe)
+    assert yaml.safe_load(store.recipes.read_text()) == recipes
+    assert list(yaml.safe_load(store.recipes.read_text())) == sorted(recipes)
+    assert Store(store.file.parent, table.name).recipe("123456789012") == {"a": 2}
+    assert Store(store.file.parent, table.name).recipe("000000000000") is None
+    store.recipes.write_text("a: [")
+    with pytest.raises(SamaError, match=r"small-recipes\.yaml' cannot be read"):
+        Store(store.file.parent, table.name).recipe("a")
+
+
+def test_a_half_written_last_line_is_named_and_mended(table: TableSpec, store: Store) -> None:
     cells = plan(table)
     store.append(row_of(cells[0]), cells[0].concerning)
     whole = store.file.read_bytes()
@@ -267,7 +304,7 @@ def test_a_wrong_line_is_named(store: Store) -> None:
 
 
 def test_a_row_that_cannot_be_written_ends_the_table(
-    table: Table, store: Store, monkeypatch: pytest.MonkeyPatch
+    table: TableSpec, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -281,7 +318,7 @@ def test_a_row_that_cannot_be_written_ends_the_table(
     assert store.file.read_bytes() == before
 
 
-def test_slots_keep_to_their_settings_and_seeds_come_one_after_another(table: Table) -> None:
+def test_slots_keep_to_their_settings_and_seeds_come_one_after_another(table: TableSpec) -> None:
     schedule = Schedule(plan(table))
     first, second = schedule.next(0), schedule.next(1)
     assert first is not None
@@ -294,7 +331,12 @@ def test_slots_keep_to_their_settings_and_seeds_come_one_after_another(table: Ta
     assert schedule.next(0) is None
 
 
-def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
+def summed(mean: Mean | None) -> tuple[float, float | None, int]:
+    assert mean is not None
+    return mean.mean, mean.spread, len(mean.values)
+
+
+def test_figures_are_of_the_right_rows(table: TableSpec, store: Store) -> None:
     accuracies = {
         ("noisy", 1): 0.5, ("noisy", 2): 0.7, ("clean", 1): 0.9, ("sama", 1): 0.8,
         ("sama", 2): 0.9,
@@ -303,7 +345,7 @@ def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
     for cell in plan(table):
         if cell.setting.name == "all" and (cell.entry.name, cell.seed) in accuracies:
             noise = {"average_precision": 0.6, "auroc": 0.7, "noise_rate": 0.4}
-            ledger.add(
+            ledger.rows.append(
                 row_of(
                     cell,
                     accuracy=accuracies[cell.entry.name, cell.seed],
@@ -319,13 +361,14 @@ def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
     assert sama is not None
     assert noisy is not None
     assert clean is not None
-    assert sama.accuracy == Mean(pytest.approx(0.85), pytest.approx(0.0707107), 2)
-    assert noisy.lead == Mean(pytest.approx(0.25), pytest.approx(0.0707107), 2)
+    assert summed(sama.accuracy) == (pytest.approx(0.85), pytest.approx(0.0707107), 2)
+    assert summed(noisy.lead) == (pytest.approx(0.25), pytest.approx(0.0707107), 2)
+    assert noisy.lead is not None
     assert noisy.lead.error == pytest.approx(0.05)
-    assert clean.lead == Mean(pytest.approx(-0.1), None, 1), "over the seeds that both have"
-    assert sama.time == Mean(3.0, None, 1)
-    assert block.is_best(clean, "accuracy")
-    assert not block.is_best(sama, "accuracy")
+    assert summed(clean.lead) == (pytest.approx(-0.1), None, 1), "over the seeds that both have"
+    assert summed(sama.time) == (3.0, None, 1)
+    assert block.best(clean)
+    assert not block.best(sama)
     text = page(table, blocks(table, plan(table), ledger))
     assert "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | 1.00 |" in text
     assert "| sama | 0.850 ± 0.071 | 2 | **0.400 ± 0.000** | **0.300 ± 0.000** | – |" in text
@@ -334,13 +377,60 @@ def test_figures_are_of_the_right_rows(table: Table, store: Store) -> None:
     assert ",0.85,0.0707107," in line
 
 
-def test_times_are_estimated_by_the_nearest_rows(table: Table, store: Store) -> None:
+def test_the_page_of_a_users_table_knows_its_own_goals_and_nothing_of_this_project(
+    table: TableSpec, store: Store, file: Path
+) -> None:
+    accuracies = {"noisy": 0.6, "clean": 0.7, "sama": 0.75, "sama-slow": 0.5}
+    ledger = Ledger(store, [])
+    for cell in plan(table, Choice(settings=["all"])):
+        accuracy = accuracies[cell.entry.name] + 0.02 * cell.seed
+        ledger.rows.append(row_of(cell, accuracy=accuracy))
+    cells = plan(table, Choice(settings=["all"]))
+    text = page(table, blocks(table, cells, ledger))
+    assert "Goals" not in text
+    assert "make " not in text
+    assert "Made by `sama table` (" in text
+
+    content = yaml.safe_load(file.read_text())
+    content["made_by"] = "`make it`"
+    content["goals"] = [
+        {"text": "first of all", "over": "best"},
+        {"text": "twice as good", "over": "noisy", "errors": 1000},
+        {"text": "on wrong labels", "over": "noisy", "labels": "wrong"},
+    ]
+    file.write_text(yaml.safe_dump(content))
+    table = load_table(str(file))
+    lines = page(table, blocks(table, plan(table, Choice(settings=["all"])), ledger)).splitlines()
+    assert any(line.startswith("Made by `make it` (") for line in lines)
+    at = lines.index("- first of all: **met**, 1 of 1 place")
+    # The same difference with both seeds: its standard error is 0, up to rounding.
+    assert lines[at + 1] == "- twice as good: **met**, 1 of 1 place"
+    assert lines[at + 2] == "", "a goal without a place says nothing"
+
+
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [
+        ({"text": "a", "over": "noisi"}, "which is no method of the table; did you mean 'noisy'"),
+        ({"text": "a"}, "whom to lead (over) or how long scoring may take"),
+        ({"text": "a", "over": "best", "scoring": 1}, "whom to lead (over) or how long"),
+        ({"text": "a", "over": "best", "label": "all"}, "unknown key goals.0.label"),
+    ],
+)
+def test_a_wrong_goal_is_refused_by_name(file: Path, goal: dict[str, Any], said: str) -> None:
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "goals": [goal]}))
+    with pytest.raises(SamaError) as error:
+        load_table(str(file))
+    assert said in str(error.value)
+
+
+def test_times_are_estimated_by_the_nearest_rows(table: TableSpec, store: Store) -> None:
     cells = {(c.setting.name, c.entry.name, c.seed): c for c in plan(table)}
     ledger = Ledger(store, [])
     assert seconds(cells["all", "sama", 2], ledger) is None
-    ledger.add(row_of(cells["all", "noisy", 1], wall_seconds=10.0))
+    ledger.rows.append(row_of(cells["all", "noisy", 1], wall_seconds=10.0))
     assert seconds(cells["all", "sama", 2], ledger) == 10.0
-    ledger.add(row_of(cells["few", "sama", 1], wall_seconds=40.0))
+    ledger.rows.append(row_of(cells["few", "sama", 1], wall_seconds=40.0))
     assert seconds(cells["all", "sama", 2], ledger) == 40.0
 
 
@@ -388,7 +478,7 @@ def test_data_may_lie_elsewhere_without_outdating_rows() -> None:
 
 
 def test_built_in_tables_can_be_planned() -> None:
-    for name in tables.built_in_tables():
+    for name in built_in_tables():
         assert plan(load_table(name))
 
 
@@ -424,7 +514,8 @@ def test_a_table_killed_in_the_middle_goes_on_where_it_was(file: Path, tmp_path:
     rows = [json.loads(line) for line in after.splitlines()]
     assert len({(row["setting"], row["method"], row["seed"]) for row in rows}) == len(rows) == 6
     assert all(row["threads"] == 1 for row in rows)
-    assert all((out / "small-recipes" / f"{row['digest']}.yaml").is_file() for row in rows)
+    recipes = yaml.safe_load((out / "small-recipes.yaml").read_text())
+    assert list(recipes) == sorted({row["digest"] for row in rows})
     for ending in ("md", "csv", "png"):
         assert (out / f"small.{ending}").stat().st_size > 0
     # Both settings show the same run of noisy.
@@ -459,7 +550,7 @@ def test_an_interrupted_table_keeps_its_rows_and_leaves_no_process(
 
 
 def test_the_page_is_of_the_whole_table_whatever_part_is_run(
-    run_sama: Run, file: Path, table: Table, store: Store
+    run_sama: Run, file: Path, table: TableSpec, store: Store
 ) -> None:
     folder = store.file.parent
     code, _, err = run_sama("table", file, "--render", "-o", folder)
@@ -498,7 +589,7 @@ def test_a_failing_run_is_reported_and_the_others_go_on(file: Path, tmp_path: Pa
     assert (out / "small.md").is_file()
 
 
-def test_a_row_reads_back_as_it_was_written(table: Table) -> None:
+def test_a_row_reads_back_as_it_was_written(table: TableSpec) -> None:
     row = row_of(plan(table)[0])
     assert Row.from_dict({**row.as_dict(), "new": 1}) == row
     assert dataclasses.replace(row, jobs=2).place != row.place

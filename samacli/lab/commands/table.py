@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from samacli.cli import options
 from samacli.cli.console import ConsoleProgress, QuietProgress, complain, print_json, stdout
 from samacli.errors import SamaError
+from samacli.lab.commands.bench import names_of
 
 if TYPE_CHECKING:
-    from samacli.lab.table import Cell, Choice, Ledger, Table
+    from samacli.lab.table.description import TableSpec
+    from samacli.lab.table.figures import Block
+    from samacli.lab.table.run import Left
 
 INTERRUPTED = 130
 PART = "Part of the table (lists with commas)"
@@ -68,7 +73,7 @@ def table(
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="The folder of the results.", rich_help_panel=RUNNING),
-    ] = Path("docs/results"),
+    ] = Path("runs/tables"),
     redo_outdated: Annotated[
         bool,
         typer.Option(
@@ -106,29 +111,26 @@ def table(
 
         sama table text --render
     """
-    from samacli.lab import table as tables
-    from samacli.lab.commands.table_view import (
-        left_table,
-        left_values,
-        overview_table,
-        overview_values,
-    )
-    from samacli.lab.table import estimate
     from samacli.lab.table import run as running
+    from samacli.lab.table.description import load_table
+    from samacli.lab.table.figures import blocks
+    from samacli.lab.table.page import render as rendered
+    from samacli.lab.table.plan import Choice, plan
+    from samacli.lab.table.rows import Ledger, Store
 
     chosen = options.settings(context)
     if chosen.seed is not None:
         raise SamaError("--seed: a table has several; give --seeds 1,2,3")
     progress = QuietProgress() if chosen.quiet else ConsoleProgress()
-    described = tables.load_table(name)
-    choice = tables.Choice(_names(only), _names(methods), _numbers("--seeds", seeds), data)
-    cells = tables.plan(described, choice)
-    store = tables.Store(output, described.name)
+    described = load_table(name)
+    choice = Choice(names_of(only), names_of(methods), _numbers("--seeds", seeds), data)
+    cells = plan(described, choice)
+    store = Store(output, described.name)
     rows, notes = store.read()
     for note in notes:
         progress.warn(note)
-    ledger = tables.Ledger(store, rows)
-    left = tables.left(cells, ledger, redo_outdated=redo_outdated)
+    ledger = Ledger(store, rows)
+    left = running.left(cells, ledger, redo_outdated=redo_outdated)
     if left.outdated and not redo_outdated:
         progress.warn(
             f"{len(left.outdated)} runs have rows of an older recipe or another precision (first "
@@ -137,11 +139,12 @@ def table(
     how = running.options(
         chosen.device.value, jobs or described.jobs, threads, scores=store.scores.resolve()
     )
-    if dry_run and json:
-        print_json(left_values(left, lambda cell: estimate.seconds(cell, ledger)))
-        return
     if dry_run:
-        stdout.print(left_table(left, lambda cell: estimate.seconds(cell, ledger), how.jobs))
+        times = [running.seconds(cell, ledger) for cell in left.runs]
+        if json:
+            print_json(_left_values(left, times))
+        else:
+            stdout.print(_left_table(left, times, how.jobs))
         return
     if render and not rows:
         raise SamaError(
@@ -151,7 +154,7 @@ def table(
     outcome = None
     try:
         if left.runs and not render:
-            outcome = tables.run_table(
+            outcome = running.run_table(
                 left.runs, store, ledger, options=how, progress=progress, debug=chosen.debug
             )
     except KeyboardInterrupt:
@@ -160,39 +163,85 @@ def table(
             style="",
         )
         raise typer.Exit(INTERRUPTED) from None
-    files = tables.render(described, _page(described, choice, ledger), ledger, output)
+    # The whole table, whatever part was run; of the seeds chosen, if its own have no rows yet.
+    whole = plan(described)
+    if not any(ledger.row(cell) for cell in whole):
+        whole = plan(described, Choice(seeds=choice.seeds))
+    files = [store.file, *rendered(described, whole, ledger, output)]
+    found = blocks(described, cells, ledger)
     if json:
-        print_json(
-            {
-                "settings": overview_values(described, cells, ledger),
-                "files": [store.file, *files],
-            }
-        )
+        print_json({"settings": _overview_values(found), "files": files})
     else:
-        stdout.print(overview_table(described, cells, ledger))
-        stdout.print(
-            ", ".join(map(str, [store.file, *files])), highlight=False, soft_wrap=True, markup=False
-        )
+        stdout.print(_overview_table(described, found))
+        stdout.print(", ".join(map(str, files)), highlight=False, soft_wrap=True, markup=False)
     if outcome is not None:
         outcome.check()
 
 
-def _page(described: Table, choice: Choice, ledger: Ledger) -> list[Cell]:
-    """The whole table, whatever part was run; of the seeds chosen, if its own have no rows yet."""
-    from samacli.lab import table as tables
-
-    cells = tables.plan(described)
-    if any(ledger.row(cell) for cell in cells):
-        return cells
-    return tables.plan(described, tables.Choice(seeds=choice.seeds))
-
-
-def _names(text: str | None) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
-
-
 def _numbers(option: str, text: str | None) -> list[int]:
-    names = _names(text)
+    names = names_of(text)
     if not all(name.isdecimal() for name in names):
         raise SamaError(f"{option} '{text}' is not a whole number, or a list such as 1,2,3")
     return [int(name) for name in names]
+
+
+def _overview_table(described: TableSpec, found: Sequence[Block]) -> Table:
+    """Test accuracy of each method in each setting: mean ± standard deviation over the seeds."""
+    from samacli.lab.table.figures import figure
+
+    table = Table(title=f"{described.title}: accuracy", title_justify="left")
+    table.add_column("method", no_wrap=True)
+    for block in found:
+        table.add_column(block.setting.name, justify="right")
+    for entry in dict.fromkeys(line.entry.name for block in found for line in block.lines):
+        lines = [block.line(entry) for block in found]
+        figures = [figure(line.accuracy if line else None) for line in lines]
+        table.add_row(entry, *figures, style="bold" if entry == described.ours else None)
+    return table
+
+
+def _overview_values(
+    found: Sequence[Block],
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Test accuracy by setting, method and seed."""
+    return {
+        block.setting.name: {
+            line.entry.name: {str(seed): row.accuracy for seed, row in sorted(line.rows.items())}
+            for line in block.lines
+        }
+        for block in found
+    }
+
+
+def _left_values(left: Left, times: Sequence[float | None]) -> list[dict[str, Any]]:
+    """What is left to run, with the seconds that it may take where rows so far tell."""
+    return [
+        {
+            "setting": cell.setting.name,
+            "method": cell.entry.name,
+            "seed": cell.seed,
+            "seconds": time,
+        }
+        for cell, time in zip(left.runs, times, strict=True)
+    ]
+
+
+def _left_table(left: Left, times: Sequence[float | None], jobs: int) -> Table:
+    """What is left to run, and for how long where rows so far tell."""
+    from samacli.lab.table.run import duration
+
+    known = [time for time in times if time is not None]
+    total = "for how long no row tells"
+    if len(known) == len(times):
+        total = f"about {duration(sum(known) / jobs)} with {jobs} at a time"
+    table = Table(
+        title=f"{left.done:,} cells done, {len(left.runs):,} runs left, {total}",
+        title_justify="left",
+    )
+    for name in ("setting", "method", "seed"):
+        table.add_column(name)
+    table.add_column("about", justify="right")
+    for cell, time in zip(left.runs, times, strict=True):
+        about = "?" if time is None else duration(time)
+        table.add_row(cell.setting.name, cell.entry.name, str(cell.seed), about)
+    return table

@@ -13,17 +13,17 @@ from samacli.recipe.load import built_in, read_yaml, validate_as
 from samacli.recipe.schema import Keep, Section
 
 FOLDER = "tables"  # in the recipes' folder
+NAME = r"^[A-Za-z0-9._-]+$"
+BEST = "best"
 
 Workflow = Literal["reweight", "prune"]
-
-
 Precision = Literal["fp32", "bf16"]
 
 
 class Setting(Section):
     """One column of the table: a recipe on one data set and one clean set."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=NAME)
     title: str
     group: str = Field(
         description="the data set: settings of a group differ in the clean set alone, so that a "
@@ -38,7 +38,7 @@ class Setting(Section):
 class Entry(Section):
     """One line of the table: a method, with overrides of its own."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="as it is shown")
+    name: str = Field(pattern=NAME, description="as it is shown")
     method: str = Field("", description="as `--baselines` knows it; default: the name")
     set: list[str] = Field([], description="KEY=VALUE overrides, after the setting's")
     keep: Keep | None = Field(
@@ -59,21 +59,49 @@ class Entry(Section):
         """The name without the keep."""
         return self.name if self.keep is None else self.name.removesuffix(f"-{self.keep:g}")
 
-    def at(self, keep: float) -> Entry:
+    def at(self, keep: float | None) -> Entry:
         """The same, keeping that much."""
-        return self.model_copy(update={"name": f"{self.name}-{keep:g}", "keep": keep})
+        return self.model_copy(update={"name": kept(self.base, keep), "keep": keep})
 
 
-class Table(Section):
+class Goal(Section):
+    """What the figures have to show: a lead of our method, or how long its scoring may take."""
+
+    text: str = Field(description="Markdown")
+    over: str | None = Field(
+        None,
+        description="whom our method has to lead, in every setting and at every keep: a method, or "
+        "best: whichever other one that keeps as much has the highest mean there",
+    )
+    errors: float = Field(
+        0.0, description="standard errors that the lead has to exceed; below 0: that it may lack"
+    )
+    labels: Literal["all", "clean", "wrong"] = Field(
+        "all", description="only settings whose recipe makes no labels wrong, or some"
+    )
+    keep: Keep | None = Field(None, description="at this keep alone")
+    scoring: float | None = Field(
+        None, gt=0, description="in place of a lead: plain runs' time that scoring may take"
+    )
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Goal:
+        if (self.over is None) == (self.scoring is None):
+            raise ValueError("a goal says whom to lead (over) or how long scoring may take")
+        return self
+
+
+class TableSpec(Section):
     """Settings × methods × seeds, and the words around their figures.
 
     Of a table of subsets (`workflow: prune`) a method that prunes is as many lines as `keeps`.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="of the files that are written")
+    name: str = Field(pattern=NAME, description="of the files that are written")
     title: str
     about: str = Field("", description="Markdown below the title")
     remarks: str = Field("", description="Markdown at the end")
+    made_by: str = Field("", description="Markdown: what makes the page; default: `sama table`")
     workflow: Workflow = "reweight"
     keeps: list[Keep] = Field([], description="how much a method that prunes keeps, one by one")
     ours: str = Field("sama", description="the method that each other is compared with")
@@ -81,6 +109,7 @@ class Table(Section):
     settings: list[Setting] = Field(min_length=1)
     methods: list[Entry] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
+    goals: list[Goal] = Field([], description="what has to be shown, judged by the rows")
     draw_clean_sets: bool = Field(
         False,
         description="each seed draws its own clean set where data.meta_per_class takes a part of a "
@@ -109,20 +138,29 @@ class Table(Section):
             raise ValueError("seeds should be different whole numbers, 0 or above")
         return seeds
 
-    def setting(self, name: str) -> Setting:
-        """The setting of that name.
+    @model_validator(mode="after")
+    def _goals_are_over_a_method(self) -> TableSpec:
+        known = {BEST} | {entry.base for entry in self.methods}
+        for goal in self.goals:
+            if goal.over is not None and goal.over not in known:
+                raise ValueError(
+                    f"a goal is over '{goal.over}', which is no method of the table"
+                    f"{nearest(goal.over, known)}"
+                )
+        return self
 
-        Raises:
-            SamaError: there is none.
-        """
-        return _named(name, self.settings, f"--only: the table '{self.name}' has no setting")
 
-    def ours_beside(self, entry: Entry) -> str:
-        """The name of the entry that a method is compared with: ours, keeping as much."""
-        return self.ours if entry.keep is None else f"{self.ours}-{entry.keep:g}"
+def kept(name: str, keep: float | None) -> str:
+    """The name of a method's line at a keep; None: it has none."""
+    return name if keep is None else f"{name}-{keep:g}"
 
 
-def _named(name: str, found: Iterable[Any], sentence: str) -> Any:
+def among(found: Iterable[Any], name: str, sentence: str) -> Any:
+    """The one of that name.
+
+    Raises:
+        SamaError: there is none; the sentence, the name, and what there is.
+    """
     by_name = {one.name: one for one in found}
     if name not in by_name:
         hint = nearest(name, by_name) or f"; there are {', '.join(by_name)}"
@@ -135,7 +173,7 @@ def built_in_tables() -> dict[str, Path]:
     return built_in(FOLDER)
 
 
-def load_table(name: str) -> Table:
+def load_table(name: str) -> TableSpec:
     """A table by built-in name or by file.
 
     Raises:
@@ -154,4 +192,4 @@ def load_table(name: str) -> Table:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SamaError(f"the table '{path}' cannot be read: {error}") from error
-    return validate_as(Table, read_yaml(text, str(path), "table"), str(path), kind="table")
+    return validate_as(TableSpec, read_yaml(text, str(path), "table"), str(path), kind="table")

@@ -1,46 +1,75 @@
-"""The page in Markdown and the sheet in CSV. No figure is typed in here."""
+"""The page in Markdown, the sheet in CSV, and the picture. No figure is typed in here."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from samacli.errors import SamaError
 from samacli.export.escape import csv_cell
-from samacli.lab.table.description import Table
-from samacli.lab.table.figures import Block, Line, Mean, value
-from samacli.lab.table.markdown import (
-    bold,
-    counted,
+from samacli.lab.table.description import TableSpec, kept
+from samacli.lab.table.figures import (
+    Block,
+    Judged,
+    Line,
+    blocks,
     difference,
-    grid,
-    paragraph,
-    shown,
-    values,
+    figure,
+    judged,
+    over_plain,
+    relative_part,
 )
-from samacli.lab.table.row import Row
+from samacli.lab.table.plan import Cell
+from samacli.lab.table.rows import Ledger, Row
+from samacli.lab.table.run import left
+from samacli.runs.prune.methods import (
+    PLAIN_RUN,
+    RIVAL_SCORES,
+    SAMA_RUN,
+    SAMA_SCORES,
+)
+from samacli.store.output import written
 
 MARK = "†"
 SHEET = ("accuracy", "macro_f1", "lowest_recall", "average_precision", "auroc", "noise_rate")
+# The parts of our scoring run, as `sama prune` names them.
+PARTS = {
+    PLAIN_RUN: "plain run",
+    "trust": "held-out run",
+    SAMA_RUN: "SAMA run",
+    "order": "trials of orders",
+}
 
 
-def page(table: Table, blocks: Sequence[Block], *, outdated: int = 0) -> str:
-    """The whole page; outdated: cells left out for rows of another recipe or precision."""
-    rows = [row for block in blocks for row in block.rows]
-    if not rows:
-        return f"# {table.title}\n\nNothing is measured yet.\n"
-    lines = [f"# {table.title}", ""]
-    lines += paragraph(table.about)
-    lines += made_by(table, rows, outdated)
-    lines += _overview(table, blocks)
-    lines += _leads(table, blocks)
-    lines += [f"![accuracy by setting]({table.name}.png)", ""]
-    for block in blocks:
-        lines += _setting(table, block)
-    lines += described(blocks)
-    lines += budget(blocks)
-    lines += paragraph(table.remarks)
-    return "\n".join(lines).rstrip() + "\n"
+def render(table: TableSpec, cells: Sequence[Cell], ledger: Ledger, folder: Path) -> list[Path]:
+    """Write NAME.md, NAME.csv and NAME.png; each is replaced whole.
+
+    Raises:
+        SamaError: they can't be written.
+    """
+    from samacli.lab.table.picture import picture
+
+    files = []
+    try:
+        for ending, text in texts(table, cells, ledger).items():
+            files.append(folder / f"{table.name}.{ending}")
+            with written(files[-1]) as stage:
+                stage.write_text(text, encoding="utf-8")
+        files.append(folder / f"{table.name}.png")
+        with written(files[-1]) as stage:
+            picture(table, blocks(table, cells, ledger), stage)
+    except OSError as error:
+        raise SamaError(f"'{files[-1]}' cannot be written: {error.strerror}") from error
+    return files
+
+
+def texts(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> dict[str, str]:
+    """The files that are text, by ending: md and csv."""
+    found = blocks(table, cells, ledger)
+    outdated = len(left(cells, ledger).outdated)
+    return {"md": page(table, found, outdated=outdated), "csv": sheet(found)}
 
 
 def sheet(blocks: Sequence[Block]) -> str:
@@ -53,8 +82,8 @@ def sheet(blocks: Sequence[Block]) -> str:
     writer.writerow([*head, "steps", "peak_memory_bytes"])
     for block in blocks:
         for line in block.lines:
-            means = [value(line, name) for name in SHEET]
-            means += [Mean.of([r.seconds for r in line.rows.values()]), line.time, line.lead]
+            means = [*(line.value(name) for name in (*SHEET, "seconds")), line.time, line.lead]
+            figures = [n for m in means for n in ((m.mean, m.spread) if m else (None, None))]
             writer.writerow(
                 [
                     csv_cell(block.setting.name),
@@ -62,77 +91,117 @@ def sheet(blocks: Sequence[Block]) -> str:
                     csv_cell(line.entry.name),
                     line.entry.method,
                     csv_cell(" ".join(line.entry.set)),
-                    line.uses_clean,
+                    line.cell.method.uses_clean,
                     " ".join(map(str, sorted(line.rows))),
-                    *(cell for mean in means for cell in _sheet_cells(mean)),
-                    values(r.steps for r in line.rows.values()),
+                    *("" if number is None else f"{number:.6g}" for number in figures),
+                    _values(r.steps for r in line.rows.values()),
                     max((r.peak_memory_bytes for r in line.rows.values()), default=""),
                 ]
             )
     return file.getvalue()
 
 
-def made_by(table: Table, rows: Sequence[Row], outdated: int) -> list[str]:
+def page(table: TableSpec, blocks: Sequence[Block], *, outdated: int = 0) -> str:
+    """The whole page; outdated: cells left out for rows of another recipe or precision."""
+    rows = [row for block in blocks for row in block.rows]
+    if not rows:
+        return f"# {table.title}\n\nNothing is measured yet.\n"
+    lines = [f"# {table.title}", "", *_paragraph(table.about), *_made_by(table, rows, outdated)]
+    if table.workflow == "prune":
+        blocks = [block for block in blocks if block.rows]
+        lines += _goals(judged(table, blocks))
+        lines += [f"![accuracy against the part kept]({table.name}.png)", ""]
+        lines += [line for block in blocks for line in _subsets(table, block)]
+        lines += _scoring(table, blocks)
+    else:
+        lines += _goals(judged(table, blocks))
+        lines += [*_overview(blocks), *_leads(table, blocks)]
+        lines += [f"![accuracy by setting]({table.name}.png)", ""]
+        lines += [line for block in blocks for line in _methods(table, block)]
+    known = {line.entry.method: line.cell.method for block in blocks for line in block.lines}
+    lines += ["## Methods", "", *(f"- `{n}`: {m.description}" for n, m in known.items()), ""]
+    lines += [*_budget(blocks), *_paragraph(table.remarks)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _made_by(table: TableSpec, rows: Sequence[Row], outdated: int) -> list[str]:
     seeds = ", ".join(map(str, sorted({row.seed for row in rows})))
     lines = [
-        f"Made by `make table-{table.name}` (`sama table {table.name}`; `--dry-run` lists what is "
-        f"left, `--render` makes the page again) from the rows in "
-        f"[{table.name}.jsonl]({table.name}.jsonl), one a run, each with its recipe in "
-        f"[{table.name}-recipes]({table.name}-recipes). Seeds {seeds}; mean ± sample standard "
-        f"deviation over seeds, test split. Every method starts from the same model with the same "
-        "seed. **Bold**: the highest mean.",
+        f"Made by {table.made_by.strip() or '`sama table`'} (`--dry-run` lists what is left, "
+        f"`--render` makes the page again) from the rows in [{table.name}.jsonl]"
+        f"({table.name}.jsonl), one a run, each with its recipe in [{table.name}-recipes.yaml]"
+        f"({table.name}-recipes.yaml). Seeds {seeds}; mean ± sample standard deviation over seeds, "
+        "test split. Every method starts from the same model with the same seed. **Bold**: the "
+        "highest mean.",
         "",
     ]
     for place in dict.fromkeys(row.place for row in rows):
         some = [row for row in rows if row.place == place]
         _, name, threads, jobs = place
         lines.append(
-            f"- {name}: {counted(len(some), 'run')}, {counted(threads, 'thread')} each, "
-            f"{jobs} at a time; {values(r.precision for r in some)}, torch "
-            f"{values(r.torch for r in some)}, transformers "
-            f"{values(r.transformers for r in some)}, samacli {values(r.samacli for r in some)} "
-            f"at {values(r.commit or 'no checkout' for r in some)}"
+            f"- {name}: {_counted(len(some), 'run')}, {_counted(threads, 'thread')} each, "
+            f"{jobs} at a time; {_values(r.precision for r in some)}, torch "
+            f"{_values(r.torch for r in some)}, transformers "
+            f"{_values(r.transformers for r in some)}, samacli {_values(r.samacli for r in some)} "
+            f"at {_values(r.commit or 'no checkout' for r in some)}"
         )
     lines.append("")
     if outdated:
         lines += [
-            f"{counted(outdated, 'run')} of an older recipe or another precision left out; "
-            f"`sama table {table.name} --redo-outdated` measures again.",
+            f"{_counted(outdated, 'run')} of an older recipe or another precision left out; "
+            "`--redo-outdated` measures again.",
             "",
         ]
     return lines
 
 
-def _overview(table: Table, blocks: Sequence[Block]) -> list[str]:
-    rows = []
-    for entry in _entries(blocks):
-        cells = []
-        for block in blocks:
-            line = block.line(entry)
-            mean = None if line is None else line.accuracy
-            best = line is not None and block.is_best(line, "accuracy")
-            cells.append(bold(shown(mean), best))
-        rows.append([_marked(blocks, entry), *cells])
+def _goals(found: Sequence[Judged]) -> list[str]:
+    if not found:
+        return []
+    lines = ["## Goals", ""]
+    for goal in found:
+        if not goal.cases:
+            continue
+        done = sum(case.met is True for case in goal.cases)
+        verdict = {True: "met", False: "not met", None: "not all measured"}[goal.met]
+        lines.append(
+            f"- {goal.text}: **{verdict}**, {done} of {_counted(len(goal.cases), 'place')}"
+        )
+        lines += [
+            f"  - {case.place}: {'not met' if case.met is False else 'open'}, {case.figures}"
+            for case in goal.cases
+            if not case.met
+        ]
+    return [*lines, ""]
+
+
+# Methods on noisy labels
+
+
+def _overview(blocks: Sequence[Block]) -> list[str]:
+    rows = [
+        [name, *("–" if line is None else _measured(block, line) for block, line in found)]
+        for name, found in _across(blocks).items()
+    ]
     footnote = (
         f"{MARK} does not use the clean set: run once for a data set, and shown in each of its "
         "settings."
     )
-    marked = any(not line.uses_clean for block in blocks for line in block.lines)
+    marked = any(MARK in row[0] for row in rows)
     return [
         "## Accuracy",
         "",
-        *grid(["method", *(block.setting.title for block in blocks)], rows),
+        *_grid(["method", *(block.setting.title for block in blocks)], rows),
         *([footnote, ""] if marked else []),
     ]
 
 
-def _leads(table: Table, blocks: Sequence[Block]) -> list[str]:
-    rows = []
-    for entry in _entries(blocks):
-        if entry == table.ours:
-            continue
-        leads = [line.lead if (line := block.line(entry)) else None for block in blocks]
-        rows.append([_marked(blocks, entry), *(difference(lead) for lead in leads)])
+def _leads(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
+    rows = [
+        [name, *(difference(line.lead if line else None) for _, line in found)]
+        for name, found in _across(blocks).items()
+        if name.removesuffix(f" {MARK}") != table.ours
+    ]
     if not rows:
         return []
     return [
@@ -141,112 +210,186 @@ def _leads(table: Table, blocks: Sequence[Block]) -> list[str]:
         f"Mean difference of accuracy over the seeds that both have ± its standard error: above 0 "
         f"where `{table.ours}` is better.",
         "",
-        *grid(["method", *(block.setting.title for block in blocks)], rows),
+        *_grid(["method", *(block.setting.title for block in blocks)], rows),
     ]
 
 
-def _setting(table: Table, block: Block) -> list[str]:
+def _across(blocks: Sequence[Block]) -> dict[str, list[tuple[Block, Line | None]]]:
+    """The lines of each method, as it is shown, in each setting."""
+    entries = {line.entry.name: _name(line) for block in blocks[::-1] for line in block.lines[::-1]}
+    order = dict.fromkeys(line.entry.name for block in blocks for line in block.lines)
+    return {entries[name]: [(block, block.line(name)) for block in blocks] for name in order}
+
+
+def _methods(table: TableSpec, block: Block) -> list[str]:
     head = ["method", "accuracy", "seeds", "macro-F1", "recall of the worst class",
             f"{table.ours} minus it (± s.e.)", "noise: average precision", "AUROC",
             f"time, {table.plain} = 1", "steps", "peak MiB"]  # fmt: skip
-
-    def figure(line: Line, name: str) -> str:
-        return bold(shown(value(line, name)), block.is_best(line, name))
-
     rows = [
         [
             _name(line),
-            figure(line, "accuracy"),
+            _measured(block, line),
             str(len(line.rows)),
-            figure(line, "macro_f1"),
-            figure(line, "lowest_recall"),
+            _measured(block, line, "macro_f1"),
+            _measured(block, line, "lowest_recall"),
             difference(line.lead),
-            figure(line, "average_precision"),
-            figure(line, "auroc"),
-            shown(line.time, 2),
-            values(row.steps for row in line.rows.values()) or "–",
-            _mebibytes(line),
+            _measured(block, line, "average_precision"),
+            _measured(block, line, "auroc"),
+            figure(line.time, 2),
+            _values(row.steps for row in line.rows.values()) or "–",
+            _peak(line),
         ]
         for line in block.lines
     ]
-    noise = Mean.of([row.noise["noise_rate"] for row in block.rows if row.noise])
-    chance = (
-        []
-        if noise is None
-        else [
-            f"{noise.mean:.3f} of the training labels are wrong: the average precision of a guess."
-        ]
-    )
-    changed = [
+    said = [
         f"`{line.entry.name}` is `{line.entry.method}` with `{' '.join(line.entry.set)}`."
         for line in block.lines
         if line.entry.set
     ]
+    return _setting(block, said, head, rows)
+
+
+# Subsets of the training rows
+
+
+def _subsets(table: TableSpec, block: Block) -> list[str]:
+    keeps, noisy = block.keeps, block.noise_rate is not None
+    head = ["kept", *(f"{keep:g}" for keep in keeps)]
+    head += [f"`{table.ours}` minus it at {keep:g}" for keep in keeps]
+    if noisy:
+        head += ["wrong labels: average precision", "AUROC"]
+    rows = []
+    plain = block.line(table.plain)
+    if plain is not None:
+        leads = [difference(over_plain(table, block, keep)) for keep in keeps]
+        # One figure: nothing is left out.
+        rows.append(["all rows", *([figure(plain.accuracy)] * len(keeps)), *leads])
+        rows[-1] += ["–"] * (len(head) - len(rows[-1]))
+    for base in dict.fromkeys(line.entry.base for line in block.lines if line.entry.keep):
+        lines = [block.line(kept(base, keep)) for keep in keeps]
+        row = [base, *("–" if line is None else _measured(block, line) for line in lines)]
+        row += [difference(line.lead if line else None) for line in lines]
+        if noisy:
+            # The same array ranks for every keep.
+            found = next((line for line in lines if line and line.value("auroc")), None)
+            measures = ("average_precision", "auroc")
+            row += [figure(found.value(name) if found else None) for name in measures]
+        rows.append(row)
+    said = [
+        "Each score is asked from the end that it keeps: what it would drop first is what it "
+        "takes for wrong."
+    ]
+    return _setting(block, said if noisy else [], head, rows)
+
+
+def _scoring(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
+    head = ["setting", "plain run, s", "rival scores, plain = 1", "sama scores, plain = 1",
+            *(f"of it {title}" for title in PARTS.values()),
+            "peak MiB: plain", "rival scores", "sama scores"]  # fmt: skip
+    rows = []
+    for block in blocks:
+        runs = [block.line(name) for name in (table.plain, RIVAL_SCORES, SAMA_SCORES)]
+        plain, rivals, _ = runs
+        rows.append(
+            [
+                block.setting.title,
+                figure(plain.value("seconds") if plain else None, 1),
+                figure(rivals.time if rivals else None, 2),
+                *(figure(relative_part(block, part), 2) for part in (None, *PARTS)),
+                *(_peak(line) for line in runs),
+            ]
+        )
+    return [
+        "## Time and memory of scoring",
+        "",
+        "One run of each serves every selection of a setting and seed. A plain run is one training "
+        "on all rows; seconds are of the same machine, threads and seed. Sama's are over the plain "
+        "run among its parts, which was made just before.",
+        "",
+        *_grid(head, rows),
+    ]
+
+
+# Both
+
+
+def _setting(
+    block: Block, said: Sequence[str], head: list[str], rows: Iterable[list[str]]
+) -> list[str]:
     overrides = f" with `{' '.join(block.setting.set)}`" if block.setting.set else ""
+    words = [f"Recipe `{block.setting.recipe}`{overrides}."]
+    if (noise := block.noise_rate) is not None:
+        words.append(
+            f"{noise.mean:.3f} of the training labels are wrong: the average precision of a guess."
+        )
     return [
         f"## {block.setting.title}",
         "",
-        *paragraph(block.setting.about),
-        *paragraph(" ".join([f"Recipe `{block.setting.recipe}`{overrides}.", *chance, *changed])),
-        *grid(head, rows),
+        *_paragraph(block.setting.about),
+        *_paragraph(" ".join([*words, *said])),
+        *_grid(head, rows),
     ]
 
 
-def described(blocks: Sequence[Block]) -> list[str]:
-    found = {line.entry.method: line.method for block in blocks for line in block.lines}
-    return [
-        "## Methods",
-        "",
-        *(f"- `{n}`: {method.description}" for n, method in found.items()),
-        "",
-    ]
-
-
-def budget(blocks: Sequence[Block]) -> list[str]:
+def _budget(blocks: Sequence[Block]) -> list[str]:
     head = ["setting", "model", "frozen", "steps", "batch", "tokens", "learning rate",
             "training rows", "clean rows", "test rows"]  # fmt: skip
     rows = []
     for block in blocks:
-        recipe = block.cells[0].recipe
-        own = [row for row in block.rows if row.setting == block.setting.name]
+        recipe = block.cell.recipe
+        # Scoring runs' steps are their own.
+        trained = [row for row in block.rows if row.algorithm not in (RIVAL_SCORES, SAMA_SCORES)]
+        own = [row for row in trained if row.setting == block.setting.name]
         rows.append(
             [
                 block.setting.title,
                 recipe.model.name,
                 ", ".join(f"`{pattern}`" for pattern in recipe.model.freeze) or "nothing",
-                values(row.steps for row in block.rows),
+                _values(row.steps for row in trained),
                 str(recipe.training.batch_size),
                 str(recipe.data.max_length),
                 f"{recipe.training.optimizer.learning_rate:g}",
                 *(
-                    values(f"{row.rows[split]:,}" for row in own) or "–"
+                    _values(f"{row.rows[split]:,}" for row in own) or "–"
                     for split in ("train", "meta", "test")
                 ),
             ]
         )
-    return ["## Budget, the same for every method of a setting", "", *grid(head, rows)]
+    return ["## Budget, the same for every method of a setting", "", *_grid(head, rows)]
 
 
-def _entries(blocks: Sequence[Block]) -> list[str]:
-    return list(dict.fromkeys(line.entry.name for block in blocks for line in block.lines))
-
-
-def _marked(blocks: Sequence[Block], entry: str) -> str:
-    line = next(line for block in blocks if (line := block.line(entry)))
-    return _name(line)
+def _measured(block: Block, line: Line, measure: str = "accuracy") -> str:
+    """Mean and spread, in bold if it is the best."""
+    text = figure(line.value(measure))
+    return f"**{text}**" if block.best(line, measure) else text
 
 
 def _name(line: Line) -> str:
-    return line.entry.name if line.uses_clean else f"{line.entry.name} {MARK}"
+    return line.entry.name if line.cell.method.uses_clean else f"{line.entry.name} {MARK}"
 
 
-def _mebibytes(line: Line) -> str:
-    peaks = [row.peak_memory_bytes for row in line.rows.values()]
+def _peak(line: Line | None) -> str:
+    """In MiB."""
+    peaks = [row.peak_memory_bytes for row in line.rows.values()] if line else []
     return f"{max(peaks) / 2**20:,.0f}" if peaks else "–"
 
 
-def _sheet_cells(mean: Mean | None) -> list[str]:
-    if mean is None:
-        return ["", ""]
-    show: Callable[[float], str] = lambda number: f"{number:.6g}"  # noqa: E731
-    return [show(mean.mean), "" if mean.spread is None else show(mean.spread)]
+def _paragraph(text: str) -> list[str]:
+    """The text and an empty line; nothing for an empty text."""
+    return [text.strip(), ""] if text.strip() else []
+
+
+def _grid(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """A table, and an empty line."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def _values(found: Iterable[object]) -> str:
+    """Those that occur, in order of their first occurrence."""
+    return ", ".join(dict.fromkeys(map(str, found)))
+
+
+def _counted(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

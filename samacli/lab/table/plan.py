@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samacli.errors import SamaError, nearest
-from samacli.lab.table import kind
-from samacli.lab.table.description import Entry, Precision, Setting, Table, Workflow
+from samacli.lab.table.description import (
+    Entry,
+    Precision,
+    Setting,
+    TableSpec,
+    Workflow,
+    among,
+)
 from samacli.recipe import Recipe, load_recipe
+from samacli.recipe.load import result_relevant
+from samacli.registry import METHODS, Method
+from samacli.runs.prune.methods import PRUNING_METHODS, PruningMethod
 
 DATA = "data"  # the folder that recipes look for local data in
+# Of a recipe's top level, what is not of a single run: a row has its own seed; a preset's values
+# are spelled out beside it.
+NOT_OF_A_RUN = {"seed", "repeats", "preset"}
+# Of the section prune, what is not of a single run: a cell is one score, measured one way.
+NOT_OF_A_SUBSET = {"scores", "baselines", "verify"}
+# What concerns a selection by a score that a plain run makes.
+OF_A_RIVAL = {"class_balanced", "score_runs"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +62,9 @@ class Cell:
     precision: Precision | None = None
 
     @property
-    def method(self) -> kind.Method:
-        """What the table knows of its method."""
-        return kind.methods(self.workflow)[self.entry.method]
+    def method(self) -> Method | PruningMethod:
+        """What is known of its method."""
+        return methods_of(self.workflow)[self.entry.method]
 
     @property
     def run(self) -> tuple[str, int, str]:
@@ -54,11 +72,23 @@ class Cell:
         return self.entry.method, self.seed, self.digest
 
     @property
+    def names(self) -> dict[str, Any]:
+        """The fields of a row that say which run it is."""
+        return {
+            "setting": self.setting.name,
+            "group": self.setting.group,
+            "method": self.entry.name,
+            "algorithm": self.entry.method,
+            "seed": self.seed,
+            "digest": self.digest,
+        }
+
+    @property
     def title(self) -> str:
         return f"{self.setting.name}, {self.entry.name}, seed {self.seed}"
 
 
-def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
+def plan(table: TableSpec, choice: Choice | None = None) -> list[Cell]:
     """The cells in the order of their runs: seed by seed, setting by setting.
 
     Raises:
@@ -66,12 +96,13 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
     """
     choice = choice or Choice()
     workflow, draw = table.workflow, table.draw_clean_sets
-    settings = [table.setting(name) for name in choice.settings] or table.settings
+    missing = f"--only: the table '{table.name}' has no setting"
+    settings = [among(table.settings, name, missing) for name in choice.settings]
     entries = _entries(table, choice.methods)
-    made = {}
     load = functools.cache(lambda recipe, overrides: load_recipe(recipe, list(overrides)))
     names = {entry.base for entry in table.methods}
-    for setting in settings:
+    made = []
+    for setting in settings or table.settings:
         for name in setting.without:
             if name not in names:
                 raise SamaError(
@@ -83,38 +114,34 @@ def plan(table: Table, choice: Choice | None = None) -> list[Cell]:
                 continue
             recipe = load(setting.recipe, (*setting.set, *entry.set))
             if table.keeps:  # one scoring run serves all of them
-                config = recipe.prune.model_copy(update={"keep": table.keeps})
-                recipe = recipe.model_copy(update={"prune": config})
-            concerning = kind.concerning(workflow, recipe, entry.method, entry.keep)
-            if draw and concerning["data"]["meta_per_class"] is not None:
-                concerning["data"]["meta_seed"] = "seed"
-            made[setting.name, entry.name] = (
-                _computed_in(table.precision, _with_data_in(recipe, choice.data)),
-                concerning,
-                kind.digest(concerning),
-            )
+                recipe = _with(recipe, "prune", keep=table.keeps)
+            content = concerning(workflow, recipe, entry.method, entry.keep)
+            drawn = draw and recipe.data.meta_per_class is not None
+            if drawn and content["data"]["meta_per_class"] is not None:
+                content["data"]["meta_seed"] = "seed"
+            recipe = _with_data_in(recipe, choice.data)
+            if table.precision is not None:  # rows tell theirs: it is not in the digest
+                recipe = _with(recipe, "training", precision=table.precision)
+            made.append((setting, entry, recipe, drawn, content, digest(content)))
     return [
         Cell(
             setting,
             entry,
             seed,
-            _drawn(recipe, seed if draw else None),
-            concerning,
+            _with(recipe, "data", meta_seed=seed) if drawn else recipe,
+            content,
             digested,
             workflow,
             table.precision,
         )
         for seed in choice.seeds or table.seeds
-        for setting in settings
-        for entry in entries
-        if (setting.name, entry.name) in made
-        for recipe, concerning, digested in [made[setting.name, entry.name]]
+        for setting, entry, recipe, drawn, content, digested in made
     ]
 
 
-def _entries(table: Table, names: Sequence[str]) -> list[Entry]:
+def _entries(table: TableSpec, names: Sequence[str]) -> list[Entry]:
     """The lines of the table, or those named: a method at one keep ("el2n-0.7") or at all."""
-    known = kind.methods(table.workflow)
+    known = methods_of(table.workflow)
     lines: list[Entry] = []
     for entry in table.methods:
         if entry.method not in known:
@@ -122,7 +149,7 @@ def _entries(table: Table, names: Sequence[str]) -> list[Entry]:
                 f"table '{table.name}': there is no method '{entry.method}'"
                 f"{nearest(entry.method, known)} (there are {', '.join(known)})"
             )
-        if entry.keep is not None or not kind.prunes(table.workflow, entry.method):
+        if entry.keep is not None or not getattr(known[entry.method], "prunes", False):
             lines.append(entry)
         elif table.keeps:
             lines.extend(entry.at(keep) for keep in table.keeps)
@@ -136,20 +163,9 @@ def _entries(table: Table, names: Sequence[str]) -> list[Entry]:
     return [line for line in lines if not names or line.name in names or line.base in names]
 
 
-def _drawn(recipe: Recipe, seed: int | None) -> Recipe:
-    """The recipe with a clean set of this seed, where the clean set is drawn."""
-    if seed is None or recipe.data.meta_per_class is None:
-        return recipe
-    data = recipe.data.model_copy(update={"meta_seed": seed})
-    return recipe.model_copy(update={"data": data})
-
-
-def _computed_in(precision: Precision | None, recipe: Recipe) -> Recipe:
-    """The recipe in the table's precision. Rows tell theirs, so that it is not in the digest."""
-    if precision is None:
-        return recipe
-    training = recipe.training.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"training": training})
+def _with(recipe: Recipe, section: str, **values: object) -> Recipe:
+    changed = getattr(recipe, section).model_copy(update=values)
+    return recipe.model_copy(update={section: changed})
 
 
 def _with_data_in(recipe: Recipe, folder: Path | None) -> Recipe:
@@ -159,5 +175,63 @@ def _with_data_in(recipe: Recipe, folder: Path | None) -> Recipe:
     parts = Path(path).parts
     if parts[:1] != (DATA,):
         return recipe
-    moved = recipe.data.model_copy(update={"path": str(folder.joinpath(*parts[1:]))})
-    return recipe.model_copy(update={"data": moved})
+    return _with(recipe, "data", path=str(folder.joinpath(*parts[1:])))
+
+
+def methods_of(workflow: Workflow) -> Mapping[str, Method | PruningMethod]:
+    """Those that a table of that kind may have, by name."""
+    return METHODS if workflow == "reweight" else PRUNING_METHODS
+
+
+def learns_weights(method: str) -> bool:
+    """Whether a method is of the SAMA family, which the sections meta and reweight are for."""
+    return method.split("-")[0] == "sama"
+
+
+def concerning(
+    workflow: Workflow, recipe: Recipe, method: str, keep: float | None = None
+) -> dict[str, Any]:
+    """What in a recipe concerns a run of a method, as it stands in a YAML file."""
+    content = {
+        key: value
+        for key, value in result_relevant(recipe.model_dump(mode="json")).items()
+        if key not in NOT_OF_A_RUN
+    }
+    ours = learns_weights(method)
+    if not ours:
+        del content["meta"]
+    if workflow == "reweight":
+        del content["prune"]
+        del content["reweight"]["baselines"]
+        if not ours:
+            del content["reweight"]
+    else:
+        del content["reweight"]
+        _leave_pruning(content, PRUNING_METHODS[method], keep, ours)
+    data = content["data"]
+    # Rows that are taken out of another split are lacking there, whoever uses the clean set.
+    carved = data["meta"] in (data["train"], data["validation"], data["test"])
+    if not methods_of(workflow)[method].uses_clean and not carved:
+        data["meta"] = data["meta_per_class"] = data["meta_seed"] = None
+    return content
+
+
+def _leave_pruning(
+    content: dict[str, Any], method: PruningMethod, keep: float | None, ours: bool
+) -> None:
+    section = content.pop("prune")
+    if method.scoring is None:
+        return
+    kept = section.keys() - NOT_OF_A_SUBSET if ours else OF_A_RIVAL
+    config = {key: value for key, value in section.items() if key in kept}
+    if keep is not None:
+        config["keep"] = [keep]
+    elif not ours:
+        config.pop("class_balanced")
+    content["prune"] = config
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,9 +1,9 @@
-"""The runs of a table, several at a time, each written down when it is done."""
+"""The runs of a table that are left, several at a time, each written down when it is done."""
 
 from __future__ import annotations
 
-import os
 import queue
+import statistics
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,70 @@ from pathlib import Path
 import torch
 
 from samacli.errors import SamaError
-from samacli.lab.table.estimate import seconds
-from samacli.lab.table.ledger import Ledger
-from samacli.lab.table.plan import Cell
-from samacli.lab.table.row import Row
-from samacli.lab.table.schedule import Schedule
-from samacli.lab.table.slot import RunFailedError, Slot
-from samacli.lab.table.store import Store
-from samacli.lab.table.task import Options
+from samacli.lab.table.plan import Cell, methods_of
+from samacli.lab.table.rows import Ledger, Row, Store
+from samacli.lab.table.runner import Options, Runner
+from samacli.lab.workers import Worker, WorkerFailedError, cores
 from samacli.progress import Progress, Silent
+from samacli.runs.prune.methods import plain_runs
 from samacli.training.runtime import DeviceName
 
 REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Left:
+    """Runs to do, in order; outdated: runs whose rows are of an older recipe, not in `runs` unless
+    they are to be redone; done: cells that have their row."""
+
+    runs: list[Cell]
+    outdated: list[Cell]
+    done: int
+
+
+def left(cells: Sequence[Cell], ledger: Ledger, *, redo_outdated: bool = False) -> Left:
+    """What is left of the cells, each run once though several cells may share it."""
+    runs: dict[tuple[str, int, str], Cell] = {}
+    outdated: dict[tuple[str, int, str], Cell] = {}
+    done = 0
+    for cell in cells:
+        if ledger.row(cell) is not None:
+            done += 1
+            continue
+        if ledger.outdated(cell) is not None:
+            outdated.setdefault(cell.run, cell)
+        runs.setdefault(cell.run, cell)
+    # Cells that share a run may differ in whether an older row is known; the run is one.
+    if not redo_outdated:
+        runs = {run: cell for run, cell in runs.items() if run not in outdated}
+    return Left(list(runs.values()), list(outdated.values()), done)
+
+
+def seconds(cell: Cell, ledger: Ledger) -> float | None:
+    """How long a run is likely to take, by the rows that are there; None where none tells.
+
+    As others of its method did, in its setting before its data set before any, or, where there are
+    none of its method, as all. Of subsets: as plain runs in the same setting did, times how many of
+    those it is worth.
+    """
+    method, pruning = cell.entry.method, cell.workflow == "prune"
+    own = [row for row in ledger.rows if row.setting == cell.setting.name]
+    group = [row for row in ledger.rows if row.group == cell.setting.group]
+    times = 1.0
+    if not pruning:
+        same = [row for row in ledger.rows if row.algorithm == method]
+        choices = [[row for row in rows if row.algorithm == method] for rows in (own, group)]
+        choices += [same, ledger.rows]
+    else:
+        times = plain_runs(cell.recipe, method)
+        same = [row for row in own if row.algorithm == method]
+        if times > 1 and same:
+            return statistics.fmean(row.wall_seconds for row in same)
+        known = methods_of(cell.workflow)
+        plain = {name for name in known if plain_runs(cell.recipe, name) == 1}
+        choices = [[row for row in rows if row.algorithm in plain] for rows in (own, group)]
+    found = next((rows for rows in choices if rows), None)
+    return None if found is None else times * statistics.fmean(row.wall_seconds for row in found)
 
 
 @dataclass(frozen=True)
@@ -51,13 +103,6 @@ class Outcome:
         )
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def options(
     device: DeviceName, jobs: int | None, threads: int | None, *, scores: Path | None = None
 ) -> Options:
@@ -68,12 +113,95 @@ def options(
     """
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     jobs = jobs or (1 if on_gpu else min(2, cores()))
-    return Options(
-        device=device,
-        threads=threads or max(1, cores() // jobs),
-        jobs=jobs,
-        scores=None if scores is None else str(scores),
-    )
+    return Options(device, threads or max(1, cores() // jobs), jobs, scores)
+
+
+class RunFailedError(Exception):
+    """A run gave no row; the message says why, in one sentence."""
+
+
+class Slot:
+    """Runs cells one after another in a worker, in another one if that dies."""
+
+    def __init__(self, options: Options, *, debug: bool, warn: Callable[[str], None]) -> None:
+        self._options, self._debug, self._warn = options, debug, warn
+        self._worker: Worker | None = None
+        self._setting = ""
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def run(self, cell: Cell) -> Row:
+        """Do one cell's run.
+
+        Raises:
+            RunFailedError: it failed, or the process died.
+        """
+        self._setting = cell.setting.name
+        with self._lock:
+            if self._ended:
+                raise RunFailedError("it was not started")
+            if self._worker is None or not self._worker.alive:
+                self._worker = Worker(
+                    "table",
+                    Runner,
+                    self._options,
+                    threads=self._options.threads,
+                    debug=self._debug,
+                    warn=lambda message: self._warn(f"{self._setting}: {message}"),
+                )
+        try:
+            row: Row = self._worker.ask("run", cell=cell)[0]
+        except SamaError as error:
+            raise RunFailedError(str(error)) from error
+        except WorkerFailedError as error:
+            bug = " (a bug; --debug shows where)" if self._worker.alive else ""
+            raise RunFailedError(f"{error.why}{bug}") from error
+        return row
+
+    def end(self) -> None:
+        """Stop the process, whatever it is doing, and start none again."""
+        with self._lock:
+            self._ended = True
+            if self._worker is not None:
+                self._worker.end()
+
+
+class Schedule:
+    """Hands out cells to several slots, seed by seed, so that data are read as seldom as can be.
+
+    Safe to use from their threads.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._left = list(cells)
+        self._held: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def next(self, slot: int) -> Cell | None:
+        """The slot's next cell, or None at the end.
+
+        Of the first seed that is not through: one of the setting whose data the slot holds, else
+        of a setting that no other slot holds, else any.
+        """
+        with self._lock:
+            if not self._left:
+                self._held.pop(slot, None)
+                return None
+            seed = self._left[0].seed
+            own = self._held.get(slot)
+            others = {name for number, name in self._held.items() if number != slot}
+            cell = min(
+                (cell for cell in self._left if cell.seed == seed),
+                key=lambda cell: (cell.setting.name != own, cell.setting.name in others),
+            )
+            self._left.remove(cell)
+            self._held[slot] = cell.setting.name
+            return cell
+
+    def clear(self) -> None:
+        """Hand out nothing more."""
+        with self._lock:
+            self._left.clear()
 
 
 def run_table(
@@ -135,7 +263,7 @@ def run_table(
                         progress.warn(f"{cell.title} failed: {found}")
                     else:
                         store.append(found, cell.concerning)
-                        ledger.add(found)
+                        ledger.rows.append(found)
                         outcome.finished.append(found)
                         progress.note(_said(cell, found, cells, outcome, ledger, len(slots)))
                     task.advance()
