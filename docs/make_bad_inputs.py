@@ -131,8 +131,8 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
     ("Tables", "a fraction as label", {"t.csv": "text,label\na,0.5\nb,1\n"}, [*TEXT, "t.csv"]),
     (
         "Tables",
-        "a clean label that training lacks",
-        {"t.csv": "text,label\na,x\nb,z\n"},
+        "clean labels that training lacks",
+        {"t.csv": "text,label\na,p\nb,q\n"},
         [*TEXT, "t.csv"],
     ),
     ("Tables", "no clean set", {"t.csv": GOOD}, ["reweight", "--train", "t.csv"]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from samacli.data.labels import alike
 from samacli.data.split import Split, Splits
-from samacli.errors import SamaError
+from samacli.errors import SamaError, nearest
 
 _NAMES_SHOWN = 12
 
@@ -62,11 +62,12 @@ def alike_warnings(classes: Sequence[str]) -> list[str]:
 
 def _untrained(split: Split, splits: Splits) -> list[str]:
     unknown = np.setdiff1d(split.labels, splits.train.labels)
-    return _about_classes(
+    warnings = _about_classes(
         f"no row of the training split is given a class that the {split.name} split has:",
         unknown,
         splits,
     )
+    return [warning + _meant(unknown, splits) for warning in warnings]
 
 
 def _about_classes(fact: str, numbers: np.ndarray, splits: Splits) -> list[str]:
@@ -75,3 +76,9 @@ def _about_classes(fact: str, numbers: np.ndarray, splits: Splits) -> list[str]:
     names = ", ".join(f"'{splits.classes[number]}'" for number in numbers[:_NAMES_SHOWN])
     more = " …" if numbers.size > _NAMES_SHOWN else ""
     return [f"{fact} class {names}{more}" if fact.endswith("of") else f"{fact} {names}{more}"]
+
+
+def _meant(numbers: np.ndarray, splits: Splits) -> str:
+    """What a single class may have been meant to be."""
+    trained = [splits.classes[number] for number in np.unique(splits.train.labels) if number >= 0]
+    return nearest(splits.classes[numbers[0]], trained) if numbers.size == 1 else ""

@@ -18,6 +18,7 @@ from samacli.data.labels import (
     class_ids,
     class_order,
     declared_classes,
+    folded,
     known_minus_one,
     label_names,
     settle_minus_one,
@@ -135,11 +136,12 @@ def training_pool(
     if declared is not None:
         table.rows = as_class_labels(table.rows, columns.label, declared)
     given = label_names(table, columns.label, declared)
-    trusted = _names_in(clean, [true_column, columns.true_label, columns.label], declared)
+    of_tables = _names_in(clean, [columns.true_label, columns.label], declared)
+    trusted = set().union(*of_tables)
     if true_column is not None:
         trusted |= set(label_names(table, true_column, declared)) - {None}
     given = settle_minus_one(given, table, columns.label, config.minus_one, trusted)
-    classes = class_order(given, declared)
+    classes = class_order(_with_rare(given, of_tables), declared)
     labels = class_ids(given, classes)
     notes: list[str] = []
     truth = None
@@ -224,16 +226,29 @@ def with_images(table: Table, columns: Columns, task: Task) -> Table:
 
 def _names_in(
     tables: Sequence[Table], columns: Sequence[str | None], declared: list[str] | None
-) -> set[str]:
-    """The labels of clean tables, each in the first of the columns that it has."""
-    found: set[str] = set()
+) -> list[set[str]]:
+    """The labels of each clean table, in the first of the columns that it has."""
+    found: list[set[str]] = []
     for table in tables:
         column = next((c for c in columns if c in table.rows.column_names), None)
         if column is not None:
             # What is wrong with them is said when they are read.
             with contextlib.suppress(SamaError, UnicodeDecodeError):
-                found |= set(label_names(table, column, declared)) - {None}
+                found.append(set(label_names(table, column, declared)) - {None})
     return found
+
+
+def _with_rare(given: np.ndarray, clean: Sequence[set[str]]) -> np.ndarray:
+    """The given names, with those that clean splits alone have: weak rules may miss a rare class.
+
+    Not the names of a split that has no class of the training split, nor one that differs from a
+    given name only in how it is written: those are mistakes, and are refused as such.
+    """
+    known = {name for name in given if name is not None}
+    written = {folded(name) for name in known}
+    rare = {name for names in clean if names & known for name in names - known}
+    rare = {name for name in rare if folded(name) not in written and name != "-1"}
+    return np.array([*given, *sorted(rare)], dtype=object)
 
 
 def _image_path(path: str, base: Path | None) -> str:

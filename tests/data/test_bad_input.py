@@ -303,11 +303,38 @@ def test_rows_without_text_in_the_test_split(write):
 
 @pytest.mark.parametrize("role", ["meta", "validation", "test"])
 def test_label_that_training_lacks(write, role):
-    other = write("other.csv", [("d", "x"), ("e", "yy"), ("f", "z")])
-    assert refused(train=write("train.csv", GOOD), **{role: other}) == (
-        f"{other} has the label 'yy' in row 1 (counted from 0, column 'label'), which the training "
-        "split lacks; the labels known are: x, y; did you mean 'y'?"
+    """A rare class, which weak rules may miss; not labels that differ in all or in writing."""
+    other = write("other.csv", [("d", "x"), ("e", "yy"), ("f", "x")])
+    splits = load_splits(
+        Data(train=write("train.csv", GOOD), **{role: other}), "text-classification"
     )
+    assert splits.classes == ["x", "y", "yy"]
+    assert splits.train.labels.tolist() == [0, 1, 0]
+    assert getattr(splits, role).labels.tolist() == [0, 2, 0]
+    assert (
+        f"no row of the training split is given a class that the {role} split has: 'yy'; did you "
+        "mean 'y'?"
+    ) in splits.warnings
+
+
+def test_a_number_that_training_lacks(write):
+    train = write("train.csv", [("a", 0), ("b", 2), ("c", 0)])
+    test = write("test.jsonl", [("d", 0), ("e", 1), ("f", 2)])
+    splits = load_splits(Data(train=train, test=test), "text-classification")
+    assert splits.classes == ["0", "1", "2"]
+    assert splits.train.labels.tolist() == [0, 2, 0]
+    assert any("given a class that the test split has: '1'" in w for w in splits.warnings)
+
+
+@pytest.mark.parametrize("role", ["meta", "validation", "test"])
+def test_labels_of_which_training_has_none(write, role):
+    other = write("other.csv", [("d", "xx"), ("e", "yy"), ("f", "z")])
+    assert refused(train=write("train.csv", GOOD), **{role: other}) == (
+        f"{other} has the label 'xx' in row 0 (counted from 0, column 'label'), which the training "
+        "split lacks; the labels known are: x, y; did you mean 'x'?"
+    )
+    other = write("other.csv", [("d", "x"), ("e", "Y")])
+    assert "has the label 'Y' in row 1" in refused(train=write("train.csv", GOOD), **{role: other})
 
 
 def test_row_without_a_label_in_the_meta_split(write):

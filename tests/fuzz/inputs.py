@@ -196,3 +196,68 @@ wrench_files = as_bytes(broken(_splits.map(json.dumps)))
 wrench_labels = as_bytes(
     st.one_of(st.just('{"0": "HAM", "1": "SPAM"}'), broken(_classes.map(json.dumps)))
 )
+
+# Tables whose cells must come out as they went in
+
+IDENTIFIERS = ["001", "02134", "1e3", "123456789012345678901", "9007199254740993", "+49", "-0", "٣",
+               "1.10", "0.5", "NA", "nan", "None", "null", "true", "2020-01-01", "12:30", "1_000",
+               "0x1F", "1,5", " 7", "7 ", "", "=1+1", "∞", "e\u0301", "ｐｏｓ"]  # fmt: skip
+_letters = st.characters(codec="utf-8", exclude_characters="\0")
+_texts = st.text(_letters, min_size=1, max_size=10).filter(lambda text: text.strip())
+_columns = {
+    "identifiers": st.sampled_from(IDENTIFIERS),
+    "whole": st.integers(-(2**70), 2**70),
+    "small": st.integers(-3, 3),
+    "floats": st.floats(allow_nan=False, allow_infinity=False),
+    "dates": st.dates().map(str),
+    "texts": st.text(_letters, max_size=8),
+    "booleans": st.booleans(),
+    "mixed": st.one_of(st.integers(-3, 3), st.sampled_from(IDENTIFIERS), st.none()),
+}
+_labels = st.sampled_from(
+    [("neg", "pos"), ("01", "02"), ("0", "1"), (0, 1), (True, False), (0.0, 1.0), (-1, 1),
+     ("pos ", "neg"), ("ja", "nein, nie"), ("2020-01-01", "2021-01-01")]
+)  # fmt: skip
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> dict[str, list[Any]]:
+    """Columns `text`, `label` of two classes, and up to two of any kind; four rows or more."""
+    rows = draw(st.integers(4, 8))
+    pair = draw(_labels)
+    labels = [*pair, *draw(st.lists(st.sampled_from(pair), min_size=rows - 2, max_size=rows - 2))]
+    table = {"text": [f"{i} {draw(_texts)}" for i in range(rows)], "label": labels}
+    for name in draw(st.lists(st.sampled_from(sorted(_columns)), max_size=2, unique=True)):
+        table[name] = draw(st.lists(_columns[name], min_size=rows, max_size=rows))
+    order = draw(st.permutations(sorted(table)))
+    return {name: table[name] for name in order}
+
+
+@st.composite
+def naive_rows(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """Rows of people who know of no quoting: a quote stands somewhere in some of the texts."""
+    words = st.text("abcdef !?'", max_size=8).map(lambda text: f"{text}g")
+    rows = [("plain", "pos"), ("simple", "neg")]
+    for _ in range(draw(st.integers(1, 6))):
+        before, after = draw(st.just("") | words), draw(words)
+        quote = draw(st.sampled_from(["", '"', '"', '\\"']))
+        turned = draw(st.booleans())
+        text = after + quote + before if turned else before + quote + after
+        rows.append((text, draw(st.sampled_from(["pos", "neg"]))))
+    return draw(st.permutations(rows))
+
+
+# Image folders: (path below the root, what it holds)
+
+_folders = st.sampled_from(["cat", "dog", "test", "train", "Val", "a b", "[1]", "ñ", "{x}", "~"])
+_endings = st.sampled_from([".png", ".jfif", ".JPEG", ".webp", ".bmp", "", ".x", ".heic", ".txt"])
+image_folders = st.dictionaries(
+    st.tuples(
+        st.lists(_folders, min_size=1, max_size=3),
+        st.integers(0, 5),
+        _endings,
+    ).map(lambda path: "/".join([*path[0], f"{path[1]}{path[2]}"])),
+    st.booleans(),
+    min_size=1,
+    max_size=12,
+)
