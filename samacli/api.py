@@ -19,6 +19,7 @@ import numpy as np
 import pandas
 import pyarrow.parquet as pq
 
+from samacli.data.files import read_files
 from samacli.data.table import Table
 from samacli.errors import Interrupted, SamaError
 from samacli.export.dataset import with_columns
@@ -237,7 +238,8 @@ def _as_dataset(rows: Any, role: str) -> datasets.Dataset:
         if isinstance(rows, pandas.DataFrame):
             return datasets.Dataset.from_pandas(rows, preserve_index=False)
         if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-            return datasets.Dataset.from_list([dict(row) for row in rows])
+            names = dict.fromkeys(name for row in rows for name in row)
+            return datasets.Dataset.from_dict({n: [row.get(n) for row in rows] for n in names})
     except (ValueError, TypeError, OverflowError) as error:  # Arrow's errors are among these
         reason = str(error).splitlines()[0]
         raise SamaError(
@@ -259,9 +261,7 @@ def _result(
     changed = [recipe.data.columns.label] if recipe.data.noise.kind != "none" else []
     columns = _columns(folder / "dataset", [WEIGHT_COLUMN, LABEL_COLUMN, *changed])
     if table is None:
-        rows = datasets.load_dataset(
-            "parquet", data_dir=str(folder / "dataset"), split="train", keep_in_memory=not kept
-        )
+        rows = read_files(sorted((folder / "dataset").glob("train-*.parquet"))).rows
     else:
         rows = _with(given, table.rows, positions, columns)
     found = find_model(folder)

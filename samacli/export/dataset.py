@@ -55,9 +55,10 @@ def label_values(
 
 
 def write_dataset(rows: datasets.Dataset, directory: Path, card: str) -> None:
-    """Write `directory/train-*.parquet`, streamed, and the card as `directory/README.md`.
+    """Write `directory/train-*.parquet`, streamed, and the card as `README.md` beside the folder.
 
-    Images are written as their bytes, wherever they came from: the folder can be moved and shared.
+    Not in it: pandas and pyarrow read every file of a folder that they are given. Images are
+    written as their bytes, wherever they came from: the folder can be moved and shared.
     """
     directory.mkdir(parents=True, exist_ok=True)
     images = [n for n, feature in rows.features.items() if isinstance(feature, datasets.Image)]
@@ -74,11 +75,12 @@ def write_dataset(rows: datasets.Dataset, directory: Path, card: str) -> None:
             if images:
                 _write_embedded(shard, path)
             else:
-                shard.to_parquet(str(path))
+                with path.open("wb") as file:  # a path is taken for an address where it has "::"
+                    shard.to_parquet(file)
     finally:
         if not bars:
             datasets.enable_progress_bars()
-    (directory / "README.md").write_text(card, encoding="utf-8")
+    (directory.parent / "README.md").write_text(card, encoding="utf-8")
 
 
 def _bytes_of_files(rows: datasets.Dataset, column: str) -> int:
@@ -115,7 +117,7 @@ def dataset_card(
 
 # {title}
 
-Made by samacli {version}; `recipe.yaml` beside this folder repeats the run.
+Made by samacli {version}; `recipe.yaml` beside this file repeats the run.
 
 {listed}
 
@@ -126,6 +128,6 @@ Made by samacli {version}; `recipe.yaml` beside this folder repeats the run.
 ```python
 import datasets
 
-rows = datasets.load_dataset("PATH/TO/THIS/FOLDER", split="train")
+rows = datasets.load_dataset("PATH/TO/dataset", split="train")
 ```
 """

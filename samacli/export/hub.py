@@ -96,7 +96,7 @@ def _card(api: Any, name: str, kind: str, text: str) -> None:
 
 def _dataset_card(run: Path) -> str:
     """The folder's own card, told which files are rows and which are scores."""
-    text = (run / "dataset" / "README.md").read_text(encoding="utf-8")
+    text = (run / "README.md").read_text(encoding="utf-8")
     _, front, body = text.split("---\n", 2)
     about = yaml.safe_load(front)
     about["configs"] = [

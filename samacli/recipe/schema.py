@@ -66,6 +66,15 @@ class Columns(Section):
         "splits; in the training split it is used to measure only, never to train or to choose",
     )
 
+    @model_validator(mode="after")
+    def _a_pair_is_of_two_columns(self) -> Columns:
+        if self.text_pair is not None and self.text_pair == self.text:
+            raise ValueError(
+                f"text_pair is '{self.text}', the column of the first text itself; name another, "
+                "or leave it out"
+            )
+        return self
+
 
 class Noise(Section):
     """Damage done on purpose to the training split, to measure what the method repairs."""
@@ -197,6 +206,16 @@ class Data(Section):
     meta_seed: int | None = Field(
         None, ge=0, description="seed of which meta_per_class rows are taken; default: data.seed"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_is_the_training_split(cls, values: Any) -> Any:
+        """Where the training split is a file of its own, "train" means that file."""
+        if not isinstance(values, dict) or values.get("path") is not None:
+            return values
+        train = values.get("train", "train")
+        carved = [role for role in ("meta", "test") if values.get(role) == "train"]
+        return {**values, **dict.fromkeys(carved, train)}
 
     @model_validator(mode="after")
     def _carved_splits_have_a_size(self) -> Data:

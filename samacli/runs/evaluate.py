@@ -37,11 +37,10 @@ def evaluate(
     progress = progress or Silent()
     saved = find_model(model)
     task, classes, recipe = saved.task, saved.classes, saved.recipe
-    is_folder = Path(data).is_dir()
     config = reading(
         recipe.data,
-        path=data if is_folder else None,
-        test="test" if is_folder else data,
+        path=None,
+        test=data,
         train=None,
         columns=with_columns(recipe.data.columns, text_column, image_column, label_column),
         normalize="auto",  # by the processor that was saved with the model

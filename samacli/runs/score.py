@@ -103,6 +103,8 @@ def score(
         config=config,
         revision=revision,
         columns=columns,
+        quoting=saved.recipe.data.quoting,
+        escape=saved.recipe.data.escape,
         max_length=saved.recipe.data.max_length,
         image_root=saved.recipe.data.image_root,
         image_size=saved.recipe.data.image_size,

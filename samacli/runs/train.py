@@ -100,6 +100,8 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
         test=test,
         columns=columns,
         abstain="keep",
+        # Whether it is a class was settled when the dataset was made.
+        minus_one="none" if recipe.data.minus_one == "none" else "class",
         max_test_rows=recipe.data.max_test_rows,
     )
     return recipe.model_copy(update={"data": data, "repeats": 1})

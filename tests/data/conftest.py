@@ -62,7 +62,8 @@ def write(tmp_path: Path) -> Callable[..., str]:
         elif path.suffix == ".json":
             path.write_text(json.dumps(records))
         elif path.suffix == ".parquet":
-            datasets.Dataset.from_list(records).to_parquet(str(path))
+            with path.open("wb") as file:
+                datasets.Dataset.from_list(records).to_parquet(file)
         else:
             raise AssertionError(path.suffix)
         return str(path)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
 from samacli.data import load_split, load_splits
 from samacli.errors import SamaError
-from samacli.export.dataset import label_values
+from samacli.export.dataset import label_values, write_dataset
 from samacli.recipe.schema import Columns, Data
 
 TEXT = "text-classification"
@@ -220,3 +221,38 @@ def test_files_that_are_left_out_are_counted(write_images):
         f"left out 1 images that lie in {root} itself, in no class's folder",
         f"left out 3 of 8 files of {root} that are no images Pillow reads: 2 .heic, 1 .txt",
     ]
+
+
+# Names that mean what they say
+
+
+def test_train_is_the_training_file_where_that_has_no_other_name(write):
+    rows = [(f"text {i}", "xy"[i % 2]) for i in range(20)]
+    path = write("mine.csv", rows)
+    splits = load(train=path, meta="train", meta_per_class=3, test="train", test_fraction=0.2)
+    assert (len(splits.train), len(splits.meta), len(splits.test)) == (10, 6, 4)
+    with pytest.raises(ValueError, match="meta is taken out of the training split"):
+        Data(train=path, meta="train")
+
+
+def test_a_pair_of_one_column_is_refused():
+    with pytest.raises(ValueError, match="text_pair is 'text', the column of the first text"):
+        Columns(text_pair="text")
+
+
+@pytest.mark.parametrize("name", ["out [v1]", "a*b?{c}", "ñ ∞", " ", "a::b", "#1%20", "~x"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_names_of_files_mean_themselves(write, tmp_path, name, ending):
+    path = write(f"{name}/{name}.{ending}", [("a", "x"), ("b", "y")])
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    link = tmp_path / "link" / Path(path).name
+    assert load(train=path, test=str(link)).test.rows["text"] == ["a", "b"]
+
+
+def test_an_exported_folder_is_training_data_and_a_table_for_others(write, tmp_path):
+    splits = load(train=write("train.csv", [("a", "x"), ("b", "y")]))
+    write_dataset(splits.train.rows, tmp_path / "dataset", "the card")
+    again = load(train=str(tmp_path / "dataset"))
+    assert again.train.rows["text"] == ["a", "b"]
+    assert pandas.read_parquet(tmp_path / "dataset")["label"].tolist() == ["x", "y"]
+    assert (tmp_path / "README.md").read_text() == "the card"
