@@ -1,9 +1,9 @@
-"""Alone with a file, of all processes of this machine that ask, until the process ends."""
+"""Alone at an output, of all processes of this machine that ask, until the process ends."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import IO
 
 try:
     import fcntl
@@ -12,25 +12,39 @@ except ImportError:  # Windows: nothing keeps a second process away, then
 
 
 class Lock:
-    """An advisory lock (flock) on one file at a time. The system lets it go when a process dies."""
+    """An advisory lock (flock) on one file, which is there while somebody holds it.
+
+    The system lets it go when a process dies; a file that is left behind then keeps nobody away.
+    """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
+        self._descriptor: int | None = None
+        self._path = Path()
 
     def take(self, path: Path) -> bool:
-        """Whether the file is this process's now; a lock held before is let go."""
-        self.release()
-        file = path.open("rb")
-        if fcntl is not None:
+        """Whether the file, made if need be, is this process's now.
+
+        Raises OSError where it can't be made.
+        """
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
+                if fcntl is not None:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                same = os.path.samestat(os.fstat(descriptor), path.stat())
+            except BlockingIOError:
+                os.close(descriptor)
                 return False
-        self._file = file
-        return True
+            except FileNotFoundError:
+                same = False  # its last holder took it away between the two calls
+            if same:
+                self._descriptor, self._path = descriptor, path
+                return True
+            os.close(descriptor)
 
     def release(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Let it go, if it is held, and take the file away."""
+        if self._descriptor is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import platform
 import re
 import shutil
@@ -60,7 +61,8 @@ class Recovery:
             `overwrite`.
 
     Raises:
-        SamaError: there is an unfinished run and neither is set; or it is another recipe's.
+        SamaError: there is an unfinished run and neither is set; or it is another recipe's; or
+            another command is at work on the output.
     """
 
     def __init__(
@@ -90,6 +92,15 @@ class Recovery:
         self._found: dict[str, Any] | None = None
         self._accelerator: Accelerator | None = None
         self._lock = Lock()
+        self._be_alone()
+        try:
+            self._find(resume=resume, overwrite=overwrite)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _find(self, *, resume: bool, overwrite: bool) -> None:
+        """An unfinished run of this output, if there is one."""
         there = (self.folder / "run.json").is_file()
         if there and not resume and not overwrite:
             raise SamaError(
@@ -103,7 +114,9 @@ class Recovery:
                 self._began -= seconds
             self._same_request(self._found)
         elif resume:
-            progress.note(f"there is no unfinished run '{self.folder}'; starting at the beginning")
+            self.progress.note(
+                f"there is no unfinished run '{self.folder}'; starting at the beginning"
+            )
 
     @property
     def seconds(self) -> float:
@@ -124,13 +137,9 @@ class Recovery:
         model_bytes, data_bytes: of one model and of the training rows, about as they are written.
 
         Raises:
-            SamaError: data, device or number of processes are others; the disk is too small; or
-                another command is at work on it.
+            SamaError: data, device or number of processes are others; or the disk is too small.
         """
         self._accelerator = accelerator
-        main = accelerator.is_main_process
-        if main:
-            self._be_alone()
         self._asked |= {
             "data": dict(data),
             "processes": accelerator.num_processes,
@@ -138,8 +147,7 @@ class Recovery:
         }
         if self._found is not None:
             self._same_data(self._found)
-        elif main:
-            self._lock.release()
+        elif accelerator.is_main_process:
             shutil.rmtree(self.folder, ignore_errors=True)
         accelerator.wait_for_everyone()
         _check_disk(self.folder.parent, self.recipe, model_bytes, data_bytes)
@@ -220,7 +228,6 @@ class Recovery:
         """The output is there, and this is needed no more."""
         assert self._accelerator is not None
         if self._accelerator.is_main_process:
-            self._lock.release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def advice(self) -> str:
@@ -255,22 +262,21 @@ class Recovery:
     def _open(self) -> None:
         """Make the folder, where that has not been done; keep the time."""
         if self._found is None:
-            self._be_alone()  # somebody else may have begun since
             with appearing(self.folder) as stage:
                 text = json.dumps(self._asked, indent=2, ensure_ascii=False)
                 (stage / "run.json").write_text(text, encoding="utf-8")
             self._found = self._asked
-            self._be_alone()
         (self.folder / "elapsed.json").write_text(json.dumps(self.seconds), encoding="utf-8")
 
     def _be_alone(self) -> None:
-        """Keep others away from what is there, if it is.
+        """Keep others away from this output, from before anything is read.
 
         Raises:
             SamaError: somebody else does.
         """
-        file = self.folder / "run.json"
-        if file.is_file() and not self._lock.take(file):
+        if int(os.environ.get("RANK", "0")) > 0:  # the first of several processes does it for all
+            return
+        if not self._lock.take(self._output.with_name(f".{self._output.name}.lock")):
             raise SamaError(
                 f"another command is at work on '{self.folder}'; wait for it, stop it, or name "
                 "another --output"

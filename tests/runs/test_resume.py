@@ -216,10 +216,18 @@ def test_another_request_is_not_gone_on_with(
     with pytest.raises(SamaError, match="is an unfinished run of sama reweight; go on with that"):
         prune(recipe(), output, resume=True, device="cpu")
     holder = Lock()
-    assert holder.take(output.with_name("out.partial") / "run.json")
+    assert holder.take(output.with_name(".out.lock"))
     at_work = f"another command is at work on {partial}; wait for it, stop it, or name another"
     assert at_work in refused(recipe())
     with pytest.raises(SamaError, match="another command is at work on"):
         reweight(recipe(), output, overwrite=True, device="cpu")
+    fresh = output.with_name("fresh")
+    other = Lock()
+    assert other.take(output.with_name(".fresh.lock"))
+    missing = recipe(**{"data.train": str(output.with_name("none.csv"))})
+    with pytest.raises(SamaError, match="another command is at work on"):
+        reweight(missing, fresh, device="cpu")  # before it is seen that the data are not there
     holder.release()
+    other.release()
+    assert not [*tmp_path.glob(".*.lock")], "and none of theirs is left"
     assert (output.with_name("out.partial") / "run.json").is_file(), "nothing of it was removed"
