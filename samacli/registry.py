@@ -28,35 +28,35 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "noisy": Method("samacli.methods.plain:noisy", "training on the noisy rows as they are"),
+    "noisy": Method("samacli.methods.trained:noisy", "training on the noisy rows as they are"),
     "clean": Method(
-        "samacli.methods.plain:clean", "training on the clean set alone", uses_clean=True
+        "samacli.methods.trained:clean", "training on the clean set alone", uses_clean=True
     ),
     "mixed": Method(
-        "samacli.methods.plain:mixed",
+        "samacli.methods.trained:mixed",
         "training on noisy and clean rows together",
         uses_clean=True,
     ),
     "clean-then-noisy": Method(
-        "samacli.methods.sequential:clean_then_noisy",
+        "samacli.methods.trained:clean_then_noisy",
         "half of the steps on the clean set, then half on the noisy rows",
         uses_clean=True,
     ),
     "noisy-then-clean": Method(
-        "samacli.methods.sequential:noisy_then_clean",
+        "samacli.methods.trained:noisy_then_clean",
         "half of the steps on the noisy rows, then half on the clean set",
         uses_clean=True,
     ),
     "early-stopping": Method(
-        "samacli.methods.robust:early_stopping",
+        "samacli.methods.trained:early_stopping",
         "noisy rows; the best of ten states by accuracy on the clean set",
         uses_clean=True,
     ),
     "loss-truncation": Method(
-        "samacli.methods.robust:loss_truncation",
+        "samacli.methods.trained:loss_truncation",
         "noisy rows without the highest losses of each batch",
     ),
-    "elr": Method("samacli.methods.robust:elr", "Early-Learning Regularization on the noisy rows"),
+    "elr": Method("samacli.methods.trained:elr", "Early-Learning Regularization on the noisy rows"),
     "confident-learning": Method(
         "samacli.methods.confident_learning:confident_learning",
         "noisy rows without those that cleanlab finds mislabelled; a run a fold more",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from samacli.methods.scikit import few_members_are_fine
 from samacli.progress import Silent
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
@@ -94,3 +96,11 @@ def train_and_ask(
         return OutOfSample(logits, [run], clean)
 
     return experiment.once(name, OutOfSample, compute)
+
+
+@contextlib.contextmanager
+def few_members_are_fine() -> Iterator[None]:
+    """Without the warning that a class has fewer rows than there are folds."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        yield

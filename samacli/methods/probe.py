@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from samacli.data import Encoded, Split
 from samacli.errors import SamaError
+from samacli.methods.out_of_sample import few_members_are_fine
 from samacli.methods.run import MethodRun
-from samacli.methods.scikit import few_members_are_fine
 from samacli.training.experiment import Experiment
 from samacli.training.metrics import evaluate
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
-from samacli.bilevel.run import Scored
+from samacli.bilevel.scored import Scored
 from samacli.training.loop import Fit
 from samacli.training.metrics import Evaluation
 

@@ -1,25 +1,49 @@
-"""SAMA itself, and SAMA without algorithmic adaptation."""
+"""SAMA itself, and without algorithmic adaptation: a bilevel run, and what it says of each row."""
 
 from __future__ import annotations
 
-from samacli.bilevel.run import fit_sama
-from samacli.bilevel.summary import summarize
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samacli.bilevel.beliefs import Beliefs, Labels
+from samacli.bilevel.features import Facts, LossHistory
+from samacli.bilevel.frequencies import class_frequencies, drawn_evenly
+from samacli.bilevel.history import ExampleHistory
+from samacli.bilevel.level import CleanRows, MetaLevel
+from samacli.bilevel.reweighter import Reweighter
+from samacli.bilevel.scored import Scored, summarize
+from samacli.bilevel.weight_function import weight_function
+from samacli.data import Batches
+from samacli.data.batches import Beside, Mapped
+from samacli.data.carve import halves
+from samacli.errors import SamaError
+from samacli.meta import DataParallel
 from samacli.methods.run import MethodRun, measured
-from samacli.training.experiment import Experiment
+from samacli.models import is_pretrained
+from samacli.recipe import Reweight
+from samacli.recipe.schema import Feature
+from samacli.training.experiment import Experiment, Subset
+from samacli.training.loop import Fit
+from samacli.training.objective import to_device
+from samacli.training.observation import Observer
+
+# With clean rows in the base model's batches: in this fraction of the steps the reweighter learns,
+# from clean rows that the base model then does not see, so many a class, but half of it at most.
+# Afterwards the base model sees all.
+LEARN_UNTIL, HELD_OUT_PER_CLASS = 0.5, 16
 
 
-def sama(experiment: Experiment, name: str, seed: int) -> MethodRun:
-    """Weights (and labels, with `reweight.correction`) learnt from the clean set."""
-    return _bilevel(experiment, name, seed, method=None)
+def sama(experiment: Experiment, name: str, seed: int, *, method: str | None = None) -> MethodRun:
+    """Weights (and labels, with `reweight.correction`) learnt from the clean set.
 
-
-def sama_na(experiment: Experiment, name: str, seed: int) -> MethodRun:
-    """The same with ∂u/∂g taken as the identity."""
-    return _bilevel(experiment, name, seed, method="sama-na")
-
-
-def _bilevel(experiment: Experiment, name: str, seed: int, method: str | None) -> MethodRun:
-    """method: None for the recipe's own estimator."""
+    method: in place of the recipe's estimator.
+    """
     config = experiment.recipe.reweight
     run, scored = fit_sama(
         experiment,
@@ -32,3 +56,314 @@ def _bilevel(experiment: Experiment, name: str, seed: int, method: str | None) -
     evaluation = experiment.evaluate(run.model)
     noise = summarize([scored], experiment.splits.train).noise
     return measured(name, seed, [run], evaluation, noise=noise, scored=scored)
+
+
+def sama_na(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The same with ∂u/∂g taken as the identity."""
+    return sama(experiment, name, seed, method="sama-na")
+
+
+def fit_sama(
+    experiment: Experiment,
+    seed: int,
+    description: str,
+    *,
+    features: Sequence[Feature],
+    reweight: Reweight | None = None,
+    method: str | None = None,
+    rows: np.ndarray | None = None,
+    observers: Sequence[Observer] = (),
+) -> tuple[Fit, Scored]:
+    """Bilevel training on the training split; without a meta split it is its own meta data.
+
+    reweight: corrected labels and clean rows at the base level as it says; None: neither.
+    method: in place of the recipe's estimator.
+    rows: of the training split, to train on and, without a meta split, to be the meta data; None:
+        all. The others are scored by the final weights' network.
+    observers: look on at the base level (clean rows that share its loss are not shown), see `fit`.
+
+    Raises:
+        SamaError: a feature needs what the data or the model do not have.
+    """
+    config = experiment.recipe.meta
+    if method is not None:
+        config = config.model_copy(update={"method": method})
+    plan = _Plan(experiment, seed, features, reweight, rows)
+    plan.check()
+    started = time.perf_counter()
+    model = experiment.new_model(seed)
+    beliefs = plan.beliefs()
+    facts = plan.facts(beliefs)
+    corrector = beliefs.make_corrector() if plan.correction else None
+    device, classes = experiment.accelerator.device, len(experiment.splits.classes)
+    reweighter = Reweighter(
+        features,
+        classes,
+        widths=facts.widths,
+        corrector=corrector,
+        standardize=config.standardize,
+    ).to(device)
+    several = experiment.accelerator.num_processes > 1
+    level = MetaLevel(
+        config,
+        reweighter,
+        batches=plan.meta_batches(),
+        history=ExampleHistory(
+            len(experiment.train), classes, targets=corrector is not None, device=device
+        ),
+        facts=facts,
+        clean=plan.clean,
+        beliefs=beliefs,
+        offset=torch.as_tensor(beliefs.offset, device=device),
+        parallel=DataParallel(exact=config.synchronize == "direction") if several else None,
+        every_row=bool((experiment.splits.train.labels >= 0).all()),
+    )
+    beforehand = time.perf_counter() - started
+    run = experiment.run_loop(
+        model, plan.base_batches(), level, seed, description, observers=observers
+    )
+    level.history.sum_over(experiment.accelerator)
+    return replace(run, seconds=run.seconds + beforehand), _score(plan, level, beliefs, run)
+
+
+@dataclass
+class _Plan:
+    """What a run is made of: which rows are at which level, and what is known beforehand."""
+
+    experiment: Experiment
+    seed: int
+    features: Sequence[Feature]
+    reweight: Reweight | None
+    rows: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        clean = self.experiment.meta
+        nothing = np.empty(0, np.int64)
+        self.all_clean = nothing if clean is None else np.arange(len(clean))
+        # Clean rows of the base and of the meta level, while the reweighter learns.
+        self.base_rows, self.held_out = nothing, self.all_clean
+        if self.share > 0:
+            assert clean is not None
+            self.base_rows, self.held_out = halves(
+                clean.labels, self.seed, at_most=HELD_OUT_PER_CLASS
+            )
+
+    def check(self) -> None:
+        """Raises SamaError where a feature or setting needs what data or model do not have."""
+        if "votes" in self.features and self.experiment.splits.train.votes is None:
+            raise SamaError(
+                "the feature 'votes' takes labelling functions' votes, which only data in WRENCH's "
+                "format have (data.source=wrench); take it out of the features"
+            )
+        if "prior" in self.features and not self.has_prior:
+            raise SamaError(
+                "the feature 'prior' takes a belief fitted on a clean set and a pretrained text "
+                "model; take it out of the features, or give data.meta and reweight.prior=linear"
+            )
+        asked = self.reweight is not None and self.reweight.class_frequencies == "training"
+        if asked and not self.has_prior:
+            raise SamaError(
+                "reweight.class_frequencies=training takes a belief fitted on a clean set and a "
+                "pretrained text model; leave it at auto, or give data.meta, reweight.prior=linear "
+                "and reweight.correction=true"
+            )
+
+    @property
+    def correction(self) -> bool:
+        return self.reweight is not None and self.reweight.correction
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether there is a linear belief on the pretrained representation."""
+        recipe = self.experiment.recipe
+        if self.reweight is None or self.experiment.meta is None:
+            return False
+        if not self.correction and "prior" not in self.features:
+            return False
+        if self.reweight.prior != "auto":
+            return self.reweight.prior == "linear"
+        return recipe.task == "text-classification" and is_pretrained(recipe.model)
+
+    @property
+    def share(self) -> float:
+        """Of clean rows in the base level's loss."""
+        if self.reweight is None or self.experiment.meta is None:
+            return 0.0
+        return self.reweight.clean_share
+
+    @property
+    def clean(self) -> CleanRows | None:
+        return None if self.share == 0 else CleanRows(self.share, LEARN_UNTIL)
+
+    # batches
+
+    @property
+    def _base_data(self) -> Any:
+        train = self.experiment.train
+        return train if self.rows is None else Subset(train, self.rows)
+
+    @property
+    def _other_seed(self) -> int:
+        # Another order than the base level's, where both draw from the same rows; and one for each
+        # process: a clean set may be smaller than their batches together.
+        return self.seed + 1_000_003 * (1 + self.experiment.accelerator.process_index)
+
+    def meta_batches(self) -> Batches:
+        """Of held-out clean rows; without a clean set, of the training rows themselves."""
+        experiment, config = self.experiment, self.experiment.recipe.meta
+        data = self._base_data
+        if experiment.meta is not None:
+            data = Subset(experiment.meta, self.held_out)
+        batches = experiment.endless(
+            data,
+            config.batch_size,
+            self._other_seed,
+            shared=False,
+            class_balanced=config.class_balanced,
+            crop=False,  # the clean rows as they will be asked about
+        )
+        return Mapped(batches, lambda batch: to_device(batch, experiment.accelerator.device))
+
+    def base_batches(self) -> Batches:
+        """Of the training rows, with clean rows beside them where these have a share."""
+        experiment, training = self.experiment, self.experiment.recipe.training
+        batches = experiment.endless(self._base_data, training.batch_size, self.seed)
+        if self.clean is None:
+            return batches
+        learning = self.clean.last_step(experiment.steps) * training.accumulation
+        first, then = self._clean_batches(self.base_rows), self._clean_batches(self.all_clean)
+        return Beside(batches, "clean", learning, first, then)
+
+    def _clean_batches(self, rows: np.ndarray) -> Batches | None:
+        if not len(rows):
+            return None
+        experiment, config = self.experiment, self.reweight
+        assert experiment.meta is not None
+        assert config is not None
+        return experiment.endless(
+            Subset(experiment.meta, rows),
+            config.clean_batch_size or experiment.recipe.training.batch_size,
+            self._other_seed,
+            shared=False,
+        )
+
+    # what is known beforehand
+
+    def beliefs(self) -> Beliefs:
+        experiment, split = self.experiment, self.experiment.splits.meta
+        given = torch.from_numpy(experiment.splits.train.labels)
+        clean = clean_given = torch.zeros(0, dtype=torch.long)
+        if split is not None:
+            clean = torch.from_numpy(split.labels)
+            clean_given = torch.full((len(split),), -1)
+            if split.given_labels is not None:
+                clean_given = torch.from_numpy(split.given_labels)
+        labels = Labels(given, clean, clean_given, len(experiment.splits.classes))
+        representations = None
+        if self.has_prior:
+            of_train, of_clean = experiment.representations
+            representations = torch.from_numpy(of_train), torch.from_numpy(of_clean)
+
+        def ask(model: nn.Module, rows: np.ndarray) -> Tensor:
+            assert experiment.meta is not None
+            logits = experiment.predict(model, experiment.meta, "judging by clean rows", rows=rows)
+            return torch.from_numpy(logits)
+
+        return Beliefs(
+            labels,
+            representations,
+            base_rows=self.base_rows,
+            held_out=self.held_out,
+            ask=ask,
+            offset=self._offset(labels, representations),
+            device=experiment.accelerator.device,
+        )
+
+    def _offset(
+        self, labels: Labels, representations: tuple[Tensor, Tensor] | None
+    ) -> Tensor | float:
+        """log of each class's frequency among clean rows over the one to expect (classes,)."""
+        if representations is None or not self._expects_training_frequencies(labels):
+            return 0.0
+        features, clean = representations
+        # All clean rows: their frequencies over all tell nothing of any one of them.
+        likelihood = labels.likelihood(self.all_clean)
+        found = class_frequencies(features, labels.given, clean, labels.clean, likelihood)
+        if found is None:
+            return 0.0
+        drawn = torch.bincount(labels.clean, minlength=labels.classes)
+        return (drawn / drawn.sum()).log() - found.log()
+
+    def _expects_training_frequencies(self, labels: Labels) -> bool:
+        assert self.reweight is not None
+        if self.reweight.class_frequencies != "auto":
+            return self.reweight.class_frequencies == "training"
+        # A class-balanced meta level is asked for where all classes are to count alike.
+        return (
+            self.correction
+            and not self.experiment.recipe.meta.class_balanced
+            and drawn_evenly(labels.clean, labels.classes)
+        )
+
+    def facts(self, beliefs: Beliefs) -> Facts:
+        """What the features take besides the model's view."""
+        experiment, device = self.experiment, self.experiment.accelerator.device
+        facts = Facts(prior=beliefs.of_train)
+        if "history" in self.features:
+            facts.losses = LossHistory(len(experiment.train), device)
+        if "votes" in self.features:
+            votes = experiment.splits.train.votes
+            assert votes is not None  # checked before
+            facts.votes = torch.from_numpy(votes).to(device)
+        if "representation" in self.features:
+            table = torch.from_numpy(experiment.representations[0]).to(device)
+            facts.representation = (table - table.mean(0)) / table.std(0).clamp_min(1e-6)
+        return facts
+
+
+def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
+    """Each row's mean weight over the later steps, and the final models' view."""
+    experiment = plan.experiment
+    device = experiment.accelerator.device
+    logits = experiment.predict(run.model, experiment.train, "scoring the training set")
+    averaged = logits
+    if run.averaged is not None:
+        averaged = experiment.predict(
+            run.averaged, experiment.train, "scoring with the averaged model"
+        )
+    given = experiment.splits.train.labels
+    labelled = given >= 0
+    trained = np.ones_like(labelled) if plan.correction else labelled
+    known = given if plan.correction else np.where(labelled, given, 0)
+    evidence = level.facts.evidence(
+        torch.arange(len(given), device=device),
+        torch.from_numpy(logits).to(device),
+        torch.from_numpy(known).to(device),
+        torch.from_numpy(averaged).to(device),
+    )
+    with torch.no_grad():
+        raw, targets = level.reweighter.raw(evidence)
+    weights = raw.double().cpu().numpy()
+    # Weights of the training steps have mean 1 in their batch; those of rows that no later step
+    # visited are brought to the same scale.
+    mean = level.history.mean_weights(otherwise=weights / weights[trained].mean())
+    mean[~trained] = 0.0
+    mean /= mean[trained].mean()
+    loss = evidence.losses.cpu().numpy()
+    loss[~labelled] = np.nan
+    corrected = None
+    if level.history.targets is not None:
+        corrected = level.history.mean_targets(otherwise=targets.cpu().numpy())
+    mislabelled = None
+    if plan.reweight is not None and experiment.meta is not None:
+        judge = run.model if run.averaged is None else run.averaged
+        mislabelled = beliefs.mislabelled(judge, averaged)
+    return Scored(
+        weight=mean,
+        loss=loss,
+        uncertainty=evidence.uncertainty.cpu().numpy(),
+        probabilities=evidence.logits.softmax(-1).cpu().numpy(),
+        targets=corrected,
+        mislabelled=mislabelled,
+        weight_function=weight_function(level.reweighter, evidence, trained),
+    )

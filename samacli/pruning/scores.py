@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy
 
 from samacli.errors import SamaError, nearest
 from samacli.registry import RUN_SCORES, SCORES, load
+from samacli.training.embed import classifier_features
 from samacli.training.experiment import Experiment
-from samacli.training.last_layer import classifier_features
 from samacli.training.objective import Batch
 from samacli.training.observation import Observation
 

@@ -14,8 +14,7 @@ import datasets
 import numpy as np
 
 import samacli
-from samacli.bilevel.run import Scored
-from samacli.bilevel.summary import Summary, summarize
+from samacli.bilevel.scored import Scored, Summary, summarize
 from samacli.errors import SamaError
 from samacli.export.dataset import (
     dataset_card,

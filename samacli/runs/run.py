@@ -25,7 +25,7 @@ import transformers
 from transformers import PreTrainedModel
 
 import samacli
-from samacli.bilevel.summary import Summary
+from samacli.bilevel.scored import Summary
 from samacli.data.split import fingerprints
 from samacli.data.table import Table
 from samacli.export.dataset import write_dataset

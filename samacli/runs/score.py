@@ -31,7 +31,7 @@ from samacli.pruning.scores import WindowScore
 from samacli.recipe import Data, Model
 from samacli.registry import SCORES, load, scores_of
 from samacli.runs.saved_model import SavedModel, find_model, with_columns
-from samacli.training.last_layer import last_linear, listening_to
+from samacli.training.embed import last_linear, listening_to
 from samacli.training.objective import model_logits, to_device
 from samacli.training.observation import Observation
 from samacli.training.runtime import DeviceName, make_accelerator

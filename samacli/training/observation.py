@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from samacli.training.last_layer import last_linear, listening_to
+from samacli.training.embed import last_linear, listening_to
 from samacli.training.objective import Batch
 
 

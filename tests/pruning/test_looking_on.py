@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samacli.errors import SamaError
 from samacli.pruning.scores import Forgetting
-from samacli.training.last_layer import classifier_features, last_linear
+from samacli.training.embed import classifier_features, last_linear
 from samacli.training.loop import fit
 from samacli.training.observation import Observation, of_all_processes
 from samacli.training.runtime import make_accelerator

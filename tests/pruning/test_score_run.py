@@ -11,8 +11,8 @@ from samacli.pruning import scores as pruning_scores
 from samacli.pruning.scores import Prototypes, make_scores, results
 from samacli.recipe import load_recipe
 from samacli.registry import RUN_SCORES
+from samacli.training.embed import classifier_features
 from samacli.training.experiment import Experiment
-from samacli.training.last_layer import classifier_features
 
 
 @pytest.fixture(scope="module")

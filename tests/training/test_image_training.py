@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from samacli.bilevel.run import fit_sama
+from samacli.methods.sama import fit_sama
 from samacli.recipe import load_recipe
 from samacli.runs.evaluate import evaluate
 from samacli.runs.prune import prune

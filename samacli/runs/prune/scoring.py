@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from samacli.bilevel.run import fit_sama
-from samacli.bilevel.summary import Summary, summarize
+from samacli.bilevel.scored import Summary, summarize
 from samacli.errors import SamaError
 from samacli.export.results import Cost, Results
 from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
 from samacli.methods.run import MethodRun, measured
+from samacli.methods.sama import fit_sama
 from samacli.pruning.label_noise import (
     Asked,
     Diagnosis,

@@ -1,4 +1,4 @@
-"""The scores of several runs as one."""
+"""What a run says of each training row, and several runs together."""
 
 from __future__ import annotations
 
@@ -7,10 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samacli.bilevel.run import Scored
 from samacli.bilevel.weight_function import WeightFunction
 from samacli.data import Split
 from samacli.training.metrics import noise_detection
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one SAMA run learnt of each row of the training split (n).
+
+    weight: mean 1 over the rows that were trained on, 0 for the others.
+    loss: cross-entropy with the given label, nats (nan without one).
+    uncertainty: KL(averaged model ‖ model), nats.
+    probabilities: (n, classes), the model's.
+    targets: (n, classes), corrected labels, where they are learnt.
+    mislabelled: probability that the given label is wrong (nan without one), where a clean set
+        tells what given labels are worth.
+    weight_function: weight against loss, where the loss is a feature.
+    """
+
+    weight: np.ndarray
+    loss: np.ndarray
+    uncertainty: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray | None
+    mislabelled: np.ndarray | None
+    weight_function: WeightFunction | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""What one would try instead of weights: other rows, another order, another stop, another loss."""
+
+from __future__ import annotations
+
+from samacli.data import Encoded
+from samacli.methods.run import MethodRun, measured
+from samacli.training.experiment import Experiment
+from samacli.training.robust import EarlyLearning, LossTruncation
+
+# Of every batch, by highest loss: the truth is not looked at, so it is the same for every noise.
+TRUNCATION = 0.3
+TRUNCATION_WARMUP = 0.25  # of the steps, before losses say anything
+
+
+def noisy(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The training split as it is given."""
+    run = experiment.fit_plainly(experiment.train, seed, f"{name}, seed {seed}")
+    return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The clean set alone."""
+    run = experiment.fit_plainly(experiment.clean, seed, f"{name}, seed {seed}")
+    return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def mixed(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """Training split and clean set in one loss, each row counting 1."""
+    run = experiment.fit_plainly(experiment.train_and_meta, seed, f"{name}, seed {seed}")
+    return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def clean_then_noisy(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The first half of the steps on the clean set, the second on the training split."""
+    return _halves(experiment, name, seed, experiment.clean, experiment.train)
+
+
+def noisy_then_clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The first half of the steps on the training split, the second on the clean set."""
+    return _halves(experiment, name, seed, experiment.train, experiment.clean)
+
+
+def _halves(
+    experiment: Experiment, name: str, seed: int, first: Encoded, second: Encoded
+) -> MethodRun:
+    """Each half has an optimiser and a schedule of its own, as two fine-tunings would have."""
+    steps = experiment.steps
+    half = max(1, steps // 2)
+    one = experiment.fit_plainly(first, seed, f"{name}, first half, seed {seed}", steps=half)
+    two = experiment.fit_plainly(
+        second,
+        seed,
+        f"{name}, second half, seed {seed}",
+        model=one.model,
+        steps=max(1, steps - half),
+    )
+    return measured(name, seed, [one, two], experiment.evaluate(two.model))
+
+
+def early_stopping(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """Training on the noisy rows; of ten states the one that is best on the clean set."""
+    run = experiment.fit_plainly(
+        experiment.train, seed, f"{name}, seed {seed}", held_out=experiment.clean
+    )
+    return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def loss_truncation(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """After a warm-up, the highest losses of each batch are dropped (`LossTruncation`)."""
+    batches = experiment.steps * experiment.recipe.training.accumulation
+    objective = LossTruncation(TRUNCATION, round(TRUNCATION_WARMUP * batches))
+    run = experiment.fit_plainly(
+        experiment.train, seed, f"{name}, seed {seed}", objective=objective
+    )
+    return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def elr(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """Early-Learning Regularization (`EarlyLearning`), with its paper's strength and momentum."""
+    objective = EarlyLearning(
+        len(experiment.train),
+        len(experiment.splits.classes),
+        device=experiment.accelerator.device,
+        gather=experiment.accelerator.gather,
+    )
+    run = experiment.fit_plainly(
+        experiment.train, seed, f"{name}, seed {seed}", objective=objective
+    )
+    return measured(name, seed, [run], experiment.evaluate(run.model))
