@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 
 from samacli.errors import SamaError
+from samacli.recipe.load import flattened
 from samacli.redact import redact
 from samacli.training.metrics import Evaluation
 
@@ -55,7 +56,11 @@ def start_tracking(
     place = folder / time.strftime("%Y%m%d-%H%M%S")
     accelerator.log_with = filter_trackers(list(names), str(place))
     accelerator.project_configuration.logging_dir = str(place)
-    accelerator.init_trackers(PROJECT, config=dict(_flat(settings)))
+    told = {  # what every tracker takes
+        key: value if isinstance(value, bool | int | float) else redact(str(value))
+        for key, value in flattened(settings).items()
+    }
+    accelerator.init_trackers(PROJECT, config=told)
 
 
 def track_step(accelerator: Accelerator, run: str, loss: float, meta_loss: float) -> None:
@@ -71,16 +76,3 @@ def track_evaluation(accelerator: Accelerator, run: str, evaluation: Evaluation 
     if accelerator.trackers and evaluation is not None:
         values = {f"{run}/accuracy": evaluation.accuracy, f"{run}/macro-F1": evaluation.macro_f1}
         accelerator.log(values, step=_TOLD.get(accelerator, 0))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted keys; values that every tracker takes."""
-    found: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float):
-            found.append((prefix + key, value))
-        else:
-            found.append((prefix + key, redact(str(value))))
-    return found

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from samacli.bilevel.run import HELD_OUT_PER_CLASS, Scored, fit_sama
 
 from samacli.bilevel import beliefs
 from samacli.bilevel.beliefs import Calibration, calibrate
 from samacli.bilevel.level import MetaLevel
+from samacli.bilevel.scored import Scored
 from samacli.data.carve import halves
 from samacli.errors import SamaError
 from samacli.meta.label_corrector import label_likelihood
 from samacli.methods import sama as module
+from samacli.methods.sama import HELD_OUT_PER_CLASS, fit_sama
 from samacli.recipe import Recipe, load_recipe
 from samacli.training.experiment import Experiment
 from tests.conftest import WORDS, text_recipe, write_csv
