@@ -6,6 +6,7 @@ pixel_values = (uint8 / 255 − mean) / std        per channel
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,12 @@ _ROWS_AT_ONCE = 256
 # Channel statistics of a split that is not held are those of so many of its images: their error is
 # of the order of 1 % of a deviation, and decoding ImageNet once more would take an hour.
 _ROWS_MEASURED = 10_000
+
+
+@functools.cache
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, channels, 1, 1) on a device, brought there once and not with every batch."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 class EncodedImages:
@@ -117,16 +124,17 @@ class EncodedImages:
         """uint8 (len(rows), channels, height, width), before normalisation."""
         if self._pixels is not None:
             wanted = torch.as_tensor(np.asarray(rows, dtype=np.int64))
-            return self._pixels[wanted.to(self._pixels.device)]
+            if self._pixels.is_cuda:  # from pinned memory, so that the host goes on at once
+                wanted = wanted.pin_memory().to(self._pixels.device, non_blocking=True)
+            return self._pixels[wanted]
         values = self._images[[int(row) for row in rows]][self._column]
         pixels = [self._decode(value, int(row)) for row, value in zip(rows, values, strict=True)]
         return torch.from_numpy(np.stack(pixels))
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """float32 of the same shape, on the same device: (uint8 / 255 − mean) / std."""
-        shape = (1, self.statistics.channels, 1, 1)
-        mean = torch.tensor(self.statistics.mean, device=pixels.device).view(shape)
-        std = torch.tensor(self.statistics.std, device=pixels.device).view(shape)
+        mean = _by_channel(self.statistics.mean, pixels.device)
+        std = _by_channel(self.statistics.std, pixels.device)
         return (pixels.float() / 255 - mean) / std
 
     def finish(

@@ -181,7 +181,7 @@ def test_a_training_step_does_not_wait_for_the_device(
 
     recipe = text_recipe(
         texts, tiny_bert, "training.steps=40", "reweight.correction=true", "meta.warmup=0",
-        "reweight.learn_until=1", "checkpoint.every_seconds=null",
+        "checkpoint.every_seconds=null",
     )  # fmt: skip
     experiment = Experiment.prepare(recipe, device="cuda")
     with Steps(10, 20) as steps:
@@ -194,7 +194,7 @@ def test_the_command_line_takes_cuda(
     run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path, device: torch.device
 ) -> None:
     code, _, err = run_sama(
-        "reweight", texts["noisy"], "--meta", texts["clean"], "--test", texts["test"],
+        "reweight", "--train", texts["noisy"], "--meta", texts["clean"], "--test", texts["test"],
         "--device", device.type, "-o", tmp_path / "out", f"model.name={tiny_bert}",
         "training.steps=4", "data.columns.true_label=truth", "reweight.baselines=[]",
     )  # fmt: skip

