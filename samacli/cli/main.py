@@ -14,6 +14,7 @@ import typer
 
 import samacli
 from samacli.cli import (
+    check,
     env,
     evaluate,
     launch,
@@ -27,6 +28,7 @@ from samacli.cli import (
 )
 from samacli.cli.console import complain, say, stderr, stdout, take_any_text
 from samacli.cli.launch import USER_ERROR
+from samacli.cli.opening import by_option
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import Interrupted, SamaError
 from samacli.redact import redact
@@ -44,6 +46,9 @@ from a small clean set.
   sama reweight --train noisy.csv --meta clean.csv --test test.csv --output runs/mine
       your own data: any CSV, JSON lines or Parquet with a column of texts and one of labels
 
+  sama check noisy.csv clean.csv test.csv
+      what is in your data, and what is wrong with them
+
   sama prune --train noisy.csv --test test.csv --keep 0.7 --output runs/less
       the part of your data that training needs
 
@@ -58,6 +63,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
+app.command()(check.check)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
@@ -120,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="sama", standalone_mode=True, obj=Globals(arguments))
     except SamaError as error:
-        _fail(USER_ERROR, f"error: {error}", debug)
+        _fail(USER_ERROR, f"error: {by_option(str(error), arguments)}", debug)
     except (launch.ProcessError, Interrupted) as error:
         _fail(error.code, str(error), debug=False)
     except KeyboardInterrupt:

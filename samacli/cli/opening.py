@@ -5,6 +5,8 @@ They read `context.params`, so that a shared option is declared in `options` and
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -36,7 +38,7 @@ KEYS = {
     "batch_size": "training.batch_size",
     "max_length": "data.max_length",
     "preset": "preset",
-    "correction": "reweight.correction",
+    "correct": "reweight.correction",
 }
 
 
@@ -116,6 +118,22 @@ def tell(
         result = {**result, "pushed": pushed}
     if json:
         print_json(result)
+
+
+def by_option(message: str, arguments: Sequence[str]) -> str:
+    """The message with a recipe's key named by its option, to who typed such options.
+
+    Not where the option is named already, and not in advice to write KEY=VALUE.
+    """
+    dotted = {name: key for name, key in KEYS.items() if "." in key}
+    options = {key: f"--{name.replace('_', '-')}" for name, key in dotted.items()}
+    typed = {argument.partition("=")[0] for argument in arguments}
+    if not typed & set(options.values()):
+        return message
+    for key, option in options.items():
+        if option not in message:
+            message = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w=]|\.\w)", option, message)
+    return message
 
 
 def split_arguments(arguments: list[str] | None) -> tuple[str | None, list[str]]:

@@ -24,7 +24,7 @@ def reweight(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     model: options.ModelName = None,
-    correction: Annotated[
+    correct: Annotated[
         bool | None,
         typer.Option(
             "--correct/--no-correct",

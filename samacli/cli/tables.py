@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -68,6 +68,37 @@ def classes_table(evaluation: Evaluation) -> Table:
             f"{row.f1:.3f}",
             f"{row.support:,}",
         )
+    return table
+
+
+def class_rows_table(classes: Mapping[str, Mapping[str, int]]) -> Table:
+    """How many rows of each split have each class; the classes in their order."""
+    table = compact_table("rows by class")
+    table.add_column("class", overflow="fold")
+    for split in classes:
+        table.add_column(split, justify="right")
+    for name in next(iter(classes.values())):
+        table.add_row(_plain(one_line(name)), *(f"{rows[name]:,}" for rows in classes.values()))
+    table.add_section()
+    table.add_row("all", *(f"{sum(rows.values()):,}" for rows in classes.values()))
+    return table
+
+
+def inputs_table(
+    texts: Mapping[str, Mapping[str, Any]], images: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """How long the texts, or how large the images of each split are."""
+    table = compact_table("texts" if texts else "images")
+    table.add_column("")
+    columns = ("median", "95%", "longest") if texts else ("smallest", "median", "largest")
+    for name in (*columns, *(("longer than",) if texts else ("different sizes",))):
+        table.add_column(name, justify="right")
+    for split, found in texts.items():
+        lengths = [f"{found[name]:,.0f} {found['unit']}" for name in columns]
+        table.add_row(split, *lengths, f"{found['max_length']}: {found['longer']:,}")
+    for split, found in images.items():
+        sizes = [" × ".join(map(str, found[name])) for name in columns]
+        table.add_row(split, *sizes, f"{found['different']:,}")
     return table
 
 

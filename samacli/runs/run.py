@@ -42,6 +42,7 @@ from samacli.models import save_model
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, dump_recipe, resolve_paths
 from samacli.report import REPORT_FILE, build_report
+from samacli.runs.check import opening_lines
 from samacli.store.output import METRICS_FILE, RECIPE_FILE, check_output, staged
 from samacli.store.unfinished import Recovery
 from samacli.training.experiment import Experiment
@@ -196,6 +197,9 @@ def open_run(command: str, recipe: Recipe, output: Path, **how: Unpack[How]) -> 
             progress=progress,
             tables=how.get("tables"),
         )
+        if command != "train":  # whose data are a finished run's
+            for line in opening_lines(experiment.splits):
+                progress.note(line)
         yield Run(command, recipe, experiment, recovery, output, overwrite)
         experiment.accelerator.end_training()
         recovery.finish()

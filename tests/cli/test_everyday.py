@@ -132,3 +132,22 @@ def test_a_terminal_of_ascii_alone_takes_any_class_name(
     assert not end.value.code, out
     assert "\\u4f53\\u80b2" in "".join(out.split()).replace("|", "")
     assert "\\xb1" not in out, "common signs have a spelling of their own"
+
+
+def test_who_types_options_is_told_of_options(run_sama: Run, tmp_path: Path) -> None:
+    for name in ("train", "meta"):
+        (tmp_path / f"{name}.csv").write_text("text,label\na,x\nb,y\n")
+    given = ["reweight", "--train", tmp_path / "train.csv", "--meta", tmp_path / "meta.csv"]
+    given += ["-o", tmp_path / "out"]
+    for more, option, key in (
+        (["--model", tmp_path / "nowhere"], "--model", "model.name"),
+        (["--batch-size", "0"], "--batch-size", "training.batch_size"),
+        (["--max-length", "1"], "--max-length", "data.max_length"),
+    ):
+        code, _, err = run_sama(*given, *more)
+        assert code == 2
+        assert option in err, err
+        assert key not in err, err
+    # Who writes keys is told of keys.
+    code, _, err = run_sama("reweight", "demo-text", "training.batch_size=0")
+    assert "training.batch_size" in err
