@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import datasets
 import numpy as np
 
+from samacli.data.table import quiet_datasets
 from samacli.recipe.schema import Columns, Task
 
 
@@ -97,9 +98,11 @@ def join(first: Split, second: Split, columns: Columns, task: Task) -> Split:
     else:
         names = [columns.image]
     left, right = first.rows.select_columns(names), second.rows.select_columns(names)
+    with quiet_datasets():
+        rows = datasets.concatenate_datasets([left, right.cast(left.features)])
     return Split(
         name=f"{first.name}+{second.name}",
-        rows=datasets.concatenate_datasets([left, right.cast(left.features)]),
+        rows=rows,
         labels=np.concatenate([first.labels, second.labels]),
         true_labels=None,
         index=np.arange(len(first) + len(second)),

@@ -59,7 +59,11 @@ def test_a_missing_column(reweight: Callable[..., tuple[int, str]]) -> None:
 
 def test_a_label_that_train_lacks(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     file = write_csv(tmp_path / "odd.csv", [*sentences(5, seed=3), ("a new day", "weather")])
-    refused(reweight(test=file), "'weather'", "odd.csv", "row 5")
+    code, err = reweight(test=file)
+    assert code == 0, err
+    assert "warning: no row of the training split is given" in err
+    assert "'weather'" in err
+    assert "Casting" not in err, "no other library's bars"
 
 
 def test_an_empty_split(reweight: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
