@@ -5,7 +5,6 @@ sources → training beside the baselines → scores → reweighted dataset, sus
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,8 +22,9 @@ from samacli.export.dataset import (
 )
 from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
-from samacli.methods import MethodRun, check_methods, run_method
+from samacli.methods import MethodRun, check_methods
 from samacli.recipe import Recipe
+from samacli.registry import METHODS, load
 from samacli.runs.run import How, open_run
 from samacli.training.experiment import Experiment
 from samacli.training.tracking import track_evaluation
@@ -71,12 +71,10 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         run.begin()
         for seed in recipe.seeds:
             for name in names:
-                done = experiment.once(
-                    f"{name}, seed {seed}",
-                    MethodRun,
-                    functools.partial(run_method, experiment, name, seed),
-                    keep_model=name == "sama" and seed == recipe.seeds[0],
-                )
+                keep_model = name == "sama" and seed == recipe.seeds[0]
+                part = experiment.part(f"{name}, seed {seed}", MethodRun, keep_model=keep_model)
+                method = load(METHODS[name].where)
+                done = part.result or part.finish(method(experiment, name, seed))
                 methods.setdefault(name, Results()).add(done, done.evaluation, done.noise)
                 track_evaluation(experiment.accelerator, f"{name}, seed {seed}", done.evaluation)
                 if name == "sama":

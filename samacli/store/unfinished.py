@@ -23,10 +23,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -46,6 +46,17 @@ from samacli.store.random_state import random_state, restore_random_state
 from samacli.store.tree import appearing, pack, read_tree, unpack, write_tree
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Part(Generic[Result]):
+    """A part of a run: `part.result or part.finish(compute())`.
+
+    result: of one that was finished before, else None. finish: keeps what it gave.
+    """
+
+    result: Result | None
+    finish: Callable[[Result], Result] = lambda result: result
 
 
 class Recovery:
@@ -165,15 +176,14 @@ class Recovery:
             progress=self.progress,
         )
 
-    def once(
+    def part(
         self,
         name: str,
         kind: type[Result],
-        compute: Callable[[], Result],
         *,
         new_model: Callable[[], nn.Module] | None = None,
-    ) -> Result:
-        """`compute()`, or what it gave when it was finished before the run was cut off.
+    ) -> Part[Result]:
+        """A part of the run, whose result is there if it was finished before the run was cut off.
 
         Parts may have parts. Where the part around it goes on, the random state is then the one
         that it left behind.
@@ -195,24 +205,27 @@ class Recovery:
             if found["within"] == self._part:
                 restore_random_state(found["random"], accelerator.device)
             self.progress.note(f"{name}: finished before")
-            return result
+            return Part(result)
         outer, self._part = self._part, part
-        result = compute()
-        self._part = outer
-        if accelerator.is_main_process:
-            self._open()
-            kept = None if new_model is None else getattr(result, "model", None)
-            tree = {
-                "result": pack(result),
-                "model": None if kept is None else dict(kept.state_dict()),
-                "within": outer,
-                "random": random_state(accelerator.device),
-            }
-            with appearing(folder) as stage:
-                write_tree(stage, "result", tree)
-            shutil.rmtree(self.folder / "fits" / part, ignore_errors=True)
-        accelerator.wait_for_everyone()
-        return result
+
+        def finish(result: Result) -> Result:
+            self._part = outer
+            if accelerator.is_main_process:
+                self._open()
+                kept = None if new_model is None else getattr(result, "model", None)
+                tree = {
+                    "result": pack(result),
+                    "model": None if kept is None else dict(kept.state_dict()),
+                    "within": outer,
+                    "random": random_state(accelerator.device),
+                }
+                with appearing(folder) as stage:
+                    write_tree(stage, "result", tree)
+                shutil.rmtree(self.folder / "fits" / part, ignore_errors=True)
+            accelerator.wait_for_everyone()
+            return result
+
+        return Part(None, finish)
 
     def _read(self, folder: Path) -> Any:
         """A finished part's result; None where there is none that can be read."""

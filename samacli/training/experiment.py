@@ -35,7 +35,7 @@ from samacli.models import head_note, image_processor, load_model, load_processo
 from samacli.models.frozen_layers import take_off
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe
-from samacli.store.unfinished import Recovery, Result
+from samacli.store.unfinished import Part, Recovery, Result
 from samacli.training import tracking
 from samacli.training.augment import make_augment
 from samacli.training.best_state import Validate
@@ -241,6 +241,13 @@ class Experiment:
             observers=observers,
         )
 
+    def part(self, name: str, kind: type[Result], *, keep_model: bool = False) -> Part[Result]:
+        """A part of the run, which one that goes on does not repeat; see `Recovery.part`."""
+        if self.recovery is None:
+            return Part(None)
+        new_model = functools.partial(self.new_model, self.recipe.seed) if keep_model else None
+        return self.recovery.part(name, kind, new_model=new_model)
+
     def once(
         self,
         name: str,
@@ -249,11 +256,9 @@ class Experiment:
         *,
         keep_model: bool = False,
     ) -> Result:
-        """`compute()`, which a run that goes on does not repeat; see `Recovery.once`."""
-        if self.recovery is None:
-            return compute()
-        new_model = functools.partial(self.new_model, self.recipe.seed) if keep_model else None
-        return self.recovery.once(name, kind, compute, new_model=new_model)
+        """`compute()` as a part of the run."""
+        part = self.part(name, kind, keep_model=keep_model)
+        return part.result or part.finish(compute())
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
         """Accuracy and macro-F1 on the test split; None where there is none."""
