@@ -25,8 +25,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED) ## reweight noisy text and prune noisy images, on real data
-	$(SAMA) reweight demo-text --output runs/demo-text --overwrite
-	$(SAMA) prune demo-vision --output runs/demo-vision --overwrite
+	$(SAMA) demo text --overwrite
+	$(SAMA) demo vision --overwrite
 
 test: $(INSTALLED) ## run every test
 	$(VENV)/bin/python -m pytest $(ARGS)
@@ -63,8 +63,8 @@ picture: ## draw docs/demo.svg from what make demo left
 
 # The runs that are there are taken as they are: `make demo` repeats them.
 report-screenshots: $(INSTALLED) ## the demos' reports in a browser, into docs/screenshots
-	test -f runs/demo-text/metrics.json || $(SAMA) reweight demo-text --output runs/demo-text
-	test -f runs/demo-vision/metrics.json || $(SAMA) prune demo-vision --output runs/demo-vision
+	test -f runs/demo-text/metrics.json || $(SAMA) demo text
+	test -f runs/demo-vision/metrics.json || $(SAMA) demo vision
 	$(VENV)/bin/python docs/make_screenshots.py
 
 # PLACE names the machine: make benchmarks PLACE=h100 ARGS='--precision bf16 --device cuda'

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import samacli
 from samacli.recipe import built_in_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,10 @@ def test_a_wheel_carries_every_recipe_and_finds_them(tmp_path: Path) -> None:
     unpacked = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
+    (metadata,) = unpacked.glob("*.dist-info/METADATA")
+    assert "License-Expression: Apache-2.0" in metadata.read_text(encoding="utf-8")
+    (licence,) = unpacked.glob("*.dist-info/licenses/LICENSE")
+    assert "Apache License" in licence.read_text(encoding="utf-8")
     found = subprocess.run(
         [
             sys.executable,
@@ -38,6 +43,17 @@ def test_a_wheel_carries_every_recipe_and_finds_them(tmp_path: Path) -> None:
     ).stdout.split()
     assert found[:-1] == list(built_in_recipes())
     assert found[-1].startswith(str(unpacked))
+
+
+def test_changelog_and_citation_are_of_this_version() -> None:
+    import yaml
+
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert changes.split("\n## ")[1].startswith(samacli.__version__)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == samacli.__version__
+    assert citation["license"] == "Apache-2.0"
+    assert citation["preferred-citation"]["authors"]
 
 
 def test_the_readme_names_only_recipes_that_exist() -> None:

@@ -15,6 +15,7 @@ import typer
 import samacli
 from samacli.cli import (
     check,
+    demo,
     env,
     evaluate,
     launch,
@@ -40,7 +41,7 @@ INTERRUPTED = 130
 GREETING = f"""samacli {samacli.__version__}: learn how much each training example should count, \
 from a small clean set.
 
-  sama reweight demo-text
+  sama demo text
       the demo, on texts that come with it
 
   sama reweight --train noisy.csv --meta clean.csv --test test.csv --output runs/mine
@@ -64,6 +65,7 @@ app = typer.Typer(
 app.command(no_args_is_help=False)(reweight.reweight)
 app.command(no_args_is_help=False)(prune.prune)
 app.command()(check.check)
+app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)

@@ -76,6 +76,10 @@ def open_recipe(context: typer.Context, *, default: str, **sections: dict[str, A
         SamaError: more than one recipe, or anything wrong with it.
     """
     name, overrides = split_arguments(context.params["recipe"])
+    config = context.params.get("config")
+    if name is not None and config is not None:
+        raise SamaError(f"--config '{config}' and '{name}' are two recipes; run one at a time")
+    name = config if name is None else name
     values = recipe_values(context)
     for section, own in sections.items():
         values |= {f"{section}.{key}": value for key, value in own.items() if value is not None}
@@ -134,6 +138,38 @@ def by_option(message: str, arguments: Sequence[str]) -> str:
         if option not in message:
             message = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w=]|\.\w)", option, message)
     return message
+
+
+def tell_plan(context: typer.Context, command: str, recipe: Recipe) -> None:
+    """`--dry-run`: print what the command would do."""
+    from samacli.cli.tables import class_rows_table, trainings_table
+    from samacli.runs.plan import plan
+
+    found = plan(
+        command,
+        recipe,
+        context.params["output"],
+        overwrite=context.params["overwrite"],
+        device=settings(context).device.value,
+        progress=progress(context),
+    )
+    keeps = [f"{keep} ({rows:,} rows)" for keep, rows in found.keeps.items()]
+    processes = f" in each of {found.processes} processes" if found.processes > 1 else ""
+    often = "every step" if found.unroll == 1 else f"every {found.unroll} steps"
+    if context.params["json"]:
+        print_json(found.as_dict())
+        return
+    say(
+        class_rows_table({"train": found.classes}),
+        trainings_table(found.trainings, found.steps),
+        f"keep: {', '.join(keeps)}" if keeps else None,
+        f"a step: {found.batch_size:,} training rows{processes}; {found.steps:,} steps are "
+        f"{found.epochs:.1f} epochs; SAMA takes a meta step of {found.meta_batch_size:,} rows "
+        f"{often}",
+        f"model {found.model} on {found.device}, seeds {', '.join(map(str, found.seeds))}, to "
+        f"{found.output}",
+        "nothing was trained or written (--dry-run)",
+    )
 
 
 def split_arguments(arguments: list[str] | None) -> tuple[str | None, list[str]]:

@@ -58,6 +58,20 @@ RecipeAndOverrides = Annotated[
 ]
 
 
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config", metavar="FILE", help="The recipe, as if it stood first.", show_default=False
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Read the data and load the model, say what would be done, and stop."
+    ),
+]
+
+
 def _about(panel: str, flag: str, help_: str) -> OptionInfo:
     """An option that need not be given, in a panel of its own."""
     option: OptionInfo = typer.Option(flag, help=help_, rich_help_panel=panel, show_default=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.opening import begin, how, keeps, names, open_recipe, tell
+from samacli.cli.opening import begin, how, keeps, names, open_recipe, tell, tell_plan
 from samacli.recipe.schema import PruneBaseline, PruneScore
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def prune(
     nproc: options.Processes = 1,
     track: options.Track = None,
     push_to_hub: options.PushToHub = None,
+    config: options.Config = None,
+    dry_run: options.DryRun = False,
     output: options.Output = Path("runs/prune"),
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
@@ -88,6 +90,9 @@ def prune(
         "baselines": names(baselines, get_args(PruneBaseline)),
     }
     loaded = open_recipe(context, default="demo-vision", prune=own)
+    if dry_run:
+        tell_plan(context, "prune", loaded)
+        return
     result = run(loaded, output, **how(context))
     title = f"test results after retraining, {len(loaded.seeds)} seed(s)"
     curve = "curve.csv, curve.md, curve.png, " if result.recommended else ""

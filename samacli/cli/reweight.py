@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
-from samacli.cli.opening import begin, how, names, open_recipe, tell
+from samacli.cli.opening import begin, how, names, open_recipe, tell, tell_plan
 from samacli.recipe.schema import ReweightBaseline
 
 RIVALS: tuple[str, ...] = get_args(ReweightBaseline)
@@ -57,6 +57,8 @@ def reweight(
     nproc: options.Processes = 1,
     track: options.Track = None,
     push_to_hub: options.PushToHub = None,
+    config: options.Config = None,
+    dry_run: options.DryRun = False,
     output: options.Output = Path("runs/reweight"),
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
@@ -76,6 +78,8 @@ def reweight(
         sama reweight trec data.path=../shared/data/trec training.epochs=2 -o runs/trec
 
         sama reweight demo-text --baselines clean,elr,confident-learning -o runs/rivals
+
+        sama reweight --config mine.yaml --dry-run
     """
     from samacli.cli.tables import methods_table, noise_sentence, rare_class_sentence
     from samacli.runs.reweight import reweight as run
@@ -84,6 +88,9 @@ def reweight(
     loaded = open_recipe(
         context, default="demo-text", reweight={"baselines": names(baselines, RIVALS)}
     )
+    if dry_run:
+        tell_plan(context, "reweight", loaded)
+        return
     result = run(loaded, output, **how(context))
     tell(
         context,

@@ -84,6 +84,18 @@ def class_rows_table(classes: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
+def trainings_table(trainings: Mapping[str, int], steps: int) -> Table:
+    """What would be trained, how often, and for how many steps each time."""
+    table = compact_table("what would be trained")
+    table.add_column("training")
+    for name in ("times", "steps each"):
+        table.add_column(name, justify="right")
+    for name, times in trainings.items():
+        less = "up to " if "held out" in name else ""
+        table.add_row(name, f"{times:,}", f"{less}{steps:,}")
+    return table
+
+
 def inputs_table(
     texts: Mapping[str, Mapping[str, Any]], images: Mapping[str, Mapping[str, Any]]
 ) -> Table:

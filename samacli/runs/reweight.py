@@ -56,17 +56,13 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         SamaError: anything wrong with the recipe, its data, or `output`.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    if recipe.data.meta is None:
-        raise SamaError(
-            "reweighting learns from a small clean set, and none is given; give --meta FILE, or "
-            "data.meta=train data.meta_per_class=10 where the labels of those rows can be trusted"
-        )
+    check_clean_set(recipe)
     with open_run("reweight", recipe, output, **how) as run:
         experiment = run.experiment
         methods: dict[str, Results] = {}
         scored: list[Scored] = []
         exported = None
-        names = [*_baselines(experiment), "sama"]
+        names = methods_of(experiment)
         check_methods(experiment, names)
         run.begin()
         for seed in recipe.seeds:
@@ -115,15 +111,25 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
     return ReweightResult(output, methods, summary.noise, suspects, metrics)
 
 
-def _baselines(experiment: Experiment) -> list[str]:
+def check_clean_set(recipe: Recipe) -> None:
+    """Refuse a recipe without a clean set."""
+    if recipe.data.meta is None:
+        raise SamaError(
+            "reweighting learns from a small clean set, and none is given; give --meta FILE, or "
+            "data.meta=train data.meta_per_class=10 where the labels of those rows can be trusted"
+        )
+
+
+def methods_of(experiment: Experiment) -> list[str]:
+    """What is trained each seed, in order: the baselines, where they can be measured, and sama."""
     baselines: list[str] = list(experiment.recipe.reweight.baselines)
     if baselines and experiment.test is None:
         experiment.progress.note(
             "there is no test split, so the baselines are not run: nothing would tell them apart; "
             "give --test FILE to compare"
         )
-        return []
-    return baselines
+        return ["sama"]
+    return [*baselines, "sama"]
 
 
 def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:

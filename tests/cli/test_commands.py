@@ -21,6 +21,9 @@ QUICK = ["training.steps=4", "training.precision=fp32", "training.batch_size=16"
     [
         ["reweight"],
         ["prune"],
+        ["check"],
+        ["demo"],
+        ["env"],
         ["train"],
         ["evaluate"],
         ["score"],

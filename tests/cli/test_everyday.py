@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, str, str]]
 def test_the_bare_command_says_what_to_type(run_sama: Run) -> None:
     code, out, err = run_sama()
     assert (code, err) == (0, "")
-    for words in ("sama reweight demo-text", "sama reweight --train", "sama prune --train"):
+    for words in ("sama demo text", "sama check", "sama reweight --train", "sama prune --train"):
         assert words in out
     assert len(out.splitlines()) < 20, "a greeting, not the manual"
 

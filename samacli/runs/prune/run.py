@@ -72,14 +72,19 @@ def prune(recipe: Recipe, output: Path, **how: Unpack[How]) -> PruneResult:
         SamaError: anything wrong with the recipe, its data, or `output`.
         Interrupted: by Ctrl-C or SIGTERM.
     """
+    check_verify(recipe)
+    with open_run("prune", recipe, output, **how) as run:
+        run.begin()
+        return _prune(run)
+
+
+def check_verify(recipe: Recipe) -> None:
+    """Refuse to verify without a test split."""
     if recipe.prune.verify and recipe.data.test is None:
         raise SamaError(
             "--verify measures on a test split, and data.test names none; give --test FILE, or "
             "data.test=train data.test_fraction=0.2 to hold some training rows out"
         )
-    with open_run("prune", recipe, output, **how) as run:
-        run.begin()
-        return _prune(run)
 
 
 def _prune(run: Run) -> PruneResult:
