@@ -7,6 +7,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import tomllib
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 import samacli
 from samacli.recipe import built_in_recipes
 
@@ -62,3 +66,14 @@ def test_the_readme_names_only_recipes_that_exist() -> None:
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"sama (?:reweight|prune) ([a-z][a-z0-9-]+)(?=\s)", text):
         assert name in built_in_recipes(), name
+
+
+def test_the_oldest_constraints_are_the_lower_bounds() -> None:
+    """What was tried at its oldest is what may be installed, and nothing older."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [Requirement(line) for line in project["dependencies"]]
+    bounds = {r.name: Version(next(iter(r.specifier)).version) for r in needed}
+    assert all(str(r.specifier).startswith(">=") for r in needed)
+    lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: Version(version) for name, version in pinned.items()} == bounds
