@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import samacli
+from samacli import api
 from samacli.errors import Interrupted, SamaError
 from tests.conftest import sentences
 
@@ -236,3 +237,10 @@ def test_an_unfinished_run_is_gone_on_with(tiny_bert: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(result.scores["weight"], whole.scores["weight"])
     with pytest.raises(SamaError, match="name that output"):
         run(samacli.reweight, train, clean, tiny_bert, resume=True)
+
+
+def test_a_key_that_only_later_rows_have_is_no_key_less() -> None:
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y", "id": 7}]
+    found = api._as_dataset(rows, "train")
+    assert found.column_names == ["text", "label", "id"]
+    assert list(found["id"]) == [None, 7]

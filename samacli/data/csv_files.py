@@ -229,8 +229,10 @@ def _cells_of_any_size() -> Iterator[None]:
 
 def _type(cells: pa.Array, so_far: pa.DataType | None) -> pa.DataType | None:
     """int64 or double if that is how every cell is written, but for empty ones; else text."""
+    if so_far == pa.string():
+        return so_far
     filled = cells.filter(pc.not_equal(cells, ""))
-    if so_far == pa.string() or len(filled) == 0:
+    if len(filled) == 0:
         return so_far
     if so_far in (None, pa.int64()) and _survive_as_integers(filled):
         return pa.int64()

@@ -254,7 +254,7 @@ def _files_by_split(folder: Path, kind: str | None) -> dict[str, list[Path]]:
                     f"{place} has several files for split '{split}' ({names}); set data.source or "
                     f"name the file in data.{split if split in ('train', 'test') else 'train'}"
                 )
-        if found and not _USUAL & set(found):
+        if found and not (_USUAL | _ALSO_SPLITS) & set(found):
             kinds = {files.file_kind(paths[0]) for paths in found.values()}
             if len(kinds) == 1:
                 return {"train": [path for paths in found.values() for path in paths]}

@@ -223,6 +223,13 @@ def test_files_that_are_left_out_are_counted(write_images):
     ]
 
 
+def test_a_clean_file_beside_others_is_not_merged_with_them(write, tmp_path):
+    write("set/noisy.csv", [("a", "x"), ("b", "y")])
+    write("set/clean.csv", [("a", "x"), ("b", "y")])
+    with pytest.raises(SamaError, match=r"holds several splits \(clean, noisy\); name one of"):
+        load(train=str(tmp_path / "set"))
+
+
 # Names that mean what they say
 
 
