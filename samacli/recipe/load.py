@@ -239,6 +239,10 @@ def validate_as(model: type[_Model], content: dict[str, Any], where: str, *, kin
         return model.model_validate(content)
     except ValidationError as error:
         raise SamaError(_explain(error, model, f"{kind} '{where}'", kind)) from error
+    except UnicodeEncodeError as error:  # which pydantic lets through
+        raise SamaError(
+            f"{kind} '{where}': {error.object!a} holds half a character; take it out"
+        ) from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
