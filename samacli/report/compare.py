@@ -10,7 +10,7 @@ from typing import Any
 from samacli.errors import SamaError
 from samacli.recipe.load import flattened
 from samacli.report.finished import read_metrics, read_recipe
-from samacli.report.trainings import Training, trainings
+from samacli.report.trainings import beside, trainings
 
 # Where a run lay and what it is called makes no difference to it.
 _UNTOLD = {"description"}
@@ -74,8 +74,8 @@ def _compared(directory: Path) -> Compared:
     own = next((training for training in found if training.ours), found[0] if found else None)
     if own is None:
         raise SamaError(f"'{directory}' tells of no training in its metrics.json; run it again")
-    rivals = [t for t in found if not t.ours and t.accuracy and t.keep in ("", own.keep)]
-    best = max(rivals, key=_mean, default=None) if own.ours else None
+    rivals = beside(own, found) if own.ours else []
+    best = max(rivals, key=lambda training: training.mean, default=None)
     noise = metrics.get("noise_detection") or {}
     seconds = metrics.get("seconds", sum(own.seconds) if own.seconds else None)
     memory = metrics.get("peak_memory_bytes", max(own.peak_memory_bytes, default=None))
@@ -93,7 +93,3 @@ def _compared(directory: Path) -> Compared:
         seconds=seconds,
         peak_memory_bytes=None if memory is None else int(memory),
     )
-
-
-def _mean(training: Training) -> float:
-    return training.mean

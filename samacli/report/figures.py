@@ -6,12 +6,13 @@ import contextlib
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -65,34 +66,43 @@ _WIDTH = 5.4  # inches: read at half of that on a phone
 _POINTS = 400
 _DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
 _MARKERS = "osD^vPX*"
+_LETTERS = 18  # of a class's name
 
 
-def accuracies(trainings: Sequence[Training]) -> str:
+@contextlib.contextmanager
+def _drawn() -> Iterator[None]:
+    """The style in which a function draws and gives its picture out."""
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+@_drawn()
+def accuracies(trainings: Sequence[Training]) -> Markup | None:
     """A line a training: each seed's accuracy, and their mean with its standard deviation."""
     shown = [training for training in trainings if training.accuracy]
-    with _style():
-        figure, axes = _figure(0.8 + 0.36 * len(shown))
-        for place, training in enumerate(reversed(shown)):
-            colour = SERIES[0] if training.ours else MUTED
-            mean, spread = mean_and_spread(training.accuracy)
-            axes.errorbar(
-                mean, place, xerr=spread, color=colour, fmt="o", markersize=7, elinewidth=2
-            )
-            if spread is not None:
-                seeds = np.full(len(training.accuracy), place - 0.25)
-                axes.plot(training.accuracy, seeds, "|", color=colour, markersize=7)
-        axes.set_yticks(range(len(shown)), [training.name for training in reversed(shown)])
-        axes.tick_params(axis="y", labelcolor=INK, length=0)
-        axes.set_ylim(-0.7, len(shown) - 0.3)
-        axes.margins(x=0.12)
-        axes.set_xlabel("test accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        best = max(shown, key=lambda training: training.mean)
-        label = f"Test accuracy of {len(shown)} trainings; the highest mean is {best.name}'s"
-        return _inline(figure, "accuracies", label)
+    if not shown:
+        return None
+    figure, axes = _figure(0.8 + 0.36 * len(shown))
+    for place, training in enumerate(reversed(shown)):
+        colour = SERIES[0] if training.ours else MUTED
+        mean, spread = mean_and_spread(training.accuracy)
+        axes.errorbar(mean, place, xerr=spread, color=colour, fmt="o", markersize=7, elinewidth=2)
+        if spread is not None:
+            seeds = np.full(len(training.accuracy), place - 0.25)
+            axes.plot(training.accuracy, seeds, "|", color=colour, markersize=7)
+    axes.set_yticks(range(len(shown)), [training.name for training in reversed(shown)])
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.set_ylim(-0.7, len(shown) - 0.3)
+    axes.margins(x=0.12)
+    axes.set_xlabel("test accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    best = max(shown, key=lambda training: training.mean)
+    label = f"Test accuracy of {len(shown)} trainings; the highest mean is {best.name}'s"
+    return _inline(figure, "accuracies", label)
 
 
-def weight_by_loss(run: FinishedRun) -> str | None:
+@_drawn()
+def weight_by_loss(run: FinishedRun) -> Markup | None:
     """The learnt weight as a function of the loss, a line a class, over the examples as points.
 
     None where no row has a loss.
@@ -102,19 +112,17 @@ def weight_by_loss(run: FinishedRun) -> str | None:
     if not len(drawn):
         return None
     drawn = drawn[np.unique(np.linspace(0, len(drawn) - 1, _POINTS).round().astype(int))]
-    with _style():
-        figure, axes = _figure(3.6)
-        axes.scatter(
-            scores.loss[drawn], scores.weight[drawn], s=9, color=MUTED, alpha=0.3, linewidths=0
-        )
-        for i, (name, loss, weight) in enumerate(functions(run)):
-            axes.plot(loss, weight, _DASHES[i], color=SERIES[i], label=_short(name))
-        axes.set_xlim(0, max(float(np.quantile(scores.loss[drawn], 0.995)) * 1.05, 1e-3))
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("loss with the given label (nats)")
-        axes.set_ylabel("weight")
-        _legend(figure, axes)
-        return _inline(figure, "weight-by-loss", "Learnt weight against loss, a line a class")
+    loss, weight = scores.loss[drawn], scores.weight[drawn]
+    figure, axes = _figure(3.6)
+    axes.scatter(loss, weight, s=9, color=MUTED, alpha=0.3, linewidths=0)
+    for i, (name, *curve) in enumerate(functions(run)):
+        axes.plot(*curve, _DASHES[i], color=SERIES[i], label=one_line(name, _LETTERS))
+    axes.set_xlim(0, max(float(np.quantile(loss, 0.995)) * 1.05, 1e-3))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("loss with the given label (nats)")
+    axes.set_ylabel("weight")
+    _legend(figure, axes)
+    return _inline(figure, "weight-by-loss", "Learnt weight against loss, a line a class")
 
 
 def functions(run: FinishedRun) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -134,50 +142,41 @@ def functions(run: FinishedRun) -> list[tuple[str, np.ndarray, np.ndarray]]:
     return found
 
 
-def weight_distribution(scores: Scores) -> str | None:
+@_drawn()
+def weight_distribution(scores: Scores) -> Markup | None:
     """A box a class: quartiles, with whiskers to the 5th and 95th percentile, and the mean."""
     classes = scores.classes[: 2 * AT_MOST]
     if not classes:
         return None
-    with _style():
-        figure, axes = _figure(0.9 + 0.34 * len(classes))
-        stats = []
-        for name in reversed(classes):
-            weights = scores.weight[scores.of_class(name)]
-            low, first, middle, third, high = np.percentile(weights, [5, 25, 50, 75, 95])
-            stats.append(
-                {
-                    "label": _short(name),
-                    "whislo": low,
-                    "q1": first,
-                    "med": middle,
-                    "q3": third,
-                    "whishi": high,
-                    "mean": weights.mean(),
-                }
-            )
-        axes.bxp(
-            stats,
-            orientation="horizontal",
-            showfliers=False,
-            showmeans=True,
-            widths=0.55,
-            patch_artist=True,
-            boxprops={"facecolor": SERIES[0], "alpha": 0.35, "edgecolor": "none"},
-            medianprops={"color": SERIES[0], "linewidth": 2.5},
-            whiskerprops={"color": SERIES[0]},
-            capprops={"color": SERIES[0]},
-            meanprops={"marker": "D", "markersize": 4, "markerfacecolor": INK,
-                       "markeredgecolor": INK},
-        )  # fmt: skip
-        axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
-        axes.tick_params(axis="y", labelcolor=INK, length=0)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("weight (1 is the mean of all)")
-        return _inline(figure, "weight-distribution", "Distribution of the weights of each class")
+    figure, axes = _figure(0.9 + 0.34 * len(classes))
+    names = ("whislo", "q1", "med", "q3", "whishi", "mean")
+    axes.bxp(
+        [
+            {"label": one_line(name, _LETTERS), **dict(zip(names, values, strict=True))}
+            for name in reversed(classes)
+            for values in [scores.quantiles(name)]
+        ],
+        orientation="horizontal",
+        showfliers=False,
+        showmeans=True,
+        widths=0.55,
+        patch_artist=True,
+        boxprops={"facecolor": SERIES[0], "alpha": 0.35, "edgecolor": "none"},
+        medianprops={"color": SERIES[0], "linewidth": 2.5},
+        whiskerprops={"color": SERIES[0]},
+        capprops={"color": SERIES[0]},
+        meanprops={"marker": "D", "markersize": 4, "markerfacecolor": INK,
+                   "markeredgecolor": INK},
+    )  # fmt: skip
+    axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("weight (1 is the mean of all)")
+    return _inline(figure, "weight-distribution", "Distribution of the weights of each class")
 
 
-def learning(run: FinishedRun) -> str | None:
+@_drawn()
+def learning(run: FinishedRun) -> Markup | None:
     """Losses of the base level of each training, and of the meta level; means over seeds."""
     methods = list(dict.fromkeys(line["method"] for line in run.learning))
     # SAMA's first: its colour is the same in every picture.
@@ -186,23 +185,21 @@ def learning(run: FinishedRun) -> str | None:
         return None
     base = {name: _mean_curve(run, name, "loss") for name in methods}
     meta = {name: _mean_curve(run, name, "meta_loss") for name in methods}
-    meta = {name: curve for name, curve in meta.items() if len(curve)}
-    with _style():
-        figure, *_ = _figure(2.9 if not meta else 4.6, rows=1 + bool(meta))
-        panels = [("base level", base), *([("meta level", meta)] if meta else [])]
-        for axes, (title, curves) in zip(figure.axes, panels, strict=True):
-            for name, curve in curves.items():
-                i = methods.index(name)
-                axes.plot(*curve.T, _DASHES[i], color=SERIES[i], label=name, linewidth=1.4)
-            axes.set_title(f"{title}: loss (nats)")
-            axes.set_ylim(bottom=0)
-            axes.set_xlim(0, max(float(curve[-1, 0]) for curve in base.values() if len(curve)))
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        figure.axes[-1].set_xlabel("step")
-        _legend(figure, figure.axes[0])
-        return _inline(
-            figure, "learning", "Loss against step, of the base level and the meta level"
-        )
+    panels = {"base level": base}
+    if any(map(len, meta.values())):
+        panels["meta level"] = {name: curve for name, curve in meta.items() if len(curve)}
+    figure, first = _figure(1.2 + 1.7 * len(panels), rows=len(panels))
+    for axes, (title, curves) in zip(figure.axes, panels.items(), strict=True):
+        for name, curve in curves.items():
+            i = methods.index(name)
+            axes.plot(*curve.T, _DASHES[i], color=SERIES[i], label=name, linewidth=1.4)
+        axes.set_title(f"{title}: loss (nats)")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, max(float(curve[-1, 0]) for curve in base.values() if len(curve)))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    figure.axes[-1].set_xlabel("step")
+    _legend(figure, first)
+    return _inline(figure, "learning", "Loss against step, of the base level and the meta level")
 
 
 def _mean_curve(run: FinishedRun, method: str, column: str) -> np.ndarray:
@@ -214,59 +211,47 @@ def _mean_curve(run: FinishedRun, method: str, column: str) -> np.ndarray:
     return np.array([(step, np.mean(by_step[step])) for step in sorted(by_step)]).reshape(-1, 2)
 
 
-def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> str | None:
+@_drawn()
+def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> Markup | None:
     """Accuracy after retraining against the share of rows kept; None where nothing was measured."""
     kept = [training for training in trainings if training.keep and training.accuracy]
     if not kept:
         return None
     rows = max(run.rows.get("train", 0), 1)
     counts = run.metrics.get("keep", {})
-    # Of a verified pruning, the same again with as many epochs as on all rows.
-    by_epochs = [p for p in run.metrics.get("curve") or [] if p.get("budget") == "epochs"]
 
     def share(training: Training) -> float:
         value = float(training.keep)
         return counts.get(training.keep, value * rows if value <= 1 else value) / rows
 
-    with _style():
-        figure, axes = _figure(3.2 if not by_epochs else 5.0, rows=1 + bool(by_epochs))
-        methods = list(dict.fromkeys(t.method for t in sorted(kept, key=lambda t: not t.ours)))
-        lines = {
-            method: [(share(t), t.accuracy) for t in kept if t.method == method]
-            for method in methods[:AT_MOST]
-        }
-        _retained(axes, lines)
-        if by_epochs:
-            axes.set_title("the same number of steps")
-            figure.axes[1].set_title("the same number of epochs")
-            again = {
-                method: [
-                    (p["rows"] / rows, p["accuracy"]) for p in by_epochs if p["selection"] == method
-                ]
-                for method in methods[:AT_MOST]
-            }
-            _retained(figure.axes[1], again)
+    methods = list(dict.fromkeys(t.method for t in sorted(kept, key=lambda t: not t.ours)))
+    panels = {"steps": [(t.method, share(t), t.accuracy) for t in kept]}
+    # Of a verified pruning, the same again with as many epochs as on all rows.
+    by_epochs = [p for p in run.metrics.get("curve") or [] if p.get("budget") == "epochs"]
+    if by_epochs:
+        panels["epochs"] = [(p["selection"], p["rows"] / rows, p["accuracy"]) for p in by_epochs]
+    figure, first = _figure(1.4 + 1.8 * len(panels), rows=len(panels))
+    for axes, (budget, points) in zip(figure.axes, panels.items(), strict=True):
+        for i, method in enumerate(methods[:AT_MOST]):
+            _retained(axes, i, method, [point for name, *point in points if name == method])
         for training in trainings:
             if not training.keep and training.accuracy:
-                for one in figure.axes:
-                    label = "all rows" if one is axes else None
-                    one.axhline(training.mean, color=MUTED, linestyle=":", label=label)
-        figure.axes[-1].set_xlabel("rows kept (%)")
-        for one in figure.axes:
-            one.set_ylabel("test accuracy")
-        _legend(figure, axes)
-        return _inline(
-            figure, "retained", "Test accuracy after retraining against the share of rows kept"
-        )
+                label = "all rows" if axes is first else None
+                axes.axhline(training.mean, color=MUTED, linestyle=":", label=label)
+        axes.set_ylabel("test accuracy")
+        if by_epochs:
+            axes.set_title(f"the same number of {budget}")
+    figure.axes[-1].set_xlabel("rows kept (%)")
+    _legend(figure, first)
+    label = "Test accuracy after retraining against the share of rows kept"
+    return _inline(figure, "retained", label)
 
 
-def _retained(axes: Axes, lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> None:
-    """A line a method: shares of rows kept with their accuracies, one a seed."""
-    for i, (method, points) in enumerate(lines.items()):
-        if not points:
-            continue
-        points = sorted(points, key=lambda point: point[0])
-        found = [mean_and_spread(accuracy) for _, accuracy in points]
+def _retained(axes: Axes, i: int, method: str, points: Sequence[Sequence[Any]]) -> None:
+    """The i-th line: shares of rows kept with their accuracies, one a seed."""
+    points = sorted(points, key=lambda point: point[0])
+    found = [mean_and_spread(accuracy) for _, accuracy in points]
+    if found:
         axes.errorbar(
             [100 * share for share, _ in points],
             [mean for mean, _ in found],
@@ -281,11 +266,11 @@ def _retained(axes: Axes, lines: Mapping[str, Sequence[tuple[float, Sequence[flo
 
 
 def _figure(height: float, rows: int = 1) -> tuple[Figure, Axes]:
+    """A figure of so many panels, and the first of them."""
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = [figure.add_subplot(rows, 1, i + 1) for i in range(rows)]
-    for one in axes:
-        one.grid(axis="y", color=GRID)
-    return figure, axes[0]
+    for i in range(rows):
+        figure.add_subplot(rows, 1, i + 1).grid(axis="y", color=GRID)
+    return figure, figure.axes[0]
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -295,29 +280,13 @@ def _legend(figure: Figure, axes: Axes) -> None:
         figure.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(labels)))
 
 
-def _short(name: str) -> str:
-    return one_line(name, 18)
-
-
-def shown_of(names: Iterable[str], at_most: int = AT_MOST) -> str:
-    """A remark where a picture leaves some out; empty where it does not."""
-    count = len(list(names))
-    return f"The {at_most} largest of {count} classes are drawn." if count > at_most else ""
-
-
-def _style() -> contextlib.AbstractContextManager[None]:
-    """A context in which figures are to be made."""
-    return matplotlib.rc_context(_STYLE)
-
-
-def _inline(figure: Figure, name: str, label: str) -> str:
-    """The figure as an `<svg>` element.
+def _inline(figure: Figure, name: str, label: str) -> Markup:
+    """The figure as an `<svg>` element, text in it escaped as XML.
 
     name: makes its ids unique in the page. label: what it shows, for those who do not see it.
     """
     file = io.BytesIO()
-    with _style():
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
     root = ET.fromstring(file.getvalue())
     for part in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(part)
@@ -330,7 +299,7 @@ def _inline(figure: Figure, name: str, label: str) -> str:
     root.set("aria-label", label)
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
-    return ET.tostring(root, encoding="unicode")
+    return Markup(ET.tostring(root, encoding="unicode"))
 
 
 def _attribute(key: str, value: str, name: str) -> str:

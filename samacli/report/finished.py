@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,13 +61,13 @@ class Scores:
         """The values of `measure` (n,); the higher, the more valuable."""
         return self.weight if self.score is None else self.score
 
-    @property
+    @functools.cached_property
     def classes(self) -> list[str]:
         """Given labels, the most frequent first."""
         names, counts = np.unique(self.given[self.labelled].astype(str), return_counts=True)
         return names[np.argsort(-counts, kind="stable")].tolist()
 
-    @property
+    @functools.cached_property
     def labelled(self) -> np.ndarray:
         """bool (n,)."""
         return np.array([name is not None for name in self.given], dtype=bool)
@@ -73,6 +75,11 @@ class Scores:
     def of_class(self, name: str) -> np.ndarray:
         """Rows with that given label."""
         return np.flatnonzero(self.given == name)
+
+    def quantiles(self, name: str) -> list[float]:
+        """5, 25, 50, 75, 95 % and mean of the weights of a class."""
+        weights = self.weight[self.of_class(name)]
+        return [*np.percentile(weights, [5, 25, 50, 75, 95]), weights.mean()]
 
     def in_dataset(self, row: int) -> int | None:
         """Where in `dataset/` the row is; None where it was pruned."""
@@ -145,13 +152,12 @@ class FinishedRun:
 
     @property
     def text_columns(self) -> list[str]:
-        columns = self.metrics.get("columns", {})
-        return list(columns.get("text_columns", []))
+        return list(_get(self.metrics, "columns", "text_columns") or [])
 
     @property
     def image_column(self) -> str | None:
-        found = self.metrics.get("columns", {}).get("image_column")
-        return None if found is None else str(found)
+        found: str | None = _get(self.metrics, "columns", "image_column")
+        return found
 
     @property
     def features(self) -> list[str]:
@@ -215,42 +221,37 @@ def _lines(file: Path, *, needed: bool = True) -> Iterator[dict[str, str]]:
 
 def _scores(directory: Path) -> Scores:
     file = directory / "scores.parquet"
-    try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise SamaError(f"'{file}' cannot be read: {' '.join(str(error).split())}") from error
-    names = table.column_names
-    weight = "weight" if "weight" in names else "score"
-    missing = {"index", "given_label", "prediction", "loss", weight} - set(names)
+    with _opened(file) as parquet:
+        table = parquet.read()
+    weight = "weight" if "weight" in table.column_names else "score"
+    missing = {"index", "given_label", "prediction", "loss", weight} - set(table.column_names)
     if missing:
         raise SamaError(f"'{file}' has no column '{min(missing)}'; was it made by samacli?")
 
-    def floats(name: str) -> np.ndarray:
-        return table[name].to_numpy().astype(np.float64)
+    def column(name: str, kind: type = np.float64, default: Any = None) -> Any:
+        return table[name].to_numpy().astype(kind) if name in table.column_names else default
 
-    def objects(name: str) -> np.ndarray:
-        return np.array([*table[name].to_pylist(), None], dtype=object)[:-1]
-
-    prediction = objects("prediction")
+    right = column("right")
+    prediction = _objects(table["prediction"].to_pylist())
     suggested = _class_names_of(directory / "dataset", LABEL_COLUMN)
     if suggested is None or len(suggested) != len(table):  # not corrected, or corrected and pruned
         suggested = prediction
-    mislabelled = floats("mislabelled") if "mislabelled" in names else None
-    if mislabelled is None and "right" in names:
-        mislabelled = 1 - floats("right")
-    unknown = np.full(len(table), np.nan)
     return Scores(
-        index=table["index"].to_numpy().astype(np.int64),
-        given=objects("given_label"),
+        index=column("index", np.int64),
+        given=_objects(table["given_label"].to_pylist()),
         prediction=prediction,
         suggested=suggested,
-        weight=floats(weight),
-        loss=floats("loss"),
-        uncertainty=floats("uncertainty") if "uncertainty" in names else unknown,
-        mislabelled=mislabelled,
-        score=floats("score") if "score" in names else None,
-        keep=table["keep"].to_numpy(zero_copy_only=False) if "keep" in names else None,
+        weight=column(weight),
+        loss=column("loss"),
+        uncertainty=column("uncertainty", default=np.full(len(table), np.nan)),
+        mislabelled=column("mislabelled", default=None if right is None else 1 - right),
+        score=column("score"),
+        keep=column("keep", np.bool_),
     )
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    return np.array([*values, None], dtype=object)[:-1]
 
 
 def _get(tree: Mapping[str, Any], *keys: str) -> Any:
@@ -266,7 +267,7 @@ def example_rows(run: FinishedRun, rows: Sequence[int]) -> dict[int, dict[str, A
     Of rows that were pruned, the text of those that are suspects; the others are not there.
     """
     wanted = {row: run.scores.in_dataset(row) for row in rows}
-    columns = [*run.text_columns, *([] if run.image_column is None else [run.image_column])]
+    columns = run.text_columns if run.image_column is None else [run.image_column]
     places = [place for place in wanted.values() if place is not None]
     found = _columns_of(run.directory / "dataset", columns, places)
     told = {int(line["index"]): line for line in run.suspects} if run.text_columns else {}
@@ -317,25 +318,18 @@ def _class_names_of(folder: Path, column: str) -> np.ndarray | None:
             if column not in schema.names:
                 return None
             values = parquet.read(columns=[column])[column].to_pylist()
-        classes = _class_names(schema, column)
-        names += [
-            None if value is None else str(value) if classes is None else classes[value]
-            for value in values
-        ]
-    return np.array([*names, None], dtype=object)[:-1] if files else None
+        # The names of a `datasets.ClassLabel` are in the metadata.
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", "{}"))
+        feature = _get(metadata, "info", "features", column) or {}
+        classes = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+        names += [None if v is None else str(v) if classes is None else classes[v] for v in values]
+    return _objects(names) if files else None
 
 
-def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
-    """Of a `datasets.ClassLabel`, whose names are in the metadata; None for other columns."""
-    metadata = (schema.metadata or {}).get(b"huggingface")
-    if metadata is None:
-        return None
-    feature = json.loads(metadata).get("info", {}).get("features", {}).get(column, {})
-    return feature.get("names") if feature.get("_type") == "ClassLabel" else None
-
-
-def _opened(file: Path) -> pq.ParquetFile:
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
-        return pq.ParquetFile(file)
+        with pq.ParquetFile(file) as parquet:
+            yield parquet
     except (OSError, pa.ArrowException) as error:
         raise SamaError(f"'{file}' cannot be read: {' '.join(str(error).split())}") from error

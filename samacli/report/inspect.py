@@ -87,9 +87,12 @@ def inspect(directory: Path, row: int) -> Inspected:
     place = int(found[0])
     near = _nearest(scores, place)
     contents = example_rows(run, [place, *near])
-    given = scores.given[place]
+    given, ranked = scores.given[place], scores.ranked_by
     own_class = None if given is None else scores.of_class(given)
     loss = _known(scores.loss[place])
+    higher_loss_than = None
+    if loss is not None and own_class is not None:
+        higher_loss_than = float((scores.loss[own_class] < loss).mean())
     expected = _expected(run, place)
     return Inspected(
         row=row,
@@ -100,23 +103,21 @@ def inspect(directory: Path, row: int) -> Inspected:
         kept=None if scores.keep is None else bool(scores.keep[place]),
         weight=float(scores.weight[place]),
         score=None if scores.score is None else float(scores.score[place]),
-        rank=_rank(scores.ranked_by, place),
+        rank=_rank(ranked, ranked[place]),
         ranked=len(scores),
-        rank_in_class=None if own_class is None else _rank(scores.ranked_by, place, own_class),
+        rank_in_class=None if own_class is None else _rank(ranked[own_class], ranked[place]),
         ranked_in_class=None if own_class is None else len(own_class),
         loss=loss,
-        higher_loss_than=None
-        if loss is None or own_class is None
-        else float((scores.loss[own_class] < loss).mean()),
+        higher_loss_than=higher_loss_than,
         uncertainty=_known(scores.uncertainty[place]),
         mislabelled=None if scores.mislabelled is None else _known(scores.mislabelled[place]),
         expected_weight=expected,
         features=run.features,
-        reasons=_reasons(run, place, expected),
+        reasons=_reasons(run, place, higher_loss_than, expected),
         nearest=[
             Neighbour(
                 row=int(scores.index[other]),
-                value=float(scores.ranked_by[other]),
+                value=float(ranked[other]),
                 given=scores.given[other],
                 suggested=scores.suggested[other],
                 text=one_line(_text(run, contents, other), _TEXT),
@@ -126,7 +127,9 @@ def inspect(directory: Path, row: int) -> Inspected:
     )
 
 
-def _reasons(run: FinishedRun, place: int, expected: float | None) -> list[str]:
+def _reasons(
+    run: FinishedRun, place: int, higher_loss_than: float | None, expected: float | None
+) -> list[str]:
     scores = run.scores
     given, predicted = scores.given[place], scores.prediction[place]
     weight, loss = scores.weight[place], scores.loss[place]
@@ -134,25 +137,22 @@ def _reasons(run: FinishedRun, place: int, expected: float | None) -> list[str]:
     if given is None:
         reasons.append("It has no given label, so there is no loss with it to judge by.")
     else:
-        of_class = scores.of_class(given)
-        share = float((scores.loss[of_class] < loss).mean())
         reasons.append(
-            f"Its loss is {loss:.2f} nats, above that of {percent(share)} of the {len(of_class):,} "
-            f"rows labelled {one_line(given, 40)}."
+            f"Its loss is {loss:.2f} nats, above that of {percent(higher_loss_than or 0)} of the "
+            f"{len(scores.of_class(given)):,} rows labelled {one_line(given, 40)}."
         )
-        agrees = "agrees with" if predicted == given else "disagrees with"
-        said = "" if predicted == given else f": it predicts {one_line(str(predicted), 40)}"
-        reasons.append(f"The model {agrees} its label{said}.")
+        said = "agrees with its label"
+        if predicted != given:
+            said = f"disagrees with its label: it predicts {one_line(str(predicted), 40)}"
+        reasons.append(f"The model {said}.")
     if expected is not None:
+        said = ": the rest comes from what else is known of it, and from steps when its loss was "
+        said += "another."
+        if abs(weight - expected) < 0.15 * max(weight, expected):
+            said = ", so what else is known of it made little difference."
         reasons.append(
             f"Rows of its label at that loss get {expected:.2f} on average (the learnt function); "
-            f"it got {weight:.2f}"
-            + (
-                ", so what else is known of it made little difference."
-                if abs(weight - expected) < 0.15 * max(weight, expected)
-                else ": the rest comes from what else is known of it, and from steps when its loss "
-                "was another."
-            )
+            f"it got {weight:.2f}{said}"
         )
     if run.corrected and given is not None and scores.suggested[place] != given:
         suggested = one_line(str(scores.suggested[place]), 40)
@@ -179,9 +179,8 @@ def _nearest(scores: Scores, place: int) -> list[int]:
     return [int(other) for other in order if other != place]
 
 
-def _rank(values: np.ndarray, place: int, rows: np.ndarray | None = None) -> int:
-    others = values if rows is None else values[rows]
-    return int((others > values[place]).sum()) + 1
+def _rank(values: np.ndarray, value: float) -> int:
+    return int((values > value).sum()) + 1
 
 
 def _text(run: FinishedRun, contents: dict[int, dict[str, Any]], place: int) -> str:

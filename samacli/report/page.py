@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from samacli.export.escape import printable
 from samacli.report import figures
-from samacli.report.examples import Example, suspicious, valuable
+from samacli.report.examples import suspicious, valuable
 from samacli.report.finished import FinishedRun, Scores
 from samacli.report.numbers import duration, percent, size
 from samacli.report.trainings import Training, trainings
@@ -72,10 +72,8 @@ def render(run: FinishedRun) -> str:
 
 
 def _content(run: FinishedRun) -> dict[str, Any]:
-    found = trainings(run.metrics)
+    found, scores = trainings(run.metrics), run.scores
     measured = [training for training in found if training.accuracy]
-    suspects = suspicious(run)
-    best = valuable(run)
     return {
         "run": run,
         "metrics": run.metrics,
@@ -84,41 +82,30 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "trainings": found,
         "measured": measured,
         "leads": _leads(run, found),
-        "recall": _recall(measured),
+        "recall": list(measured[0].recall[0]) if measured and measured[0].recall else [],
         "with_noise": any(training.average_precision for training in found),
-        "accuracies": _picture(figures.accuracies(measured) if measured else None),
-        "retained": _picture(figures.retained_accuracy(run, found)),
-        "weight_by_loss": _picture(figures.weight_by_loss(run)),
-        "functions": _function_table(run),
-        "distribution": _picture(figures.weight_distribution(run.scores)),
-        "quartiles": _quartiles(run.scores),
-        "left_out": figures.shown_of(run.scores.classes),
-        "confusion": _confusion(run.scores),
-        "learning": _picture(figures.learning(run)),
-        "lists": _lists(run, suspects, best),
+        "accuracies": figures.accuracies(measured),
+        "retained": figures.retained_accuracy(run, found),
+        "weight_by_loss": figures.weight_by_loss(run),
+        "functions": [  # at five points each
+            (name, [(loss[i], weight[i]) for i in _five(len(loss))])
+            for name, loss, weight in figures.functions(run)
+        ],
+        "distribution": figures.weight_distribution(scores),
+        "at_most": figures.AT_MOST,
+        "confusion": _confusion(scores),
+        "learning": figures.learning(run),
+        "lists": _lists(run),
     }
 
 
-@dataclass(frozen=True)
-class _List:
-    """A list of examples with its filters."""
-
-    id: str
-    title: str
-    remark: str
-    examples: Sequence[Example]
-
-    @property
-    def given(self) -> list[str]:
-        return sorted({example.given for example in self.examples})
-
-    @property
-    def suggested(self) -> list[str]:
-        return sorted({example.suggested for example in self.examples})
+def _five(count: int) -> list[int]:
+    return [int(i) for i in np.linspace(0, count - 1, 5).round()]
 
 
-def _lists(run: FinishedRun, suspects: Sequence[Example], best: Sequence[Example]) -> list[_List]:
-    total = len(run.suspects)
+def _lists(run: FinishedRun) -> list[dict[str, Any]]:
+    """Lists of examples."""
+    suspects, total = suspicious(run), len(run.suspects)
     order = "the most probably wrong first"
     if run.scores.mislabelled is None:
         order = "the lightest first"
@@ -126,19 +113,24 @@ def _lists(run: FinishedRun, suspects: Sequence[Example], best: Sequence[Example
     if len(suspects) < total:
         remark += f"; the first {len(suspects):,} are shown"
     return [
-        _List("suspects", "Most suspicious examples", f"{remark}.", suspects),
-        _List(
-            "valuable",
-            "Most valuable examples",
-            f"Those of the highest {run.scores.measure} in each class, the highest first.",
-            best,
-        ),
+        {
+            "id": "suspects",
+            "title": "Most suspicious examples",
+            "remark": f"{remark}.",
+            "examples": suspects,
+        },
+        {
+            "id": "valuable",
+            "title": "Most valuable examples",
+            "remark": f"Those of the highest {run.scores.measure} in each class, "
+            "the highest first.",
+            "examples": valuable(run),
+        },
     ]
 
 
-def _leads(run: FinishedRun, found: Iterable[Training]) -> dict[str, str]:
+def _leads(run: FinishedRun, found: Sequence[Training]) -> dict[str, str]:
     """SAMA's lead over each training at the same keep, in words, by the training's name."""
-    found = list(found)
     leads = {}
     for other in found:
         ours = next((t for t in found if t.ours and (not other.keep or t.keep == other.keep)), None)
@@ -150,87 +142,27 @@ def _leads(run: FinishedRun, found: Iterable[Training]) -> dict[str, str]:
     return leads
 
 
-def _recall(measured: Sequence[Training]) -> list[tuple[str, list[str]]]:
-    """Each class with its recall in every training."""
-    names = list(measured[0].recall[0]) if measured and measured[0].recall else []
-    return [
-        (name, [with_spread([seed[name] for seed in t.recall if name in seed]) for t in measured])
-        for name in names
-    ]
+def _confusion(scores: Scores) -> dict[str, Any] | None:
+    """Given against suggested labels; None where there are none.
 
-
-def _quartiles(scores: Scores) -> list[tuple[str, int, list[str]]]:
-    """Class, rows, and 5 %, 25 %, 50 %, 75 %, 95 % and mean of the weights."""
-    lines = []
-    for name in scores.classes:
-        weights = scores.weight[scores.of_class(name)]
-        values = [*np.percentile(weights, [5, 25, 50, 75, 95]), weights.mean()]
-        lines.append((name, len(weights), [f"{value:.2f}" for value in values]))
-    return lines
-
-
-def _function_table(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Class with (loss, weight) at five points of the learnt function."""
-    return [
-        (name, [(f"{loss[i]:.2f}", f"{weight[i]:.2f}") for i in _five(len(loss))])
-        for name, loss, weight in figures.functions(run)
-    ]
-
-
-def _five(count: int) -> list[int]:
-    return [int(i) for i in np.linspace(0, count - 1, 5).round()]
-
-
-@dataclass(frozen=True)
-class _Confusion:
-    """Given against suggested labels.
-
-    table: given label with (count, share of its row, whether on the diagonal) for each suggested
-    one; empty where there are too many classes. pairs: (given, suggested, count, share of the given
-    label's rows), the most frequent disagreements first.
+    names: of classes; none where they are too many for a table. rows: by given label; count: by
+    given and suggested label. pairs: (given, suggested), the most frequent disagreements first.
+    agreed: the share of the rows.
     """
-
-    columns: list[str]
-    table: list[tuple[str, list[tuple[int, float, bool]]]]
-    pairs: list[tuple[str, str, int, float]]
-    agreed: float
-
-
-def _confusion(scores: Scores) -> _Confusion | None:
     rows = np.flatnonzero(scores.labelled)
     if not len(rows):
         return None
-    given = scores.given[rows].astype(str)
-    suggested = scores.suggested[rows].astype(str)
-    names = sorted({*given.tolist(), *suggested.tolist()})
-    place = {name: i for i, name in enumerate(names)}
-    codes = np.array(
-        [place[a] * len(names) + place[b] for a, b in zip(given, suggested, strict=True)]
-    )
-    pairs, numbers = np.unique(codes, return_counts=True)
-    totals = {name: int((given == name).sum()) for name in names}
-    by_pair = {
-        (names[code // len(names)], names[code % len(names)]): int(count)
-        for code, count in zip(pairs.tolist(), numbers.tolist(), strict=True)
+    given, suggested = (x[rows].astype(str).tolist() for x in (scores.given, scores.suggested))
+    names = sorted({*given, *suggested})
+    count = Counter(zip(given, suggested, strict=True))
+    differ = sorted((-n, pair) for pair, n in count.items() if pair[0] != pair[1])
+    return {
+        "names": names if len(names) <= _CONFUSION_AT_MOST else [],
+        "rows": Counter(given),
+        "count": count,
+        "pairs": [pair for _, pair in differ[:_PAIRS]],
+        "agreed": sum(count[name, name] for name in names) / len(rows),
     }
-    table = []
-    if len(names) <= _CONFUSION_AT_MOST:
-        for a in names:
-            counts = [by_pair.get((a, b), 0) for b in names]
-            cells = [(n, n / max(totals[a], 1), a == b) for n, b in zip(counts, names, strict=True)]
-            table.append((a, cells))
-    differ = [(a, b, n, n / totals[a]) for (a, b), n in by_pair.items() if a != b]
-    return _Confusion(
-        columns=names,
-        table=table,
-        pairs=sorted(differ, key=lambda pair: (-pair[2], pair[:2]))[:_PAIRS],
-        agreed=float((given == suggested).mean()),
-    )
-
-
-def _picture(svg: str | None) -> Markup | None:
-    """Made by us: text in it is escaped as XML."""
-    return None if svg is None else Markup(svg)
 
 
 def _asset(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,10 @@ class Training(Results):
         """Of accuracy; nan where it is not known."""
         return mean_and_spread(self.accuracy)[0]
 
+    def recall_of(self, name: str) -> list[float]:
+        """Of a class, one a seed that has it."""
+        return [recall[name] for recall in self.recall if name in recall]
+
     def lead_over(self, other: Training, tested: int) -> Difference | None:
         """Of this one's accuracy over another's, on `tested` rows."""
         return difference(self.accuracy, other.accuracy, tested)
@@ -56,6 +60,11 @@ def trainings(metrics: Mapping[str, Any]) -> list[Training]:
             training.method, training.keep = name, keep
             found.append(training)
     return found
+
+
+def beside(ours: Training, found: Sequence[Training]) -> list[Training]:
+    """What was measured of the others on all rows, or at the same keep as ours."""
+    return [t for t in found if not t.ours and t.accuracy and t.keep in ("", ours.keep)]
 
 
 def in_words(training: Training, *, corrected: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from samacli.report.finished import FinishedRun
 from samacli.report.numbers import percent, signed
-from samacli.report.trainings import Training, in_words, trainings
+from samacli.report.trainings import Training, beside, in_words, trainings
 from samacli.training.spread import with_spread
 
 Tone = Literal["good", "open", "bad"]
@@ -30,40 +30,25 @@ def verdict(run: FinishedRun) -> Verdict:
     """Of a run's accuracies and of the labels that it found wrong, in plain words."""
     found = trainings(run.metrics)
     tested = run.rows.get("test", 0)
-    ours, others = _compared(run, found)
+    # Of pruning, at the exported keep.
+    ours = next((training for training in found if training.ours), None)
     if ours is None or not ours.accuracy:
         headline = "Nothing was measured: there was no test split."
         points = ["Give --test FILE, and the report tells what the result is worth."]
         return Verdict("open", headline, points + _labels(run))
+    others = beside(ours, found)
     tone, points = _ranked(run, ours, others, tested)
     points += _advice(run) + _chance(run, tested) + _labels(run)
     return Verdict(tone, _headline(run, ours, others), points)
 
 
-def _compared(
-    run: FinishedRun, found: Sequence[Training]
-) -> tuple[Training | None, list[Training]]:
-    """SAMA's (of pruning: at the exported keep) and what it is compared with."""
-    mine = [training for training in found if training.ours]
-    ours = mine[0] if mine else None
-    others = [
-        training
-        for training in found
-        if not training.ours and ours is not None and training.keep in ("", ours.keep)
-    ]
-    return ours, [training for training in others if training.accuracy]
-
-
 def _headline(run: FinishedRun, ours: Training, others: Sequence[Training]) -> str:
     if run.workflow == "prune":
-        parts = [f"{kept(ours.keep)} of the rows, chosen by SAMA: {with_spread(ours.accuracy)}"]
-        parts += [f"{_pruned_name(other)}: {with_spread(other.accuracy)}" for other in others]
+        names = [f"{kept(ours.keep)} of the rows, chosen by SAMA", *map(_pruned_name, others)]
     else:
-        told = [ours, *others]
-        parts = [
-            f"{in_words(one, corrected=run.corrected)}: {with_spread(one.accuracy)}" for one in told
-        ]
-    text = "; ".join(parts)
+        names = [in_words(one, corrected=run.corrected) for one in (ours, *others)]
+    told = zip(names, (ours, *others), strict=True)
+    text = "; ".join(f"{name}: {with_spread(one.accuracy)}" for name, one in told)
     return f"{text[0].upper()}{text[1:]} (accuracy)."
 
 
