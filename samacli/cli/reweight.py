@@ -45,7 +45,7 @@ def reweight(
         str | None,
         typer.Option(
             "--baselines",
-            help="What is run beside sama, on the same budget: none, all, or names with commas: "
+            help="What is run beside sama, in as many steps: none, all, or names with commas: "
             f"{', '.join(RIVALS)}.",
             rich_help_panel=options.MODEL,
         ),
