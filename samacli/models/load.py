@@ -211,6 +211,7 @@ def _weights(auto: Any, location: str, config: Any, source: dict[str, Any]) -> P
     """
     settings = {"config": config, "ignore_mismatched_sizes": True, **source}
     settings["output_loading_info"] = True
+    settings["dtype"] = torch.float32  # not the file's: half precision is autocast's business
     try:
         network, found = auto.from_pretrained(location, use_safetensors=True, **settings)
     except Exception as error:

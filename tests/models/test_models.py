@@ -137,3 +137,14 @@ def test_a_model_without_its_tokenizer_is_refused(tiny_bert: Path, tmp_path: Pat
         (tmp_path / name).write_bytes((tiny_bert / name).read_bytes())
     with pytest.raises(SamaError, match="tokenizer"):
         load_processor(Model(name=str(tmp_path)), "text-classification")
+
+
+def test_weights_stored_in_half_precision_are_trained_in_float32(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    whole = load_model(Model(name=str(tiny_bert)), "text-classification", ["a", "b"])
+    whole.bfloat16().save_pretrained(tmp_path)
+    model = load_model(Model(name=str(tmp_path)), "text-classification", ["a", "b"])
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for ours, stored in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, stored.float())
