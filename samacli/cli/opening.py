@@ -32,6 +32,7 @@ KEYS = {
     "text_column": "data.columns.text",
     "image_column": "data.columns.image",
     "label_column": "data.columns.label",
+    "id_column": "data.columns.id",
     "model": "model.name",
     "epochs": "training.epochs",
     "lr": "training.optimizer.learning_rate",

@@ -92,6 +92,10 @@ Test = Annotated[
 ]
 TextColumn = Annotated[str | None, _about(DATA, "--text-column", "Column with the text.")]
 ImageColumn = Annotated[str | None, _about(DATA, "--image-column", "Column with the image.")]
+IdColumn = Annotated[
+    str | None,
+    _about(DATA, "--id-column", "Column with a name of each row, which goes into the results."),
+]
 LabelColumn = Annotated[str | None, _about(DATA, "--label-column", "Column with the given label.")]
 ModelName = Annotated[
     str | None, _about(MODEL, "--model", "Hub name or path of the model (model.name).")

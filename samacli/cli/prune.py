@@ -33,6 +33,7 @@ def prune(
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
+    id_column: options.IdColumn = None,
     model: options.ModelName = None,
     scores: Annotated[
         str | None,

@@ -23,6 +23,7 @@ def reweight(
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
+    id_column: options.IdColumn = None,
     model: options.ModelName = None,
     correct: Annotated[
         bool | None,

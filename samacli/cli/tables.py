@@ -163,6 +163,7 @@ def inspected_table(found: Inspected) -> Table:
     def figure(name: str, value: float | None, unit: str = "") -> None:
         add(name, None if value is None else f"{value:.4f}{unit}")
 
+    add("id", found.id)
     add("text", found.text if len(found.text) <= _TEXT else f"{found.text[:_TEXT]}…")
     add("given label", found.given or "none")
     add("predicted", found.predicted)

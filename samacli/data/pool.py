@@ -126,6 +126,8 @@ def training_pool(
     _check_not_empty(table, "training")
     check_inputs(table, columns, task)
     check_column(table, columns.label, "data.columns.label")
+    if columns.id is not None:
+        check_column(table, columns.id, "data.columns.id")
 
     true_column = columns.true_label
     if true_column == columns.label or true_column not in table.rows.column_names:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from samacli.errors import SamaError
 
 KEEP_FILE = "keep.txt"
+KEEP_TABLE = "keep.csv"
 KEPT_FOLDER = "kept"
 _ROWS_A_SHARD = 1_000_000
 _ROWS_A_GROUP = 1 << 16
@@ -58,12 +60,20 @@ class KeepList:
         self._file.close()
 
 
-def write_keep_lists(folder: Path, index: np.ndarray, kept: Mapping[str, np.ndarray]) -> None:
+def write_keep_lists(
+    folder: Path,
+    index: np.ndarray,
+    kept: Mapping[str, np.ndarray],
+    ids: Sequence[str | None] | None = None,
+) -> None:
     """Write `keep-KEEP.txt` for each keep, and the first one's again as `keep.txt`.
 
-    One row number of the input a line, counted from 0, rising.
+    One row number of the input a line, counted from 0, rising. With ids, `keep.csv` has them beside
+    the numbers of `keep.txt`, as they are: it is for programs, so no text is quoted against
+    spreadsheets.
 
     index: input positions of the training split's rows (n,). kept: rows of the split, by keep.
+    ids: what the split's rows are called (n,).
     """
     for place, (keep, rows) in enumerate(kept.items()):
         file = folder / f"keep-{keep}.txt"
@@ -71,6 +81,12 @@ def write_keep_lists(folder: Path, index: np.ndarray, kept: Mapping[str, np.ndar
             names.add(np.sort(index[rows]).tolist())
         if place == 0:
             shutil.copyfile(file, folder / KEEP_FILE)
+            if ids is not None:
+                with (folder / KEEP_TABLE).open("w", encoding="utf-8", newline="") as table:
+                    lines = csv.writer(table, lineterminator="\n")
+                    lines.writerow(["index", "id"])
+                    chosen = sorted(rows.tolist(), key=lambda row: index[row])
+                    lines.writerows([int(index[row]), ids[row] or ""] for row in chosen)
 
 
 class KeptRows:

@@ -52,8 +52,11 @@ def write_suspects(
     *,
     text_columns: Sequence[str] = (),
     image_column: str | None = None,
+    names: Sequence[str | None] | None = None,
 ) -> int:
     """Write the list with each example's text or image path; returns how many there are.
+
+    names: what the rows are called (n,), if anything; in the column `id`.
 
     Text that a spreadsheet would run as a formula is quoted (`samacli.export.escape`). Images that
     live in no file of their own are written beside the list, the first 500 of them.
@@ -62,7 +65,8 @@ def write_suspects(
     probability = suspects.probability
     known = [] if probability is None else ["probability"]
     shown = list(text_columns) if image_column is None else ["image"]
-    header = ["index", *known, "weight", "given_label", "suggested_label", "loss", *shown]
+    called = [] if names is None else ["id"]
+    header = ["index", *called, *known, "weight", "given_label", "suggested_label", "loss", *shown]
 
     def lines() -> Iterator[list[object]]:
         for rank, row in enumerate(order.tolist()):
@@ -74,6 +78,7 @@ def write_suspects(
                 content = [_image_path(rows, row, image_column, folder)]
             yield [
                 int(suspects.index[row]),
+                *([] if names is None else [names[row] or ""]),
                 *([] if probability is None else [f"{probability[row]:.4f}"]),
                 f"{suspects.weight[row]:.4f}",
                 classes[suspects.given[row]],

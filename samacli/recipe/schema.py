@@ -60,6 +60,11 @@ class Columns(Section):
     text_pair: str | None = Field(None, description="column with a second text (pairs), if any")
     image: str = Field("image", description="column with the image (bytes, path or decoded)")
     label: str = Field("label", description="column with the given label, right or wrong")
+    id: str | None = Field(
+        None,
+        description="column with a name of each training row, which goes with it into "
+        "scores.parquet, suspects.csv, keep.csv and `sama inspect`; default: an image's file",
+    )
     true_label: str | None = Field(
         None,
         description="column with the true label: the label of the meta, validation and test "

@@ -30,9 +30,10 @@ WORKFLOWS = ("reweight", "prune")
 class Scores:
     """What was learnt of each training row (n), in input order.
 
-    index: the row's position in the input. given, prediction, suggested: class names, None where
-    there is no given label; suggested is the corrected label where labels were corrected, else the
-    prediction. weight: mean 1. loss: nats, nan without a given label. uncertainty: nats.
+    index: the row's position in the input. names: what it is called there, where it has a name.
+    given, prediction, suggested: class names, None where there is no given label; suggested is the
+    corrected label where labels were corrected, else the prediction. weight: mean 1. loss: nats,
+    nan without a given label. uncertainty: nats.
     mislabelled: probability that the given label is wrong, where it is known. score, keep: of
     pruning, what rows are ranked by, and which are kept.
     """
@@ -47,6 +48,7 @@ class Scores:
     mislabelled: np.ndarray | None
     score: np.ndarray | None
     keep: np.ndarray | None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -247,6 +249,7 @@ def _scores(directory: Path) -> Scores:
         mislabelled=column("mislabelled", default=None if right is None else 1 - right),
         score=column("score"),
         keep=column("keep", np.bool_),
+        names=_objects(table["id"].to_pylist()) if "id" in table.column_names else None,
     )
 
 

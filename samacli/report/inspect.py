@@ -34,17 +34,18 @@ class Neighbour:
 class Inspected:
     """One training row.
 
-    row: position in the input. suggested: the corrected label, where labels were corrected, else
-    the prediction. weight: mean 1. score: of pruning, what rows are ranked by. loss, uncertainty:
-    nats. mislabelled: probability that the given label is wrong. rank: 1 for the largest weight (of
-    pruning: score), of `ranked` rows;
-    rank_in_class, ranked_in_class: the same among rows with its given label. heavier_than,
+    row: position in the input. id: what it is called there, if anything. suggested: the corrected
+    label, where labels were corrected, else the prediction. weight: mean 1. score: of pruning, what
+    rows are ranked by. loss, uncertainty: nats. mislabelled: probability that the given label is
+    wrong. rank: 1 for the largest weight (of pruning: score), of `ranked` rows; rank_in_class,
+    ranked_in_class: the same among rows with its given label. heavier_than,
     higher_loss_than: shares of all rows and of its class. expected_weight: the learnt function of
     loss and class at its loss. text: empty for images and for rows that were pruned.
     reasons: what of this makes the weight, in words.
     """
 
     row: int
+    id: str | None
     text: str
     given: str | None
     predicted: str | None
@@ -96,6 +97,7 @@ def inspect(directory: Path, row: int) -> Inspected:
     expected = _expected(run, place)
     return Inspected(
         row=row,
+        id=None if scores.names is None else scores.names[place],
         text=_text(run, contents, place),
         given=given,
         predicted=scores.prediction[place],

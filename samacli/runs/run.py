@@ -11,6 +11,7 @@ with open_run("reweight", recipe, output) as run:   # output and recipe checked,
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from typing import Any, TypedDict, Unpack
 import accelerate
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 import transformers
 from transformers import PreTrainedModel
 
 import samacli
 from samacli.bilevel.scored import Summary
+from samacli.data.names import row_names
 from samacli.data.split import fingerprints
 from samacli.data.table import Table
 from samacli.export.dataset import write_dataset
@@ -87,6 +90,12 @@ class Run:
         """Whether this is the one of several processes that writes."""
         return bool(self.experiment.accelerator.is_main_process)
 
+    @functools.cached_property
+    def names(self) -> list[str | None] | None:
+        """What the training rows are called, see `row_names`."""
+        splits = self.experiment.splits
+        return row_names(splits.train, splits.columns, splits.task)
+
     def stage(self) -> contextlib.AbstractContextManager[Path]:
         """A folder to write into, which becomes the output when the block ends well."""
         return staged(self.output, overwrite=self.overwrite)
@@ -110,6 +119,7 @@ class Run:
         train, classes = self.experiment.splits.train, self.experiment.splits.classes
         return {
             "index": train.index,
+            **({} if self.names is None else {"id": pa.array(self.names, pa.string())}),
             "given_label": class_names(train.labels, classes),
             "prediction": class_names(summary.prediction, classes),
             "loss": summary.loss.astype(np.float32),
@@ -153,7 +163,12 @@ class Run:
             probability=summary.mislabelled,
         )
         suspects = write_suspects(
-            stage / "suspects.csv", found, splits.train.rows, splits.classes, **columns
+            stage / "suspects.csv",
+            found,
+            splits.train.rows,
+            splits.classes,
+            names=self.names,
+            **columns,
         )
         write_learning(stage / LEARNING_FILE, curves, seed)
         write_weight_functions(stage / WEIGHT_FILE, summary.weight_functions, splits.classes, seed)

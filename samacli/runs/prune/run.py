@@ -161,7 +161,7 @@ def _prune(run: Run) -> PruneResult:
                 curves=_curves(scores, done),
                 metrics=metrics,
             )
-            write_keep_lists(stage, experiment.splits.train.index, ours)
+            write_keep_lists(stage, experiment.splits.train.index, ours, run.names)
             write_examples(stage, experiment, scores.rankings["sama"][exported])
             if curve:
                 write_curve(stage, curve, sentences)
