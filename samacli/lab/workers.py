@@ -29,6 +29,7 @@ from typing import IO, Any, Self
 from samacli.errors import SamaError
 
 MEETING = "SAMA_LAB_MEETING"  # of several ranks: the file by which torch's process group meets
+OUT_OF_MEMORY = "out of memory"
 GRACE_SECONDS = 10.0
 PARENT_POLL_SECONDS = 1.0
 _LOUD = ("transformers", "huggingface_hub", "datasets", "accelerate", "torch", "httpx")
@@ -240,7 +241,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, SamaError):
         return str(error)
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-        return "out of memory"
+        return OUT_OF_MEMORY
     message = next((line for line in str(error).splitlines() if line.strip()), "no message")
     return f"{type(error).__name__}: {message}"
 

@@ -53,7 +53,7 @@ def test_several_processes(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_is_noticed_at_once() -> None:
     with Worker("sama", Measured, TINY, SAMA) as worker:
-        assert worker.ask("facts")[0]["parameters"] == 4_386_694
+        assert worker.ask("warm_up", steps=1)[0]["parameters"] == 4_386_694
         worker.processes[0].kill()
         started = time.monotonic()
         with pytest.raises(WorkerFailedError, match="sama: killed by the system") as caught:

@@ -17,13 +17,15 @@ import pytest
 import yaml
 
 from samacli.errors import SamaError
+from samacli.lab.table import run
 from samacli.lab.table.description import TableSpec, built_in_tables, load_table
 from samacli.lab.table.figures import Mean, blocks
 from samacli.lab.table.page import page, sheet
 from samacli.lab.table.plan import Cell, Choice, plan
 from samacli.lab.table.rows import Ledger, Row, Store, says_the_same
-from samacli.lab.table.run import Outcome, RunFailedError, Schedule, left, run_table, seconds
+from samacli.lab.table.run import Outcome, Schedule, Slot, left, run_table, seconds
 from samacli.lab.table.runner import Options
+from samacli.lab.workers import Here
 
 Run = Callable[..., tuple[int, str, str]]
 ONE = Options(device="cpu", threads=1, jobs=1)
@@ -95,9 +97,9 @@ class InstantSlot:
     def __call__(self, *_: Any, **__: Any) -> InstantSlot:
         return self
 
-    def run(self, cell: Cell) -> Row:
+    def run(self, cell: Cell) -> Row | str:
         if cell.title in self.failing:
-            raise RunFailedError("no such file")
+            return "no such file"
         self.done.append(cell.title)
         return row_of(cell)
 
@@ -316,6 +318,32 @@ def test_a_row_that_cannot_be_written_ends_the_table(
     with pytest.raises(SamaError, match=r"small\.jsonl' cannot be written: No space left"):
         run_table([cell], store, Ledger(store, []), options=ONE, start=InstantSlot())
     assert store.file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (RuntimeError("CPU: you can't allocate memory"), "out of memory"),
+        (ValueError("surprise"), "ValueError: surprise (a bug; --debug shows where)"),
+    ],
+)
+def test_what_no_user_can_mend_is_called_a_bug_but_for_want_of_memory(
+    table: TableSpec, monkeypatch: pytest.MonkeyPatch, raised: Exception, said: str
+) -> None:
+    class Failing(Here):
+        alive = True
+
+        def __init__(self, name: str, *_: Any, **__: Any) -> None:
+            super().__init__(name, object)
+
+        def ask(self, method: str, **named: object) -> list[Any]:
+            def fail() -> None:
+                raise raised
+
+            return [self._tried(fail)]
+
+    monkeypatch.setattr(run, "Worker", Failing)
+    assert Slot(ONE, debug=False, warn=pytest.fail).run(plan(table)[0]) == said
 
 
 def test_slots_keep_to_their_settings_and_seeds_come_one_after_another(table: TableSpec) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from samacli.lab.bench.steps import Contender, Sama, Steps, steps_of
+from samacli.lab.bench.steps import Betty, Contender, Plain, Sama, steps_of
 from samacli.lab.bench.work import Replica, Work
 from samacli.lab.bench.workload import REHEARSAL, Workload
 from samacli.meta import Direction, direction, outputs_and_meta_gradient, weighting_meta_gradient
@@ -47,23 +47,25 @@ class Measured:
         give_back_freed_memory()
         self._peak = PeakMemory(self._replica.device)
         self._work = Work(load, self._replica)
-        self._steps: Steps | None = None
+        self._steps: Plain | Betty | None = None
 
-    def facts(self) -> dict[str, Any]:
+    def warm_up(self, steps: int) -> dict[str, Any]:
+        """The first steps, and what is then known.
+
+        peak_memory_bytes: the most memory that they needed. form: SAMA's, as it ran.
+        """
+        self.chunk(steps)
+        peak = self._peak.bytes()
+        fast_allocation()
         parameters, _ = parameter_count(self._work.model)
         device = self._replica.device
         return {
             "parameters": parameters,
             "threads": torch.get_num_threads(),
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+            "peak_memory_bytes": peak,
+            "form": getattr(self._steps, "form", None),
         }
-
-    def warm_up(self, steps: int) -> dict[str, Any]:
-        """The first steps, and the most memory that they needed; form: SAMA's, as it ran."""
-        self.chunk(steps)
-        peak = self._peak.bytes()
-        fast_allocation()
-        return {"peak_memory_bytes": peak, "form": getattr(self._steps, "form", None)}
 
     def chunk(self, steps: int) -> float:
         """Seconds of `steps` base steps with their meta steps."""
@@ -103,8 +105,27 @@ def breakdown(steps: Sama, repeats: int = PARTS_REPEATS) -> dict[str, float]:
         seconds[name].append(_seconds(work.replica, lambda: found.append(part())))
         return found[0]
 
+    def meta_step(batch: Batch, meta_batch: Batch) -> None:
+        """A base step and a meta step; the derivative together with what it shares."""
+        work.optimizer.zero_grad()
+        logits = clock("base_forward", lambda: work.logits(batch))
+        loss = work.weighted_loss(logits, batch)
+        clock("base_backward", loss.backward)
+        clock("optimizer_step", work.optimizer.step)
+        with work.autocast():
+            at = clock("meta_backward", lambda: direction(work.problem, meta_batch, "sama-na"))
+            if steps.method == "sama":
+                clock("adaptation", lambda: adapt(work.optimizer, at.params, at.v))
+        if steps.form == "apart":
+            gradients = clock("both", lambda: steps.apart(batch, meta_batch, logits, "sama-na"))
+        else:
+            work.optimizer.zero_grad()
+            _, gradients = clock("both", lambda: steps.passes(batch, at))
+            work.optimizer.step()
+        clock("meta_update", lambda: work.meta_update(gradients))
+
     for _ in range(repeats):
-        _parts(steps, clock)
+        meta_step(next(work.batches), next(work.meta_batches))
     both = seconds.pop("both")
     beside = ("meta_backward",) if steps.form == "apart" else ("base_forward", "base_backward")
     seconds["derivative"] = [
@@ -112,28 +133,6 @@ def breakdown(steps: Sama, repeats: int = PARTS_REPEATS) -> dict[str, float]:
     ]
     seconds["meta_update"] = seconds.pop("meta_update")  # last, as it happens
     return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def _parts(steps: Sama, clock: Callable[[str, Callable[[], Any]], Any]) -> None:
-    """A base step and a meta step, part by part; the derivative together with what it shares."""
-    work = steps.work
-    batch, meta_batch = next(work.batches), next(work.meta_batches)
-    work.optimizer.zero_grad()
-    logits = clock("base_forward", lambda: work.logits(batch))
-    loss = work.weighted_loss(logits, batch)
-    clock("base_backward", loss.backward)
-    clock("optimizer_step", work.optimizer.step)
-    with work.autocast():
-        at = clock("meta_backward", lambda: direction(work.problem, meta_batch, "sama-na"))
-        if steps.method == "sama":
-            clock("adaptation", lambda: adapt(work.optimizer, at.params, at.v))
-    if steps.form == "apart":
-        gradients = clock("both", lambda: steps.apart(batch, meta_batch, logits, "sama-na"))
-    else:
-        work.optimizer.zero_grad()
-        _, gradients = clock("both", lambda: steps.passes(batch, at))
-        work.optimizer.step()
-    clock("meta_update", lambda: work.meta_update(gradients))
 
 
 def derivatives(work: Work) -> list[dict[str, Any]]:

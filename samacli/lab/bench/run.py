@@ -31,7 +31,7 @@ REFERENCE = Contender(PLAIN)
 
 
 def unmeasured(load: Workload, contender: Contender, facts: dict[str, Any]) -> Measurement:
-    """Everything but the figures; facts: see `Measured.facts`."""
+    """Everything but the figures; facts: see `Measured.warm_up`."""
     return Measurement(
         **dataclasses.asdict(load),
         estimator=contender.name,
@@ -73,16 +73,11 @@ def bench(
     for option, file in (("--json", json_file), ("--plot", plot_file)):
         if file is not None:
             check_file(option, file)
+    start = Here if in_process else Worker
     rows: list[Measurement] = []
     compared: set[str] = set()
     for load in loads:
-        alternation = Alternation(
-            load,
-            rounds=rounds,
-            steps=steps,
-            progress=progress,
-            start=Here if in_process else Worker,
-        )
+        alternation = Alternation(load, rounds=rounds, steps=steps, progress=progress, start=start)
         found = alternation.measure(contenders)
         if derivatives and load.model not in compared:
             compared.add(load.model)
@@ -107,14 +102,12 @@ def bench(
 class _Warm:
     """A worker past its first steps.
 
-    peak_memory_bytes: of the process that took most; seconds_per_step: right after the first.
-    form: SAMA's, as it ran.
+    facts: see `Measured.warm_up`, of the first rank, and the peak memory of the one that took most.
+    seconds_per_step: right after the first steps.
     """
 
     worker: Worker | Here
     facts: dict[str, Any]
-    peak_memory_bytes: int
-    form: str | None
     seconds_per_step: float
 
 
@@ -158,15 +151,13 @@ class Alternation:
             except WorkerFailedError as failure:
                 self._progress.warn(f"{self._load.name}: {failure}")
                 return [self._failed(c, failure, {}) for c in (REFERENCE, *others)]
-            rows = [self._row_or_failure(contender) for contender in others]
+            rows = [self._row(contender) for contender in others]
             if len(self._plain_seconds) < self._rounds:  # no estimator went through
                 with self._progress.task(f"{self._load.name}: plain", self._rounds) as task:
                     for _ in range(self._rounds):
-                        self._plain_seconds.append(self._chunk(self._plain_worker().worker))
+                        self._plain_seconds.append(self._chunk(self._plain_worker()))
                         task.advance()
-        row = unmeasured(self._load, REFERENCE, plain.facts)
-        peak = plain.peak_memory_bytes
-        return [self._filled(row, peak, self._plain_seconds, peak, [1.0]), *rows]
+        return [self._filled(REFERENCE, plain, self._plain_seconds, plain, [1.0]), *rows]
 
     def derivatives(self) -> list[dict[str, Any]] | None:
         """The forms of derivative with this model, in a worker of their own; None if it failed."""
@@ -181,56 +172,52 @@ class Alternation:
             task.advance()
         return rows
 
-    def _row_or_failure(self, contender: Contender) -> Measurement:
+    def _row(self, contender: Contender) -> Measurement:
+        description = f"{self._load.name}: {contender.name}"
         facts: dict[str, Any] = {}
         try:
             plain = self._plain_worker()
             facts = plain.facts
-            return self._row(contender, plain)
+            with (
+                self._warm(contender) as own,
+                self._progress.task(description, self._rounds) as task,
+            ):
+                ours, theirs = [], []
+                for number in range(self._rounds):
+                    if number % 2 == 0:
+                        theirs.append(self._chunk(plain))
+                    ours.append(self._chunk(own))
+                    if number % 2:
+                        theirs.append(self._chunk(plain))
+                    task.advance()
+                self._plain_seconds += theirs
+                ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+                row = self._filled(contender, own, ours, plain, ratios)
+                if contender.estimator in SAMA:
+                    row = replace(row, meta_step=own.worker.ask("breakdown")[0])
+                return row
         except WorkerFailedError as failure:
             if failure.who == PLAIN:
                 self._beside.close()
                 self.plain = None
-            self._progress.warn(f"{self._load.name}: {contender.name}: {failure}")
+            self._progress.warn(f"{description}: {failure}")
             return self._failed(contender, failure, facts)
-
-    def _row(self, contender: Contender, plain: _Warm) -> Measurement:
-        description = f"{self._load.name}: {contender.name}"
-        with (
-            self._warm(contender) as own,
-            self._progress.task(description, self._rounds) as task,
-        ):
-            pairs = []
-            for number in range(self._rounds):
-                order = (plain, own) if number % 2 == 0 else (own, plain)
-                seconds = {who.worker.name: self._chunk(who.worker) for who in order}
-                pairs.append((seconds[PLAIN], seconds[contender.name]))
-                task.advance()
-            self._plain_seconds += [seconds for seconds, _ in pairs]
-            row = self._filled(
-                replace(unmeasured(self._load, contender, own.facts), form=own.form),
-                own.peak_memory_bytes,
-                [seconds for _, seconds in pairs],
-                plain.peak_memory_bytes,
-                [ours / theirs for ours, theirs in pairs],
-            )
-            if contender.estimator in SAMA:
-                row = replace(row, meta_step=own.worker.ask("breakdown")[0])
-            return row
 
     def _filled(
         self,
-        row: Measurement,
-        peak: int,
+        contender: Contender,
+        own: _Warm,
         seconds: list[float],
-        plain_peak: int,
+        plain: _Warm,
         ratios: list[float],
     ) -> Measurement:
         samples = self._load.batch_size * self._load.world_size * self._steps
         rate, rates = median_and_quartiles([samples / s for s in seconds])
         ratio, ratio_quartiles = median_and_quartiles(ratios)
+        peak, plain_peak = (one.facts["peak_memory_bytes"] for one in (own, plain))
         return replace(
-            row,
+            unmeasured(self._load, contender, own.facts),
+            form=own.facts["form"],
             rounds=len(seconds),
             steps_per_round=self._steps,
             samples_per_second=rate,
@@ -264,15 +251,15 @@ class Alternation:
         with self._start(
             contender.name, Measured, load, contender, ranks=load.world_size
         ) as worker:
-            facts = worker.ask("facts")[0]
             first = worker.ask("warm_up", steps=max(load.unroll + 1, FEWEST_STEPS_BEFORE))
-            peak = max(answer["peak_memory_bytes"] for answer in first)
+            peak = max(facts["peak_memory_bytes"] for facts in first)
             seconds = max(worker.ask("chunk", steps=load.unroll))
-            yield _Warm(worker, facts, peak, first[0]["form"], seconds / load.unroll)
+            facts = {**first[0], "peak_memory_bytes": peak}
+            yield _Warm(worker, facts, seconds / load.unroll)
 
-    def _chunk(self, worker: Worker | Here) -> float:
+    def _chunk(self, warm: _Warm) -> float:
         """Seconds that the slowest process took."""
-        return float(max(worker.ask("chunk", steps=self._steps)))
+        return float(max(warm.worker.ask("chunk", steps=self._steps)))
 
     def _whole(self, steps: int) -> int:
         return math.ceil(steps / self._load.unroll) * self._load.unroll

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -103,18 +103,8 @@ def _betty_estimators() -> list[str]:
     return [name for name in BETTY if name.removeprefix("betty-") in known]
 
 
-class Steps(Protocol):
-    """Training that goes on where it stopped."""
-
-    work: Work
-
-    def run(self, steps: int) -> None:
-        """`steps` more base steps, with a meta step to every `unroll` of them."""
-        ...
-
-
-def steps_of(contender: Contender, work: Work) -> Steps:
-    """The training steps of a contender on this work."""
+def steps_of(contender: Contender, work: Work) -> Plain | Betty:
+    """The training steps of a contender on this work; they go on where they stopped."""
     if contender.estimator == PLAIN:
         return Plain(work)
     if contender.estimator in SAMA:
@@ -132,6 +122,7 @@ class Plain:
         self._count = 0
 
     def run(self, steps: int) -> None:
+        """`steps` more base steps, with a meta step to every `unroll` of them."""
         for _ in range(steps):
             self._count += 1
             self.step(next(self.work.batches), meta_due=self._count % self.work.load.unroll == 0)

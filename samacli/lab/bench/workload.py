@@ -49,12 +49,11 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Workload):
     """One contender on one workload. Figures are None where `error` says why there are none.
 
     estimator: its name, with its form where one was asked for; form: the one that ran.
     parameters: of the base model; threads: of each process.
-    batch_size: examples a process and step; sequence_length: tokens an example.
     samples_per_second: base-level examples of all processes; the median over the rounds.
     relative_throughput: plain's seconds over the estimator's, chunk by chunk in alternation; the
         median over the rounds, and its quartiles.
@@ -65,15 +64,8 @@ class Measurement:
 
     estimator: str
     form: str | None
-    model: str
     parameters: int | None
-    batch_size: int
-    sequence_length: int
-    unroll: int
-    world_size: int
-    device: str
     device_name: str
-    precision: str
     threads: int | None = None
     rounds: int = 0
     steps_per_round: int | None = None
@@ -86,7 +78,6 @@ class Measurement:
     meta_step: dict[str, float] | None = None
     derivatives: list[dict[str, Any]] | None = None
     error: str | None = None
-    seed: int = 0
     torch: str = torch.__version__
     samacli: str = samacli.__version__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,18 +11,22 @@ import typer
 from rich.table import Table
 
 from samacli.cli import options
-from samacli.cli.console import ConsoleProgress, QuietProgress, complain, print_json, stdout
+from samacli.cli.console import ConsoleProgress, QuietProgress, complain, print_json, say
 from samacli.errors import SamaError
 from samacli.lab.commands.bench import names_of
 
 if TYPE_CHECKING:
     from samacli.lab.table.description import TableSpec
     from samacli.lab.table.figures import Block
-    from samacli.lab.table.run import Left
 
 INTERRUPTED = 130
-PART = "Part of the table (lists with commas)"
-RUNNING = "How it is run"
+part = partial(typer.Option, rich_help_panel="Part of the table (lists with commas)")
+running = partial(typer.Option, rich_help_panel="How it is run")
+JOBS = (
+    "Runs at a time. Default: the table's, else one on a GPU, else one for each of up to two cores."
+)
+THREADS = "Threads of each run. Default: the cores shared out among the jobs."
+FOLDER = "The folder with the data sets, for the data/ of the recipes."
 
 
 def table(
@@ -29,73 +34,27 @@ def table(
     name: Annotated[
         str, typer.Argument(metavar="[TABLE]", help="A built-in table's name or a YAML file.")
     ] = "text",
-    only: Annotated[
-        str | None, typer.Option("--only", help="Settings.", rich_help_panel=PART)
-    ] = None,
+    only: Annotated[str | None, part("--only", help="Settings.")] = None,
     methods: Annotated[
-        str | None,
-        typer.Option("--methods", help="Methods, as the table shows them.", rich_help_panel=PART),
+        str | None, part("--methods", help="Methods, as the table shows them.")
     ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", help="Seeds, instead of the table's.", rich_help_panel=PART),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            min=1,
-            help="Runs at a time. Default: the table's, else one on a GPU, else one for each of "
-            "up to two cores.",
-            rich_help_panel=RUNNING,
-            show_default=False,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            min=1,
-            help="Threads of each run. Default: the cores shared out among the jobs.",
-            rich_help_panel=RUNNING,
-            show_default=False,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            help="The folder with the data sets, for the data/ of the recipes.",
-            rich_help_panel=RUNNING,
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="The folder of the results.", rich_help_panel=RUNNING),
-    ] = Path("runs/tables"),
+    seeds: Annotated[str | None, part("--seeds", help="Seeds, instead of the table's.")] = None,
+    jobs: Annotated[int | None, running("--jobs", min=1, help=JOBS)] = None,
+    threads: Annotated[int | None, running("--threads", min=1, help=THREADS)] = None,
+    data: Annotated[Path | None, running("--data", help=FOLDER)] = None,
+    output: Annotated[Path, running("--output", "-o", help="The folder of the results.")] = Path(
+        "runs/tables"
+    ),
     redo_outdated: Annotated[
         bool,
-        typer.Option(
-            "--redo-outdated",
-            help="Run again what was measured with an older recipe.",
-            rich_help_panel=RUNNING,
-        ),
+        running("--redo-outdated", help="Run again what was measured with an older recipe."),
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="List what is left and how long it may take.",
-            rich_help_panel=RUNNING,
-        ),
+        bool, running("--dry-run", help="List what is left and how long it may take.")
     ] = False,
     json: options.Json = False,
     render: Annotated[
-        bool,
-        typer.Option(
-            "--render", help="Make the page of the rows that are there.", rich_help_panel=RUNNING
-        ),
+        bool, running("--render", help="Make the page of the rows that are there.")
     ] = False,
 ) -> None:
     """Compare methods over settings and seeds: a row a run, and a page made of the rows.
@@ -111,7 +70,7 @@ def table(
 
         sama table text --render
     """
-    from samacli.lab.table import run as running
+    from samacli.lab.table import run as runs
     from samacli.lab.table.description import load_table
     from samacli.lab.table.figures import blocks
     from samacli.lab.table.page import render as rendered
@@ -130,21 +89,29 @@ def table(
     for note in notes:
         progress.warn(note)
     ledger = Ledger(store, rows)
-    left = running.left(cells, ledger, redo_outdated=redo_outdated)
+    left = runs.left(cells, ledger, redo_outdated=redo_outdated)
     if left.outdated and not redo_outdated:
         progress.warn(
             f"{len(left.outdated)} runs have rows of an older recipe or another precision (first "
             f"{left.outdated[0].title}); --redo-outdated runs them again"
         )
-    how = running.options(
+    how = runs.options(
         chosen.device.value, jobs or described.jobs, threads, scores=store.scores.resolve()
     )
     if dry_run:
-        times = [running.seconds(cell, ledger) for cell in left.runs]
+        waiting = [
+            {
+                "setting": cell.setting.name,
+                "method": cell.entry.name,
+                "seed": cell.seed,
+                "seconds": runs.seconds(cell, ledger),
+            }
+            for cell in left.runs
+        ]
         if json:
-            print_json(_left_values(left, times))
+            print_json(waiting)
         else:
-            stdout.print(_left_table(left, times, how.jobs))
+            say(_left_table(left.done, waiting, how.jobs))
         return
     if render and not rows:
         raise SamaError(
@@ -154,7 +121,7 @@ def table(
     outcome = None
     try:
         if left.runs and not render:
-            outcome = running.run_table(
+            outcome = runs.run_table(
                 left.runs, store, ledger, options=how, progress=progress, debug=chosen.debug
             )
     except KeyboardInterrupt:
@@ -170,10 +137,16 @@ def table(
     files = [store.file, *rendered(described, whole, ledger, output)]
     found = blocks(described, cells, ledger)
     if json:
-        print_json({"settings": _overview_values(found), "files": files})
+        accuracies = {
+            block.setting.name: {
+                line.entry.name: {str(seed): r.accuracy for seed, r in sorted(line.rows.items())}
+                for line in block.lines
+            }
+            for block in found
+        }
+        print_json({"settings": accuracies, "files": files})
     else:
-        stdout.print(_overview_table(described, found))
-        stdout.print(", ".join(map(str, files)), highlight=False, soft_wrap=True, markup=False)
+        say(_overview_table(described, found), ", ".join(map(str, files)))
     if outcome is not None:
         outcome.check()
 
@@ -200,48 +173,18 @@ def _overview_table(described: TableSpec, found: Sequence[Block]) -> Table:
     return table
 
 
-def _overview_values(
-    found: Sequence[Block],
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Test accuracy by setting, method and seed."""
-    return {
-        block.setting.name: {
-            line.entry.name: {str(seed): row.accuracy for seed, row in sorted(line.rows.items())}
-            for line in block.lines
-        }
-        for block in found
-    }
-
-
-def _left_values(left: Left, times: Sequence[float | None]) -> list[dict[str, Any]]:
-    """What is left to run, with the seconds that it may take where rows so far tell."""
-    return [
-        {
-            "setting": cell.setting.name,
-            "method": cell.entry.name,
-            "seed": cell.seed,
-            "seconds": time,
-        }
-        for cell, time in zip(left.runs, times, strict=True)
-    ]
-
-
-def _left_table(left: Left, times: Sequence[float | None], jobs: int) -> Table:
+def _left_table(done: int, waiting: Sequence[dict[str, Any]], jobs: int) -> Table:
     """What is left to run, and for how long where rows so far tell."""
     from samacli.lab.table.run import duration
 
-    known = [time for time in times if time is not None]
+    times = [run["seconds"] for run in waiting]
     total = "for how long no row tells"
-    if len(known) == len(times):
-        total = f"about {duration(sum(known) / jobs)} with {jobs} at a time"
-    table = Table(
-        title=f"{left.done:,} cells done, {len(left.runs):,} runs left, {total}",
-        title_justify="left",
-    )
-    for name in ("setting", "method", "seed"):
-        table.add_column(name)
+    if None not in times:
+        total = f"about {duration(sum(times) / jobs)} with {jobs} at a time"
+    title = f"{done:,} cells done, {len(waiting):,} runs left, {total}"
+    table = Table("setting", "method", "seed", title=title, title_justify="left")
     table.add_column("about", justify="right")
-    for cell, time in zip(left.runs, times, strict=True):
+    for run, time in zip(waiting, times, strict=True):
         about = "?" if time is None else duration(time)
-        table.add_row(cell.setting.name, cell.entry.name, str(cell.seed), about)
+        table.add_row(run["setting"], run["method"], str(run["seed"]), about)
     return table

@@ -79,6 +79,11 @@ class Line:
     def accuracy(self) -> Mean | None:
         return self.value("accuracy")
 
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most that a run took; None without runs."""
+        return max((row.peak_memory_bytes for row in self.rows.values()), default=None)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -120,20 +125,19 @@ def blocks(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> list[Bloc
     """The settings of the cells, each with its methods, in the table's order."""
     made = []
     for setting in dict.fromkeys(cell.setting.name for cell in cells):
-        first: dict[str, Cell] = {}
-        rows: dict[str, dict[int, Row]] = {}
+        known: dict[str, tuple[Cell, dict[int, Row]]] = {}
         for cell in cells:
             if cell.setting.name == setting:
-                first.setdefault(cell.entry.name, cell)
-                found = rows.setdefault(cell.entry.name, {})
-                row = ledger.row(cell)
-                if row is not None:
-                    found[cell.seed] = row
+                _, rows = known.setdefault(cell.entry.name, (cell, {}))
+                if (row := ledger.row(cell)) is not None:
+                    rows[cell.seed] = row
+        nothing: tuple[None, dict[int, Row]] = None, {}
+        _, plain = known.get(table.plain, nothing)
         lines = []
-        for name, cell in first.items():
+        for name, (cell, rows) in known.items():
             ours = kept(table.ours, cell.entry.keep)
-            lead = None if name == ours else lead_over(rows.get(ours, {}), rows[name])
-            lines.append(Line(cell, rows[name], lead, _time(rows[name], rows.get(table.plain, {}))))
+            lead = None if name == ours else lead_over(known.get(ours, nothing)[1], rows)
+            lines.append(Line(cell, rows, lead, _time(rows, plain)))
         made.append(Block(lines[0].cell.setting, lines))
     return made
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from samacli.errors import SamaError
 from samacli.export.escape import csv_cell
@@ -24,12 +24,7 @@ from samacli.lab.table.figures import (
 from samacli.lab.table.plan import Cell
 from samacli.lab.table.rows import Ledger, Row
 from samacli.lab.table.run import left
-from samacli.runs.prune.methods import (
-    PLAIN_RUN,
-    RIVAL_SCORES,
-    SAMA_RUN,
-    SAMA_SCORES,
-)
+from samacli.runs.prune.methods import PLAIN_RUN, RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
 from samacli.store.output import written
 
 MARK = "†"
@@ -74,31 +69,31 @@ def texts(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> dict[str, 
 
 def sheet(blocks: Sequence[Block]) -> str:
     """CSV: a line a setting and method, means and sample standard deviations over seeds."""
-    file = io.StringIO()
-    head = ["setting", "group", "method", "algorithm", "overrides", "uses_clean", "seeds"]
-    for name in (*SHEET, "seconds", "relative_time", "ours_minus_this"):
-        head += [name, f"{name}_std"]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*head, "steps", "peak_memory_bytes"])
+    lines = []
     for block in blocks:
         for line in block.lines:
-            means = [*(line.value(name) for name in (*SHEET, "seconds")), line.time, line.lead]
-            figures = [n for m in means for n in ((m.mean, m.spread) if m else (None, None))]
-            writer.writerow(
-                [
-                    csv_cell(block.setting.name),
-                    csv_cell(block.setting.group),
-                    csv_cell(line.entry.name),
-                    line.entry.method,
-                    csv_cell(" ".join(line.entry.set)),
-                    line.cell.method.uses_clean,
-                    " ".join(map(str, sorted(line.rows))),
-                    *("" if number is None else f"{number:.6g}" for number in figures),
-                    _values(r.steps for r in line.rows.values()),
-                    max((r.peak_memory_bytes for r in line.rows.values()), default=""),
-                ]
+            means = {name: line.value(name) for name in (*SHEET, "seconds")}
+            means |= {"relative_time": line.time, "ours_minus_this": line.lead}
+            figures: dict[str, float | None] = {}
+            for name, mean in means.items():
+                figures[name] = mean.mean if mean else None
+                figures[f"{name}_std"] = mean.spread if mean else None
+            lines.append(
+                {
+                    "setting": csv_cell(block.setting.name),
+                    "group": csv_cell(block.setting.group),
+                    "method": csv_cell(line.entry.name),
+                    "algorithm": line.entry.method,
+                    "overrides": csv_cell(" ".join(line.entry.set)),
+                    "uses_clean": line.cell.method.uses_clean,
+                    "seeds": " ".join(map(str, sorted(line.rows))),
+                    **figures,
+                    "steps": _values(row.steps for row in line.rows.values()),
+                    "peak_memory_bytes": line.peak_memory_bytes,
+                }
             )
-    return file.getvalue()
+    frame = pd.DataFrame(lines).astype({"peak_memory_bytes": "Int64"})
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def page(table: TableSpec, blocks: Sequence[Block], *, outdated: int = 0) -> str:
@@ -115,7 +110,7 @@ def page(table: TableSpec, blocks: Sequence[Block], *, outdated: int = 0) -> str
         lines += _scoring(table, blocks)
     else:
         lines += _goals(judged(table, blocks))
-        lines += [*_overview(blocks), *_leads(table, blocks)]
+        lines += _comparison(table, blocks)
         lines += [f"![accuracy by setting]({table.name}.png)", ""]
         lines += [line for block in blocks for line in _methods(table, block)]
     known = {line.entry.method: line.cell.method for block in blocks for line in block.lines}
@@ -178,40 +173,34 @@ def _goals(found: Sequence[Judged]) -> list[str]:
 # Methods on noisy labels
 
 
-def _overview(blocks: Sequence[Block]) -> list[str]:
+def _comparison(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
+    """Accuracy, and how far ours leads, a line a method and a column a setting."""
+    across = _across(blocks)
+    head = ["method", *(block.setting.title for block in blocks)]
     rows = [
         [name, *("–" if line is None else _measured(block, line) for block, line in found)]
-        for name, found in _across(blocks).items()
+        for name, found in across.items()
     ]
-    footnote = (
-        f"{MARK} does not use the clean set: run once for a data set, and shown in each of its "
-        "settings."
-    )
-    marked = any(MARK in row[0] for row in rows)
-    return [
-        "## Accuracy",
-        "",
-        *_grid(["method", *(block.setting.title for block in blocks)], rows),
-        *([footnote, ""] if marked else []),
-    ]
-
-
-def _leads(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
+    lines = _section("Accuracy", head=head, rows=rows)
+    if any(MARK in name for name in across):
+        lines += _paragraph(
+            f"{MARK} does not use the clean set: run once for a data set, and shown in each of its "
+            "settings."
+        )
     rows = [
         [name, *(difference(line.lead if line else None) for _, line in found)]
-        for name, found in _across(blocks).items()
+        for name, found in across.items()
         if name.removesuffix(f" {MARK}") != table.ours
     ]
-    if not rows:
-        return []
-    return [
-        f"## `{table.ours}` minus each other method",
-        "",
-        f"Mean difference of accuracy over the seeds that both have ± its standard error: above 0 "
-        f"where `{table.ours}` is better.",
-        "",
-        *_grid(["method", *(block.setting.title for block in blocks)], rows),
-    ]
+    if rows:
+        lines += _section(
+            f"`{table.ours}` minus each other method",
+            "Mean difference of accuracy over the seeds that both have ± its standard error: above "
+            f"0 where `{table.ours}` is better.",
+            head=head,
+            rows=rows,
+        )
+    return lines
 
 
 def _across(blocks: Sequence[Block]) -> dict[str, list[tuple[Block, Line | None]]]:
@@ -299,15 +288,14 @@ def _scoring(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
                 *(_peak(line) for line in runs),
             ]
         )
-    return [
-        "## Time and memory of scoring",
-        "",
+    return _section(
+        "Time and memory of scoring",
         "One run of each serves every selection of a setting and seed. A plain run is one training "
         "on all rows; seconds are of the same machine, threads and seed. Sama's are over the plain "
         "run among its parts, which was made just before.",
-        "",
-        *_grid(head, rows),
-    ]
+        head=head,
+        rows=rows,
+    )
 
 
 # Both
@@ -322,13 +310,8 @@ def _setting(
         words.append(
             f"{noise.mean:.3f} of the training labels are wrong: the average precision of a guess."
         )
-    return [
-        f"## {block.setting.title}",
-        "",
-        *_paragraph(block.setting.about),
-        *_paragraph(" ".join([*words, *said])),
-        *_grid(head, rows),
-    ]
+    about = [block.setting.about, " ".join([*words, *said])]
+    return _section(block.setting.title, *about, head=head, rows=rows)
 
 
 def _budget(blocks: Sequence[Block]) -> list[str]:
@@ -355,7 +338,7 @@ def _budget(blocks: Sequence[Block]) -> list[str]:
                 ),
             ]
         )
-    return ["## Budget, the same for every method of a setting", "", *_grid(head, rows)]
+    return _section("Budget, the same for every method of a setting", head=head, rows=rows)
 
 
 def _measured(block: Block, line: Line, measure: str = "accuracy") -> str:
@@ -370,8 +353,8 @@ def _name(line: Line) -> str:
 
 def _peak(line: Line | None) -> str:
     """In MiB."""
-    peaks = [row.peak_memory_bytes for row in line.rows.values()] if line else []
-    return f"{max(peaks) / 2**20:,.0f}" if peaks else "–"
+    peak = line.peak_memory_bytes if line else None
+    return "–" if peak is None else f"{peak / 2**20:,.0f}"
 
 
 def _paragraph(text: str) -> list[str]:
@@ -379,9 +362,12 @@ def _paragraph(text: str) -> list[str]:
     return [text.strip(), ""] if text.strip() else []
 
 
-def _grid(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """A table, and an empty line."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+def _section(
+    title: str, *said: str, head: Sequence[str], rows: Iterable[Sequence[str]]
+) -> list[str]:
+    """A heading, paragraphs, and a table."""
+    lines = [f"## {title}", "", *(line for text in said for line in _paragraph(text))]
+    lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
 

@@ -6,19 +6,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from samacli.errors import SamaError, nearest
-from samacli.lab.table.description import (
-    Entry,
-    Precision,
-    Setting,
-    TableSpec,
-    Workflow,
-    among,
-)
+from samacli.lab.table.description import Entry, Precision, Setting, TableSpec, Workflow, among
 from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.load import result_relevant
 from samacli.registry import METHODS, Method
@@ -95,13 +88,13 @@ def plan(table: TableSpec, choice: Choice | None = None) -> list[Cell]:
         SamaError: an unknown method, setting or recipe, or a value that a recipe refuses.
     """
     choice = choice or Choice()
-    workflow, draw = table.workflow, table.draw_clean_sets
+    workflow = table.workflow
     missing = f"--only: the table '{table.name}' has no setting"
     settings = [among(table.settings, name, missing) for name in choice.settings]
     entries = _entries(table, choice.methods)
     load = functools.cache(lambda recipe, overrides: load_recipe(recipe, list(overrides)))
     names = {entry.base for entry in table.methods}
-    made = []
+    made: list[tuple[Cell, bool]] = []
     for setting in settings or table.settings:
         for name in setting.without:
             if name not in names:
@@ -116,26 +109,23 @@ def plan(table: TableSpec, choice: Choice | None = None) -> list[Cell]:
             if table.keeps:  # one scoring run serves all of them
                 recipe = _with(recipe, "prune", keep=table.keeps)
             content = concerning(workflow, recipe, entry.method, entry.keep)
-            drawn = draw and recipe.data.meta_per_class is not None
+            drawn = table.draw_clean_sets and recipe.data.meta_per_class is not None
             if drawn and content["data"]["meta_per_class"] is not None:
                 content["data"]["meta_seed"] = "seed"
             recipe = _with_data_in(recipe, choice.data)
             if table.precision is not None:  # rows tell theirs: it is not in the digest
                 recipe = _with(recipe, "training", precision=table.precision)
-            made.append((setting, entry, recipe, drawn, content, digest(content)))
+            own = digest(content)
+            cell = Cell(setting, entry, 0, recipe, content, own, workflow, table.precision)
+            made.append((cell, drawn))
     return [
-        Cell(
-            setting,
-            entry,
-            seed,
-            _with(recipe, "data", meta_seed=seed) if drawn else recipe,
-            content,
-            digested,
-            workflow,
-            table.precision,
+        replace(
+            cell,
+            seed=seed,
+            recipe=_with(cell.recipe, "data", meta_seed=seed) if drawn else cell.recipe,
         )
         for seed in choice.seeds or table.seeds
-        for setting, entry, recipe, drawn, content, digested in made
+        for cell, drawn in made
     ]
 
 

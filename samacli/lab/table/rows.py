@@ -300,26 +300,20 @@ class ScoreCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with file.with_suffix(".lock").open("wb") as lock, locked(lock.fileno()):
-                found = _read_scores(file)
-                if found is None:
-                    row, arrays = found = make()
-                    text = np.array(json.dumps(row.as_dict(), allow_nan=False))
-                    with written(file) as stage, stage.open("wb") as stream:
-                        np.savez_compressed(stream, allow_pickle=False, **{_ROW: text, **arrays})
-                return found
+                # None is there, or none that this version reads.
+                with contextlib.suppress(
+                    FileNotFoundError, ValueError, KeyError, TypeError, zipfile.BadZipFile
+                ):
+                    with np.load(file, allow_pickle=False) as content:
+                        arrays = dict(content)
+                    return Row.from_dict(json.loads(str(arrays.pop(_ROW)))), arrays
+                row, arrays = make()
+                text = np.array(json.dumps(row.as_dict(), allow_nan=False))
+                with written(file) as stage, stage.open("wb") as stream:
+                    np.savez_compressed(stream, allow_pickle=False, **{_ROW: text, **arrays})
+                return row, arrays
         except OSError as error:
             raise SamaError(f"'{file}' cannot be written: {error.strerror}") from error
-
-
-def _read_scores(file: Path) -> tuple[Row, Arrays] | None:
-    """None where there is none, or none that this version reads."""
-    with contextlib.suppress(
-        FileNotFoundError, ValueError, KeyError, TypeError, zipfile.BadZipFile
-    ):
-        with np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-        return Row.from_dict(json.loads(str(arrays.pop(_ROW)))), arrays
-    return None
 
 
 @contextlib.contextmanager

@@ -5,19 +5,19 @@ from __future__ import annotations
 import queue
 import statistics
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from samacli.errors import SamaError
-from samacli.lab.table.plan import Cell, methods_of
+from samacli.lab.table.plan import Cell
 from samacli.lab.table.rows import Ledger, Row, Store
 from samacli.lab.table.runner import Options, Runner
-from samacli.lab.workers import Worker, WorkerFailedError, cores
+from samacli.lab.workers import OUT_OF_MEMORY, Worker, WorkerFailedError, cores
 from samacli.progress import Progress, Silent
-from samacli.runs.prune.methods import plain_runs
+from samacli.runs.prune.methods import PRUNING_METHODS, plain_runs
 from samacli.training.runtime import DeviceName
 
 REASONS_SHOWN = 3
@@ -58,24 +58,25 @@ def seconds(cell: Cell, ledger: Ledger) -> float | None:
     none of its method, as all. Of subsets: as plain runs in the same setting did, times how many of
     those it is worth.
     """
-    method, pruning = cell.entry.method, cell.workflow == "prune"
+    method = cell.entry.method
     own = [row for row in ledger.rows if row.setting == cell.setting.name]
     group = [row for row in ledger.rows if row.group == cell.setting.group]
+
+    def walls(rows: Iterable[Row], methods: Collection[str]) -> list[float]:
+        return [row.wall_seconds for row in rows if row.algorithm in methods]
+
     times = 1.0
-    if not pruning:
-        same = [row for row in ledger.rows if row.algorithm == method]
-        choices = [[row for row in rows if row.algorithm == method] for rows in (own, group)]
-        choices += [same, ledger.rows]
-    else:
+    if cell.workflow == "prune":
         times = plain_runs(cell.recipe, method)
-        same = [row for row in own if row.algorithm == method]
-        if times > 1 and same:
-            return statistics.fmean(row.wall_seconds for row in same)
-        known = methods_of(cell.workflow)
-        plain = {name for name in known if plain_runs(cell.recipe, name) == 1}
-        choices = [[row for row in rows if row.algorithm in plain] for rows in (own, group)]
-    found = next((rows for rows in choices if rows), None)
-    return None if found is None else times * statistics.fmean(row.wall_seconds for row in found)
+        if times > 1 and (same := walls(own, {method})):
+            return statistics.fmean(same)
+        plain = {name for name in PRUNING_METHODS if plain_runs(cell.recipe, name) == 1}
+        choices = [walls(rows, plain) for rows in (own, group)]
+    else:
+        choices = [walls(rows, {method}) for rows in (own, group, ledger.rows)]
+        choices.append([row.wall_seconds for row in ledger.rows])
+    found = next(filter(None, choices), None)
+    return None if found is None else times * statistics.fmean(found)
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,6 @@ def options(
     return Options(device, threads or max(1, cores() // jobs), jobs, scores)
 
 
-class RunFailedError(Exception):
-    """A run gave no row; the message says why, in one sentence."""
-
-
 class Slot:
     """Runs cells one after another in a worker, in another one if that dies."""
 
@@ -130,16 +127,12 @@ class Slot:
         self._ended = False
         self._lock = threading.Lock()
 
-    def run(self, cell: Cell) -> Row:
-        """Do one cell's run.
-
-        Raises:
-            RunFailedError: it failed, or the process died.
-        """
+    def run(self, cell: Cell) -> Row | str:
+        """Do one cell's run; why there is no row, in one sentence, where it failed."""
         self._setting = cell.setting.name
         with self._lock:
             if self._ended:
-                raise RunFailedError("it was not started")
+                return "it was not started"
             if self._worker is None or not self._worker.alive:
                 self._worker = Worker(
                     "table",
@@ -151,12 +144,12 @@ class Slot:
                 )
         try:
             row: Row = self._worker.ask("run", cell=cell)[0]
+            return row
         except SamaError as error:
-            raise RunFailedError(str(error)) from error
+            return str(error)
         except WorkerFailedError as error:
-            bug = " (a bug; --debug shows where)" if self._worker.alive else ""
-            raise RunFailedError(f"{error.why}{bug}") from error
-        return row
+            bug = self._worker.alive and error.why != OUT_OF_MEMORY
+            return f"{error.why} (a bug; --debug shows where)" if bug else error.why
 
     def end(self) -> None:
         """Stop the process, whatever it is doing, and start none again."""
@@ -232,10 +225,7 @@ def run_table(
     def work(number: int) -> None:
         try:
             while (cell := schedule.next(number)) is not None:
-                try:
-                    results.put((cell, slots[number].run(cell)))
-                except RunFailedError as error:
-                    results.put((cell, str(error)))
+                results.put((cell, slots[number].run(cell)))
         finally:
             results.put(None)
 
