@@ -67,7 +67,7 @@ def test_what_a_worker_cannot_do_is_said_in_its_words(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "config.json").write_text('{"model_type": "bert"}')
     load = Workload(str(broken), 2, 8, 1, 1, "cpu", "fp32", 0)
-    with pytest.raises(SamaError, match=r"broken.*has no safetensors weights"):
+    with pytest.raises(SamaError, match=r"broken.*has no weights"):
         bench([load], [PLAIN], rounds=1, steps=1)
 
 
