@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import get_args
+
+import pandas as pd
 
 from samacli.pruning.curve import Budget, Point
 from samacli.training.spread import with_spread
@@ -17,26 +18,9 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 def write_curve(folder: Path, points: Sequence[Point], sentences: Sequence[str]) -> None:
     """Write all three into `folder`; sentences: what is recommended, below the table."""
-    with (folder / "curve.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["selection", "keep", "rows", "budget", "steps", "mean", "spread", "accuracy"]
-        )
-        for point in points:
-            spread = "" if point.spread is None else f"{point.spread:.6f}"
-            accuracies = " ".join(f"{value:.6f}" for value in point.accuracy)
-            writer.writerow(
-                [
-                    point.selection,
-                    point.keep,
-                    point.rows,
-                    point.budget,
-                    point.steps,
-                    f"{point.mean:.6f}",
-                    spread,
-                    accuracies,
-                ]
-            )
+    table = pd.DataFrame([point.as_dict() for point in points])
+    table["accuracy"] = [" ".join(f"{v:.6f}" for v in point.accuracy) for point in points]
+    table.to_csv(folder / "curve.csv", index=False, float_format="%.6f", lineterminator="\r\n")
     (folder / "curve.md").write_text(_markdown(points, sentences), encoding="utf-8")
     _draw(folder / "curve.png", points)
 

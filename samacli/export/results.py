@@ -14,16 +14,12 @@ class Cost(Protocol):
 
     @property
     def seconds(self) -> float: ...
-
     @property
     def samples_per_second(self) -> float: ...
-
     @property
     def peak_memory_bytes(self) -> int: ...
-
     @property
     def skipped_steps(self) -> int: ...
-
     @property
     def curve(self) -> list[tuple[int, float, float]]: ...
 
@@ -83,29 +79,16 @@ class Results:
             for name in cls.__dataclass_fields__
             if isinstance(values.get(name), list)
         }
-        by_seed = {
-            "noise": _by_seed(values.get("noise_detection", {})),
-            "recall": _by_seed(values.get("recall", {})),
-        }
-        return cls(**(plain | by_seed))
+        noise, recall = (_by_seed(values.get(name, {})) for name in ("noise_detection", "recall"))
+        return cls(**plain, noise=noise, recall=recall)
 
     def as_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"noise_detection": _by_key(self.noise)} if self.noise else {}
-        if self.recall:
-            found["recall"] = _by_key(self.recall)
-        return {
-            "accuracy": self.accuracy,
-            "macro_f1": self.macro_f1,
-            "seconds": self.seconds,
-            "samples_per_second": self.samples_per_second,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "skipped_steps": self.skipped_steps,
-            **found,
+        by_seed = {"noise_detection": self.noise, "recall": self.recall}
+        return {n: v for n, v in vars(self).items() if n not in ("noise", "recall", "curves")} | {
+            name: {key: [row[key] for row in rows] for key in rows[0]}
+            for name, rows in by_seed.items()
+            if rows
         }
-
-
-def _by_key(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
-    return {key: [row[key] for row in rows] for key in rows[0]}
 
 
 def _by_seed(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:

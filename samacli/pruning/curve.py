@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Budget = Literal["steps", "epochs"]
 
@@ -27,6 +27,11 @@ class Point:
     steps: int
     accuracy: tuple[float, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """As files tell it, mean and spread before what they are of."""
+        names = ("selection", "keep", "rows", "budget", "steps", "mean", "spread", "accuracy")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def mean(self) -> float:
         return statistics.fmean(self.accuracy)
@@ -44,9 +49,9 @@ class Recommendation:
     keep, rows: None where none qualifies. sentence: for the person who asked.
     """
 
-    keep: str | None
-    rows: int | None
     sentence: str
+    keep: str | None = None
+    rows: int | None = None
 
 
 def standard_error_of_difference(one: Point, other: Point) -> float | None:
@@ -71,25 +76,21 @@ def recommend(points: Sequence[Point], selection: str, budget: Budget) -> Recomm
     )
     name = f"at the same number of {budget}"
     if len(full.accuracy) < 2:
-        return Recommendation(
-            None, None, f"{name}: one seed shows no spread; verify with repeats=3 or more"
-        )
+        return Recommendation(f"{name}: one seed shows no spread; verify with repeats=3 or more")
     for point in candidates:
         error = standard_error_of_difference(point, full)
         if error is not None and point.mean >= full.mean - error:
             return Recommendation(
-                point.keep,
-                point.rows,
                 f"{name}: keep {point.keep} ({point.rows:,} rows) is the smallest subset that "
                 f"loses no accuracy: {point.mean:.3f} against {full.mean:.3f} on all "
                 f"{full.rows:,} rows (standard error of the difference {error:.3f})",
+                point.keep,
+                point.rows,
             )
     if not candidates:
-        return Recommendation(None, None, f"{name}: no subset was measured")
+        return Recommendation(f"{name}: no subset was measured")
     best = max(candidates, key=lambda point: point.mean)
     return Recommendation(
-        None,
-        None,
         f"{name}: none of the subsets keeps the accuracy of all {full.rows:,} rows "
-        f"({full.mean:.3f}); nearest is keep {best.keep} with {best.mean:.3f}",
+        f"({full.mean:.3f}); nearest is keep {best.keep} with {best.mean:.3f}"
     )

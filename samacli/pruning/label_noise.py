@@ -9,8 +9,8 @@ in the run itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq, minimize
@@ -315,9 +315,6 @@ class Diagnosis:
         if self.noise_rate is None:
             return said
         return f"{said}; at most about {self.noise_rate:.0%} of the labels are wrong"
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def diagnose(weight: np.ndarray, loss: np.ndarray, *, noise: float | None) -> Diagnosis:

@@ -13,6 +13,7 @@ ranks after all rows that have one: it is only taken when those run out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -50,6 +51,11 @@ def keep_count(keep: float, rows: int, *, of: str = "the training split has") ->
     if count < 1:
         raise SamaError(f"--keep {keep:g} of {rows:,} rows leaves none; keep more")
     return count
+
+
+def keep_counts(keeps: Sequence[float], rows: int) -> dict[str, int]:
+    """Rows to keep of a training split, by the keep's text ("0.7")."""
+    return {f"{keep:g}": keep_count(keep, rows) for keep in keeps}
 
 
 def keep_random(rows: int, count: int, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from samacli.progress import Progress, Silent
 from samacli.pruning.scores import WindowScore
 from samacli.recipe import Data, Model
 from samacli.registry import SCORES, load, scores_of
-from samacli.runs.saved_model import SavedModel, find_model, with_columns
+from samacli.runs.saved_model import SavedModel, find_model, reading, with_columns
 from samacli.training.embed import last_linear, listening_to
 from samacli.training.objective import model_logits, to_device
 from samacli.training.observation import Observation
@@ -97,24 +97,20 @@ def score(
             raise SamaError(f"{option} {value} is too little; give 1 or more")
     saved = find_model(run)
     columns = with_columns(saved.recipe.data.columns, text_column, image_column, label_column)
-    reading = Data(
-        path=None if Path(data).is_file() else data,
-        train=data if Path(data).is_file() else split,
+    source = {"train": data} if Path(data).is_file() else {"path": data, "train": split}
+    read = reading(
+        saved.recipe.data,
+        **source,
         config=config,
         revision=revision,
         columns=columns,
-        quoting=saved.recipe.data.quoting,
-        escape=saved.recipe.data.escape,
-        max_length=saved.recipe.data.max_length,
-        image_root=saved.recipe.data.image_root,
-        image_size=saved.recipe.data.image_size,
-        shortest_edge=saved.recipe.data.shortest_edge,
+        normalize="auto",  # by the processor that was saved with the model
         memory_limit_mb=0,  # images are decoded when their batch comes
     )
-    parts = open_parts(reading, stream=stream)
+    parts = open_parts(read, stream=stream)
     _check_not_empty(parts, data)
     accelerator = make_accelerator(device, precision or saved.recipe.training.precision)
-    scorer = _Scorer(saved, reading, names, batch_size, workers, accelerator)
+    scorer = _Scorer(saved, read, names, batch_size, workers, accelerator)
 
     if accelerator.is_main_process:
         shards = open_shards(
@@ -124,9 +120,7 @@ def score(
             settings={
                 "scores": names,
                 "columns": columns.model_dump(exclude={"true_label"}),
-                "max_length": reading.max_length,
-                "image_size": reading.image_size,
-                "shortest_edge": reading.shortest_edge,
+                **read.model_dump(include={"max_length", "image_size", "shortest_edge"}),
                 # Padding and the kind of arithmetic change the last digits.
                 "batch_size": batch_size,
                 "precision": accelerator.mixed_precision,
@@ -173,13 +167,13 @@ class _Scorer:
     def __init__(
         self,
         saved: SavedModel,
-        reading: Data,
+        read: Data,
         names: list[str],
         batch_size: int,
         workers: int,
         accelerator: Any,
     ) -> None:
-        self._saved, self._reading, self._names = saved, reading, names
+        self._saved, self._read = saved, read
         self._batch_size, self._workers, self._accelerator = batch_size, workers, accelerator
         settings = Model(name=str(saved.folder))
         self._processor = load_processor(settings, saved.task)
@@ -188,54 +182,51 @@ class _Scorer:
                 f"'{saved.folder}' has no image processor (preprocessor_config.json) to tell how "
                 "its images were made; score with a model that a run saved"
             )
-        model = load_model(settings, saved.task, saved.classes).to(accelerator.device).eval()
-        self._model: nn.Module = model
-        scores: dict[str, type[WindowScore]] = {name: load(SCORES[name].where) for name in names}
-        self._values = {name: score.value for name, score in scores.items()}
-        listens = any(score.needs_features for score in scores.values())
+        model = load_model(settings, saved.task, saved.classes)
+        self._model: nn.Module = model.to(accelerator.device).eval()
+        self._scores: dict[str, type[WindowScore]] = {n: load(SCORES[n].where) for n in names}
+        listens = any(score.needs_features for score in self._scores.values())
         self._layer = last_linear(model) if listens else None
 
     def columns(self, rows: Split, advance: Callable[[int], None]) -> dict[str, Any]:
         """A shard's columns, a row a row of the split; `advance` is told of every batch."""
-        found = {name: np.full(len(rows), np.nan, dtype=np.float32) for name in self._names}
+        found = {name: np.full(len(rows), np.nan, dtype=np.float32) for name in self._scores}
         prediction = np.empty(len(rows), dtype=np.int64)
         with tempfile.TemporaryDirectory(prefix="sama-tokens-") as tokens:
             encoded = encode(
                 rows,
-                self._reading.columns,
+                self._read.columns,
                 self._saved.task,
                 processor=self._processor,
-                config=self._reading,
+                config=self._read,
                 cache_dir=Path(tokens),
             )
-            loader = make_loader(
+            for batch in make_loader(
                 encoded, self._batch_size, shuffle=False, seed=0, num_workers=self._workers
-            )
-            for batch in loader:
+            ):
                 place = batch["index"].numpy()
                 seen = self._seen(batch)
                 for name, values in found.items():
-                    values[place] = self._values[name](seen).cpu().numpy()
+                    values[place] = self._scores[name].value(seen).cpu().numpy()
                 prediction[place] = seen.logits.argmax(-1).cpu().numpy()
                 advance(len(place))
-        classes = self._saved.classes
         return {
             "index": rows.index,
-            "given_label": class_names(rows.labels, classes),
-            "prediction": class_names(prediction, classes),
+            "given_label": class_names(rows.labels, self._saved.classes),
+            "prediction": class_names(prediction, self._saved.classes),
             **found,
         }
 
     @torch.inference_mode()
     def _seen(self, batch: dict[str, Any]) -> Observation:
         moved = to_device(batch, self._accelerator.device)
-        listening: contextlib.AbstractContextManager[list[Tensor]] = contextlib.nullcontext([])
-        if self._layer is not None:
-            listening = listening_to(self._layer)
-        with self._accelerator.autocast(), listening as heard:
+        layer, heard = self._layer, list[Tensor]()
+        with self._accelerator.autocast(), contextlib.ExitStack() as listening:
+            if layer is not None:
+                heard = listening.enter_context(listening_to(layer))
             logits = model_logits(self._model, moved)
         features = heard[-1].float() if heard else None
-        bias = self._layer is not None and self._layer.bias is not None
+        bias = layer is not None and layer.bias is not None
         return Observation(moved["index"], moved["labels"], logits, features, 1.0, bias)
 
 

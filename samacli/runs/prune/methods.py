@@ -8,14 +8,15 @@ pieces, which can be done one by one: a scoring run, whose arrays serve all sele
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from samacli.methods.run import MethodRun, measured
 from samacli.pruning.scores import make_scores, results
-from samacli.pruning.selection import keep_count
+from samacli.pruning.selection import keep_count, keep_counts
 from samacli.recipe import Recipe
 from samacli.registry import RUN_SCORES, SCORES
 from samacli.runs.prune.order import select
@@ -54,22 +55,13 @@ class PruningMethod:
         return self.array != ""
 
 
-def _by_rivals() -> list[PruningMethod]:
-    found = []
+def _by_rivals() -> Iterator[PruningMethod]:
     for name in RUN_SCORES:
-        rival = SCORES[name]
-        found.append(PruningMethod(name, rival.description, scoring=RIVAL_SCORES, array=name))
+        rival, by = SCORES[name], partial(PruningMethod, scoring=RIVAL_SCORES, array=name)
+        yield by(name, rival.description)
         if rival.commands and rival.select is None:
-            found.append(
-                PruningMethod(
-                    f"{name}-lowest",
-                    f"by {name} from the other end: the lowest are kept",
-                    scoring=RIVAL_SCORES,
-                    array=name,
-                    sign=-1,
-                )
-            )
-    return found
+            other_end = f"by {name} from the other end: the lowest are kept"
+            yield by(f"{name}-lowest", other_end, sign=-1)
 
 
 PRUNING_METHODS: dict[str, PruningMethod] = {
@@ -128,12 +120,8 @@ def score_by_rivals(experiment: Experiment, seed: int) -> ScoringRun:
     fits = []
     for score_seed in experiment.recipe.score_seeds:
         rivals = make_scores(experiment, score_seed, RUN_SCORES)
-        run = experiment.fit_plainly(
-            experiment.train,
-            score_seed,
-            f"scores, seed {score_seed}",
-            observers=list(rivals.values()),
-        )
+        name, observers = f"scores, seed {score_seed}", list(rivals.values())
+        run = experiment.fit_plainly(experiment.train, score_seed, name, observers=observers)
         found.append(results(experiment, rivals, run.model))
         fits.append(run)
     seconds = time.perf_counter() - started  # with the passes that follow a run
@@ -147,16 +135,14 @@ def score_by_sama(experiment: Experiment, seed: int) -> ScoringRun:
     recipe = experiment.recipe
     ours_alone = recipe.prune.model_copy(update={"scores": [SAMA_RUN]})
     experiment = replace(experiment, recipe=recipe.model_copy(update={"prune": ours_alone}))
-    counts = _counts(experiment)
-    found = score(experiment, counts)
+    found = score(experiment, keep_counts(recipe.prune.keep, len(experiment.train)))
     costs = found.costs.values()
-    seconds = sum(cost["seconds"] for cost in costs)
     run = MethodRun(
         name=SAMA_SCORES,
         seed=seed,
         evaluation=None,
         noise=found.summary.noise,
-        seconds=seconds,
+        seconds=sum(cost["seconds"] for cost in costs),
         steps=sum(int(cost["steps"]) for cost in costs),
         samples_per_second=found.scoring.samples_per_second[0],
         peak_memory_bytes=max(int(cost["peak_memory_bytes"]) for cost in costs),
@@ -200,10 +186,7 @@ def retrain_on(
 
 
 def chosen_rows(
-    experiment: Experiment,
-    method: PruningMethod,
-    keep: float,
-    arrays: Mapping[str, np.ndarray],
+    experiment: Experiment, method: PruningMethod, keep: float, arrays: Arrays
 ) -> np.ndarray:
     """Row numbers in input order, chosen as `prune` chooses by that score."""
     count = keep_count(keep, len(experiment.train))
@@ -211,7 +194,7 @@ def chosen_rows(
     return select(experiment, _ranked(method, keep, arrays), labels, count, method.array)
 
 
-def _ranked(method: PruningMethod, keep: float, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def _ranked(method: PruningMethod, keep: float, arrays: Arrays) -> np.ndarray:
     """The array (n,) whose highest are kept."""
     name = f"sama-{keep:g}" if method.array == "sama" else method.array
     return method.sign * arrays[name]
@@ -221,8 +204,3 @@ def _finite(values: np.ndarray) -> np.ndarray:
     """NaN as the lowest: `noise_detection` ranks finite numbers."""
     known = values[~np.isnan(values)]
     return np.nan_to_num(values, nan=float(known.min()) - 1 if known.size else 0.0)
-
-
-def _counts(experiment: Experiment) -> dict[str, int]:
-    rows = len(experiment.train)
-    return {f"{keep:g}": keep_count(keep, rows) for keep in experiment.recipe.prune.keep}

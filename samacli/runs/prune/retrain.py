@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,6 @@ from samacli.pruning.curve import Budget, Point
 from samacli.pruning.selection import keep_random
 from samacli.training.experiment import Experiment
 from samacli.training.tracking import track_evaluation
-
-# Rows to train on, by seed; None: all.
-Chosen = Callable[[int], np.ndarray | None]
 
 
 @dataclass
@@ -46,44 +43,53 @@ def retrain(
     selections: rows of the training split by name and keep. counts: their numbers by keep.
     """
     recipe, rows = experiment.recipe, len(experiment.train)
-    verify = recipe.prune.verify
-    ours = next(iter(selections))
-    exported = next(iter(counts))
-    done = Retrained()
+    verify, baselines = recipe.prune.verify, recipe.prune.baselines
+    ours, exported = next(iter(selections)), next(iter(counts))
     labelled = max(1, int((experiment.splits.train.labels >= 0).sum()))
-    done.steps_by_epochs = {
-        keep: max(1, round(experiment.steps * count / labelled)) for keep, count in counts.items()
-    }
+    done = Retrained(
+        steps_by_epochs={
+            keep: max(1, round(experiment.steps * count / labelled))
+            for keep, count in counts.items()
+        }
+    )
 
-    def train_on(
-        name: str, keep: str, seed: int, chosen: np.ndarray | None
-    ) -> PreTrainedModel | None:
+    def train_on(name: str, keep: str, seed: int, chosen: np.ndarray | None) -> None:
         at = f"{name} at {keep}" if keep else name
-        first = name == ours and keep == exported and done.model is None
-        run = _measure(experiment, f"{at}, seed {seed}", seed, chosen, keep_model=first)
-        by_keep = done.methods.setdefault(name, {})
-        by_keep.setdefault(keep, Results()).add(run, run.evaluation)
+        # Whether the model is still asked for when a run goes on.
+        keep_model = name == ours and keep == exported and done.model is None
+        run = measure(done.methods, name, keep, at, seed, chosen, keep_model=keep_model)
+        if keep_model:
+            done.model = run.model
         track_evaluation(experiment.accelerator, f"{at}, seed {seed}", run.evaluation)
         if verify and keep:
-            short = _measure(
-                experiment,
-                f"{at}, same epochs, seed {seed}",
-                seed,
-                chosen,
-                steps=done.steps_by_epochs[keep],
+            steps = done.steps_by_epochs[keep]
+            measure(done.by_epochs, name, keep, f"{at}, same epochs", seed, chosen, steps=steps)
+
+    def measure(
+        methods: dict[str, dict[str, Results]],
+        name: str,
+        keep: str,
+        at: str,
+        seed: int,
+        chosen: np.ndarray | None,
+        steps: int | None = None,
+        keep_model: bool = False,
+    ) -> MethodRun:
+        described = at if experiment.test is None else f"{at}, seed {seed}"
+
+        def compute() -> MethodRun:
+            fit = experiment.fit_plainly(
+                experiment.train, seed, described, rows=chosen, steps=steps
             )
-            by_keep = done.by_epochs.setdefault(name, {})
-            by_keep.setdefault(keep, Results()).add(short, short.evaluation)
-        return run.model
+            return measured(described, seed, [fit], experiment.evaluate(fit.model))
+
+        run = experiment.once(described, MethodRun, compute, keep_model=keep_model)
+        methods.setdefault(name, {}).setdefault(keep, Results()).add(run, run.evaluation)
+        return run
 
     if experiment.test is None:
-        chosen = selections[ours][exported]
-        run = _measure(experiment, f"{ours} at {exported}", recipe.seed, chosen, keep_model=True)
-        done.methods = {ours: {exported: Results()}}
-        done.methods[ours][exported].add(run, None)
-        done.model = run.model
+        train_on(ours, exported, recipe.seed, selections[ours][exported])
         return done
-    baselines = recipe.prune.baselines
     for seed in recipe.seeds:
         if "full" in baselines or verify:
             train_on("full", "", seed, None)
@@ -92,45 +98,27 @@ def retrain(
                 train_on("random", keep, seed, keep_random(rows, count, seed))
             for name, by_keep in selections.items():
                 if name == ours or verify:
-                    model = train_on(name, keep, seed, by_keep[keep])
-                    if name == ours and keep == exported and done.model is None:
-                        done.model = model
+                    train_on(name, keep, seed, by_keep[keep])
     return done
-
-
-def _measure(
-    experiment: Experiment,
-    name: str,
-    seed: int,
-    rows: np.ndarray | None,
-    *,
-    steps: int | None = None,
-    keep_model: bool = False,
-) -> MethodRun:
-    """Train on `rows` and test. keep_model: whether it is still asked for when a run goes on."""
-
-    def compute() -> MethodRun:
-        run = experiment.fit_plainly(experiment.train, seed, name, rows=rows, steps=steps)
-        return measured(name, seed, [run], experiment.evaluate(run.model))
-
-    return experiment.once(name, MethodRun, compute, keep_model=keep_model)
 
 
 def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -> list[Point]:
     """The curve's points, of both budgets."""
-    found: list[Point] = []
-    budgets: tuple[tuple[Budget, dict[str, dict[str, Results]]], ...] = (
-        ("steps", done.methods),
-        ("epochs", done.by_epochs),
-    )
-    for budget, methods in budgets:
-        for name, by_keep in methods.items():
-            for keep, method in by_keep.items():
-                if not method.accuracy:
-                    continue
-                rows = counts.get(keep, len(experiment.train))
-                steps = experiment.steps
-                if budget == "epochs":
-                    steps = done.steps_by_epochs[keep]
-                found.append(Point(name, keep, rows, budget, steps, tuple(method.accuracy)))
-    return found
+    budgets: dict[Budget, dict[str, dict[str, Results]]] = {
+        "steps": done.methods,
+        "epochs": done.by_epochs,
+    }
+    return [
+        Point(
+            selection=name,
+            keep=keep,
+            rows=counts.get(keep, len(experiment.train)),
+            budget=budget,
+            steps=experiment.steps if budget == "steps" else done.steps_by_epochs[keep],
+            accuracy=tuple(method.accuracy),
+        )
+        for budget, methods in budgets.items()
+        for name, by_keep in methods.items()
+        for keep, method in by_keep.items()
+        if method.accuracy
+    ]

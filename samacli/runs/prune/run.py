@@ -6,10 +6,9 @@ baselines → kept dataset, scores, curve, metrics
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import numpy as np
 
@@ -17,22 +16,19 @@ from samacli.errors import SamaError
 from samacli.export.kept import write_keep_lists
 from samacli.export.pruning_curve import write_curve
 from samacli.export.results import Results
-from samacli.export.training_curves import Curve
 from samacli.progress import Progress
-from samacli.pruning.curve import Point, Recommendation, recommend
+from samacli.pruning.curve import Budget, recommend
 from samacli.pruning.duplicates import copies, duplicate_groups
-from samacli.pruning.label_noise import Diagnosis
-from samacli.pruning.selection import keep_count, lost_classes
+from samacli.pruning.selection import keep_counts, lost_classes
 from samacli.recipe import Recipe
 from samacli.runs.prune.order import select
-from samacli.runs.prune.retrain import Retrained, points, retrain
-from samacli.runs.prune.scoring import Scores, score
+from samacli.runs.prune.retrain import points, retrain
+from samacli.runs.prune.scoring import score
 from samacli.runs.prune.written import (
     card,
     copies_figures,
     kept_rows,
     method_figures,
-    point_figures,
     score_columns,
     write_examples,
 )
@@ -90,10 +86,12 @@ def check_verify(recipe: Recipe) -> None:
 def _prune(run: Run) -> PruneResult:
     recipe, experiment, progress = run.recipe, run.experiment, run.experiment.progress
     rows = len(experiment.train)
-    counts = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
+    counts = keep_counts(recipe.prune.keep, rows)
 
     scores = score(experiment, counts)
-    _tell(progress, scores.diagnosis)
+    if scores.diagnosis.warning is not None:
+        progress.warn(scores.diagnosis.warning)
+    progress.note(scores.diagnosis.sentence)
     labels = experiment.splits.train.labels
     groups = _duplicates(experiment, progress)
     selections = {
@@ -116,26 +114,21 @@ def _prune(run: Run) -> PruneResult:
         )
 
     done = retrain(experiment, selections, counts)
-    curve: list[Point] = []
-    recommended: dict[str, Recommendation] = {}
-    if recipe.prune.verify:
-        curve = points(experiment, done, counts)
-        recommended = {
-            "steps": recommend(curve, "sama", "steps"),
-            "epochs": recommend(curve, "sama", "epochs"),
-        }
+    curve = points(experiment, done, counts) if recipe.prune.verify else []
+    budgets = get_args(Budget) if recipe.prune.verify else ()
+    recommended = {budget: recommend(curve, "sama", budget) for budget in budgets}
     sentences = [one.sentence for one in recommended.values()]
     metrics = run.metrics(
         {
             "rows": {**experiment.sizes, "kept": len(ours[exported])},
             "meta_data": scores.meta_data,
-            "diagnosis": scores.diagnosis.as_dict(),
+            "diagnosis": asdict(scores.diagnosis),
             "order": scores.order,
             "tried": scores.tried,
             "keep": counts,
             "duplicates": None if groups is None else copies_figures(recipe, groups, ours),
             "methods": {name: method_figures(by_keep) for name, by_keep in done.methods.items()},
-            "curve": [point_figures(point) for point in curve],
+            "curve": [point.as_dict() for point in curve],
             "recommended": {
                 budget: {"keep": one.keep, "rows": one.rows, "why": one.sentence}
                 for budget, one in recommended.items()
@@ -158,7 +151,12 @@ def _prune(run: Run) -> PruneResult:
                 card=card(experiment, scores, len(ours[exported])),
                 scores=score_columns(run, scores, ours, groups),
                 model=done.model,
-                curves=_curves(scores, done),
+                curves={"scoring": scores.scoring.curves}
+                | {
+                    f"{name} {keep}".strip(): method.curves
+                    for name, by_keep in done.methods.items()
+                    for keep, method in by_keep.items()
+                },
                 metrics=metrics,
             )
             write_keep_lists(stage, experiment.splits.train.index, ours, run.names)
@@ -198,19 +196,3 @@ def _duplicates(experiment: Experiment, progress: Progress) -> np.ndarray | None
 @dataclass(frozen=True)
 class _Groups:
     numbers: np.ndarray
-
-
-def _curves(scores: Scores, done: Retrained) -> dict[str, Sequence[Curve]]:
-    """Learning curves of every training, by the name that the report gives it."""
-    retrained: dict[str, Sequence[Curve]] = {
-        f"{name} {keep}".strip(): method.curves
-        for name, by_keep in done.methods.items()
-        for keep, method in by_keep.items()
-    }
-    return {"scoring": scores.scoring.curves, **retrained}
-
-
-def _tell(progress: Progress, diagnosis: Diagnosis) -> None:
-    if diagnosis.warning is not None:
-        progress.warn(diagnosis.warning)
-    progress.note(diagnosis.sentence)

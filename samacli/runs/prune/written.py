@@ -14,7 +14,6 @@ from samacli.export.dataset import dataset_card, with_columns
 from samacli.export.metrics import WEIGHT_COLUMN
 from samacli.export.ranked_examples import write_pictures, write_texts
 from samacli.export.results import Results
-from samacli.pruning.curve import Point
 from samacli.pruning.duplicates import copies
 from samacli.recipe import Recipe
 from samacli.runs.prune.scoring import Scores
@@ -28,19 +27,6 @@ def method_figures(by_keep: dict[str, Results]) -> dict[str, Any]:
     if "" in by_keep:
         return first
     return {**first, "by_keep": {keep: method.as_dict() for keep, method in by_keep.items()}}
-
-
-def point_figures(point: Point) -> dict[str, Any]:
-    return {
-        "selection": point.selection,
-        "keep": point.keep,
-        "rows": point.rows,
-        "budget": point.budget,
-        "steps": point.steps,
-        "mean": point.mean,
-        "spread": point.spread,
-        "accuracy": list(point.accuracy),
-    }
 
 
 def copies_figures(
@@ -105,7 +91,8 @@ def write_examples(stage: Path, experiment: Experiment, ranking: np.ndarray) -> 
 
 def card(experiment: Experiment, scores: Scores, kept: int) -> str:
     recipe = experiment.recipe
-    rows = len(experiment.train)
+    meta, rows = scores.meta_data, len(experiment.train)
+    meta = "a clean set" if meta == "clean set" else f"the {meta} itself"
     return dataset_card(
         title="Pruned training data",
         task=recipe.task,
@@ -113,12 +100,8 @@ def card(experiment: Experiment, scores: Scores, kept: int) -> str:
         facts=[
             f"{kept:,} of {rows:,} examples are kept, in the order of the input",
             f"scores learnt by {recipe.meta.method} with {recipe.model.name}, mean over "
-            f"{len(recipe.score_seeds)} run(s); the meta data were {_called(scores.meta_data)}",
+            f"{len(recipe.score_seeds)} run(s); the meta data were {meta}",
             "the accuracies in `metrics.json` were measured with every kept example counting 1",
         ],
         columns={WEIGHT_COLUMN: "how much the example counted for the meta data; mean 1"},
     )
-
-
-def _called(meta_data: str) -> str:
-    return {"clean set": "a clean set"}.get(meta_data, f"the {meta_data} itself")
