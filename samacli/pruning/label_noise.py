@@ -153,16 +153,12 @@ def _profile(asked: Asked) -> np.ndarray:
         value = noisy.loss((1 - rate) * right + rate * (1 - right) / max(classes - 1, 1))
         return value if clean is None else value + clean.loss(expit(shift + slope * clean.z))
 
+    def least(rate: float, start: Sequence[float]) -> float:
+        found = minimize(loss, start, args=(rate,), method="Nelder-Mead", options=_FINE)
+        return float(found.fun)
+
     # Two starts, a gentle and a steep curve: there may be a minimum for each.
-    return np.array(
-        [
-            min(
-                minimize(loss, start, args=(rate,), method="Nelder-Mead", options=_FINE).fun
-                for start in ([0.0, 0.0], [1.0, 0.5])
-            )
-            for rate in _RATES
-        ]
-    )
+    return np.array([min(least(rate, [0.0, 0.0]), least(rate, [1.0, 0.5])) for rate in _RATES])
 
 
 @dataclass(frozen=True)
@@ -282,10 +278,8 @@ def _falling(losses: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def _with_mean(probability: np.ndarray, mean: float) -> np.ndarray:
     """Probabilities (n,) whose odds have all been multiplied so that their mean is `mean`."""
-    inside = np.clip(probability, 1e-12, 1 - 1e-12)
-    odds = logit(inside)
-    least, most = 1e-9, 1 - 1e-9
-    wanted = min(max(mean, least), most)
+    odds = logit(np.clip(probability, 1e-12, 1 - 1e-12))
+    wanted = min(max(mean, 1e-9), 1 - 1e-9)
     return expit(odds + brentq(lambda shift: expit(odds + shift).mean() - wanted, -80.0, 80.0))
 
 

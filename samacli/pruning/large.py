@@ -227,21 +227,6 @@ class Sorting:
     folder: Path
 
 
-def class_sizes(scores: ScoreFiles, column: str, sorting: Sorting) -> dict[Any, int]:
-    """How many rows each class of a column has, by its value in order; None for no class.
-
-    Raises:
-        SamaError: DuckDB is not installed.
-    """
-    with _connected(sorting) as database:
-        found = database.execute(
-            f"SELECT {_name(column)} AS class, count(*) FROM {_READ} "
-            "GROUP BY class ORDER BY class NULLS LAST",
-            [_paths(scores)],
-        ).fetchall()
-    return dict(found)
-
-
 def threshold_cuts(threshold: float) -> Cuts:
     """The cut that keeps every row with a score of `threshold` or better."""
     return {None: Cut(threshold, np.iinfo(np.int64).max)}
@@ -264,19 +249,23 @@ def rank_cuts(
     Raises:
         SamaError: DuckDB is not installed, or the memory or the disk do not suffice.
     """
-    sizes = {None: scores.rows} if by_class is None else class_sizes(scores, by_class, sorting)
-    values = list(sizes)
-    quotas = class_quotas(np.array(list(sizes.values())), count)
-    firsts = np.cumsum([0, *sizes.values()])
     with _connected(sorting) as database:
-        number = "0"
-        join = ""
+        values: list[Any] = [None]
+        sizes = np.array([scores.rows])
+        number, join = "0", ""
         if by_class is not None:
+            classes = database.execute(
+                f"SELECT {_name(by_class)} AS class, count(*) FROM {_READ} "
+                "GROUP BY class ORDER BY class NULLS LAST",
+                [_paths(scores)],
+            ).fetchall()
+            values, sizes = [value for value, _ in classes], np.array([rows for _, rows in classes])
             numbers = pa.table({"value": pa.array(values), "number": np.arange(len(values))})
             database.register("classes", numbers)
             number = "classes.number"
             join = f"JOIN classes ON classes.value IS NOT DISTINCT FROM files.{_name(by_class)}"
-        last = firsts[:-1] + quotas
+        quotas = class_quotas(sizes, count)
+        last = np.cumsum(sizes) - sizes + quotas
         database.register("lasts", pa.table({"place": last[quotas > 0]}))
         found = database.execute(
             f"""

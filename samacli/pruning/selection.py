@@ -92,12 +92,12 @@ def keep_by_class(
     """
     classes, sizes = np.unique(labels, return_counts=True)
     kept: list[np.ndarray] = []
-    for label, quota in zip(classes, class_quotas(sizes, count), strict=True):
+    for label, quota in zip(classes, class_quotas(sizes, count).tolist(), strict=True):
         rows = np.flatnonzero(labels == label)
         if groups is None:
-            kept.append(rows[select(scores[rows], int(quota))])
+            kept.append(rows[select(scores[rows], quota)])
         else:
-            kept.append(rows[copies_last(scores[rows], groups[rows], int(quota), select)])
+            kept.append(rows[copies_last(scores[rows], groups[rows], quota, select)])
     return np.sort(np.concatenate(kept))
 
 
@@ -117,14 +117,9 @@ def copies_last(
     """
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
-    firsts = np.sort(
-        np.concatenate(
-            [
-                rows if len(rows) == 1 else rows[select(scores[rows], 1)]
-                for rows in np.split(order, starts[1:])
-            ]
-        )
-    )
+    groups_of_rows = np.split(order, starts[1:])
+    chosen = [rows if len(rows) == 1 else rows[select(scores[rows], 1)] for rows in groups_of_rows]
+    firsts = np.sort(np.concatenate(chosen))
     if count <= len(firsts):
         return firsts[select(scores[firsts], count)]
     copies = np.setdiff1d(np.arange(len(scores)), firsts, assume_unique=True)
@@ -196,10 +191,8 @@ def keep_covering(
 def _strata(values: np.ndarray, strata: int) -> np.ndarray:
     """Which of `strata` equal parts of their range the values (n,) lie in, int64 (n,)."""
     finite = values[np.isfinite(values)]
-    if finite.size == 0:
+    if finite.size == 0 or finite.min() == finite.max():
         return np.zeros(len(values), dtype=np.int64)
     lowest, highest = float(finite.min()), float(finite.max())
-    if lowest == highest:
-        return np.zeros(len(values), dtype=np.int64)
     place = (np.clip(values, lowest, highest) - lowest) / (highest - lowest)
     return np.minimum((place * strata).astype(np.int64), strata - 1)

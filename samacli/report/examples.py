@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,23 +43,21 @@ class Example:
 
 def suspicious(run: FinishedRun) -> list[Example]:
     """The first of `suspects.csv`."""
-    found = []
     measure = dict(zip(run.scores.index.tolist(), run.scores.ranked_by.tolist(), strict=True))
-    for line in run.suspects[:SUSPECTS_AT_MOST]:
-        probability = line.get("probability")
-        found.append(
-            Example(
-                row=int(line["index"]),
-                given=line["given_label"],
-                suggested=line["suggested_label"],
-                value=measure.get(int(line["index"]), math.nan),
-                loss=float(line["loss"]),
-                probability=float(probability) if probability else None,
-                text="" if run.image_column else _text([line.get(c, "") for c in run.text_columns]),
-                image=_thumbnail_of_file(run.directory, line.get("image", "")),
-            )
+    return [
+        Example(
+            row=int(line["index"]),
+            given=line["given_label"],
+            suggested=line["suggested_label"],
+            value=measure.get(int(line["index"]), math.nan),
+            loss=float(line["loss"]),
+            probability=float(line["probability"]) if line.get("probability") else None,
+            text="" if run.image_column else _text([line.get(c, "") for c in run.text_columns]),
+            # An absolute path stays what it is.
+            image=_thumbnail({"path": line.get("image") and run.directory / line["image"]}),
         )
-    return found
+        for line in run.suspects[:SUSPECTS_AT_MOST]
+    ]
 
 
 def valuable(run: FinishedRun) -> list[Example]:
@@ -102,15 +99,10 @@ def _text(parts: Sequence[str | None]) -> str:
     return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
 
 
-def _thumbnail_of_file(directory: Path, path: str) -> str:
-    file = directory / path  # an absolute path stays what it is
-    return _thumbnail({"path": str(file)}) if path and file.is_file() else ""
-
-
 def _thumbnail(image: dict[str, Any]) -> str:
     """A small copy as a data URI, from a `datasets.Image`'s bytes or path; empty if unreadable."""
     source = io.BytesIO(image["bytes"]) if image.get("bytes") else image.get("path")
-    if source is None:
+    if not source:
         return ""
     try:
         with Image.open(source) as opened:
@@ -118,12 +110,9 @@ def _thumbnail(image: dict[str, Any]) -> str:
             small.thumbnail((_SIDE, _SIDE))
     except (OSError, ValueError, Image.DecompressionBombError):
         return ""  # moved or damaged since: the report shows its place
-    tiny = max(small.size) <= _SMALL
+    kind, options = "jpeg", {"quality": 80}
+    if max(small.size) <= _SMALL or small.mode == "RGBA":
+        kind, options = "png", {"optimize": True}
     file = io.BytesIO()
-    if tiny or small.mode == "RGBA":
-        small.save(file, "PNG", optimize=True)
-        kind = "png"
-    else:
-        small.save(file, "JPEG", quality=80)
-        kind = "jpeg"
+    small.save(file, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -131,10 +131,10 @@ def score_by_rivals(experiment: Experiment, seed: int) -> ScoringRun:
 
 def score_by_sama(experiment: Experiment, seed: int) -> ScoringRun:
     """`sama prune`'s own rankings (n,), "sama-0.7" for the keep 0.7, and what its trust says."""
-    experiment = with_seed(experiment, seed)
     recipe = experiment.recipe
     ours_alone = recipe.prune.model_copy(update={"scores": [SAMA_RUN]})
-    experiment = replace(experiment, recipe=recipe.model_copy(update={"prune": ours_alone}))
+    recipe = recipe.model_copy(update={"prune": ours_alone})
+    experiment = with_seed(replace(experiment, recipe=recipe), seed)
     found = score(experiment, keep_counts(recipe.prune.keep, len(experiment.train)))
     costs = found.costs.values()
     run = MethodRun(

@@ -15,6 +15,9 @@ from samacli.pruning.selection import keep_random
 from samacli.training.experiment import Experiment
 from samacli.training.tracking import track_evaluation
 
+# Results of a way of choosing rows, at each keep.
+Measured = dict[str, dict[str, Results]]
+
 
 @dataclass
 class Retrained:
@@ -23,8 +26,8 @@ class Retrained:
     model: of the first seed on the exported rows.
     """
 
-    methods: dict[str, dict[str, Results]] = field(default_factory=dict)
-    by_epochs: dict[str, dict[str, Results]] = field(default_factory=dict)
+    methods: Measured = field(default_factory=dict)
+    by_epochs: Measured = field(default_factory=dict)
     steps_by_epochs: dict[str, int] = field(default_factory=dict)
     model: PreTrainedModel | None = None
 
@@ -55,37 +58,27 @@ def retrain(
 
     def train_on(name: str, keep: str, seed: int, chosen: np.ndarray | None) -> None:
         at = f"{name} at {keep}" if keep else name
-        # Whether the model is still asked for when a run goes on.
-        keep_model = name == ours and keep == exported and done.model is None
-        run = measure(done.methods, name, keep, at, seed, chosen, keep_model=keep_model)
-        if keep_model:
-            done.model = run.model
-        track_evaluation(experiment.accelerator, f"{at}, seed {seed}", run.evaluation)
+        lengths: list[tuple[str, Measured, int | None]] = [(at, done.methods, None)]
         if verify and keep:
-            steps = done.steps_by_epochs[keep]
-            measure(done.by_epochs, name, keep, f"{at}, same epochs", seed, chosen, steps=steps)
-
-    def measure(
-        methods: dict[str, dict[str, Results]],
-        name: str,
-        keep: str,
-        at: str,
-        seed: int,
-        chosen: np.ndarray | None,
-        steps: int | None = None,
-        keep_model: bool = False,
-    ) -> MethodRun:
-        described = at if experiment.test is None else f"{at}, seed {seed}"
-
-        def compute() -> MethodRun:
-            fit = experiment.fit_plainly(
-                experiment.train, seed, described, rows=chosen, steps=steps
-            )
-            return measured(described, seed, [fit], experiment.evaluate(fit.model))
-
-        run = experiment.once(described, MethodRun, compute, keep_model=keep_model)
-        methods.setdefault(name, {}).setdefault(keep, Results()).add(run, run.evaluation)
-        return run
+            steps_by_epochs = done.steps_by_epochs[keep]
+            lengths.append((f"{at}, same epochs", done.by_epochs, steps_by_epochs))
+        for called, methods, steps in lengths:
+            if experiment.test is not None:
+                called = f"{called}, seed {seed}"
+            # Whether the model is still asked for when a run goes on.
+            keep_model = name == ours and keep == exported and done.model is None
+            part = experiment.part(called, MethodRun, keep_model=keep_model)
+            run = part.result
+            if run is None:
+                fit = experiment.fit_plainly(
+                    experiment.train, seed, called, rows=chosen, steps=steps
+                )
+                run = part.finish(measured(called, seed, [fit], experiment.evaluate(fit.model)))
+            methods.setdefault(name, {}).setdefault(keep, Results()).add(run, run.evaluation)
+            if keep_model:
+                done.model = run.model
+            if methods is done.methods:
+                track_evaluation(experiment.accelerator, called, run.evaluation)
 
     if experiment.test is None:
         train_on(ours, exported, recipe.seed, selections[ours][exported])
@@ -104,10 +97,7 @@ def retrain(
 
 def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -> list[Point]:
     """The curve's points, of both budgets."""
-    budgets: dict[Budget, dict[str, dict[str, Results]]] = {
-        "steps": done.methods,
-        "epochs": done.by_epochs,
-    }
+    budgets: dict[Budget, Measured] = {"steps": done.methods, "epochs": done.by_epochs}
     return [
         Point(
             selection=name,

@@ -178,13 +178,10 @@ def _prune(run: Run) -> PruneResult:
 
 def _duplicates(experiment: Experiment, progress: Progress) -> np.ndarray | None:
     """Group numbers (n,) of near-duplicates, where they are asked for."""
-
-    def find() -> _Groups:
-        return _Groups(duplicate_groups(experiment))
-
     if experiment.recipe.prune.duplicates is None:
         return None
-    groups = experiment.once("near-duplicates", _Groups, find).numbers
+    part = experiment.part("near-duplicates", _Groups)
+    groups = (part.result or part.finish(_Groups(duplicate_groups(experiment)))).numbers
     found = copies(groups, np.arange(len(groups)))
     progress.note(
         f"{found:,} of {len(groups):,} training rows are near-duplicates of another one "

@@ -89,7 +89,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     if config.trust == "auto":
         between, fits = wrong_labels_between(experiment, seeds)
         costs["trust"] = _cost(fits)
-        noise = estimate_label_noise(np.mean([look.loss for look in looks], axis=0), between)
+        noise = estimate_label_noise(_mean([look.loss for look in looks]), between)
         if between[1] == 1 or noise.trusted.sum() < len(experiment.splits.classes):
             # Models that have learnt nothing say nothing of labels; it is warned of.
             noise = LabelNoise(between[1], np.where(train.labels >= 0, 1.0, np.nan))
@@ -115,27 +115,23 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
 
     def ranking(by: str) -> np.ndarray:
         if by == "auto":
-            learnt = np.mean([look.learnt for look in looks], axis=0) == 1
+            learnt = _mean([look.learnt for look in looks]) == 1
             return rank_without_redundant(summary.weight, summary.loss, right, learnt, train.labels)
         return rank(summary.weight, right, train.labels, by)  # type: ignore[arg-type]
 
     rankings = {"sama": {keep: ranking(by) for keep, by in order.items()}}
     for name in rival_names:
-        mean: np.ndarray = np.mean([look.rivals[name] for look in looks], axis=0)
-        rankings[name] = dict.fromkeys(counts, mean)
+        rankings[name] = dict.fromkeys(counts, _mean([look.rivals[name] for look in looks]))
 
     learnt_from = slice(None) if trusted is None else trusted
+    rate = None if noise is None else noise.rate
     return Scores(
         summary=summary,
         rankings=rankings,
         right=None if noise is None else noise.right,
         order=order,
         tried={keep: dict(one.accuracy) for keep, one in tried.items()},
-        diagnosis=diagnose(
-            summary.weight[learnt_from],
-            summary.loss[learnt_from],
-            noise=None if noise is None else noise.rate,
-        ),
+        diagnosis=diagnose(summary.weight[learnt_from], summary.loss[learnt_from], noise=rate),
         meta_data=_meta_data(experiment, noise),
         costs=costs,
         scoring=scoring,
@@ -180,25 +176,28 @@ def wrong_labels_between(
 def _look(experiment: Experiment, seed: int, names: Sequence[str]) -> _Look:
     """One plain run serves all of them."""
     description = f"scores, seed {seed}"
-
-    def compute() -> _Look:
-        rows, device = len(experiment.train), experiment.accelerator.device
-        loss, learnt = MeanLoss(rows, device=device), Learnt(rows, device=device)
-        rivals = make_scores(experiment, seed, names)
-        fit = experiment.fit_plainly(
-            experiment.train,
-            seed,
-            description,
-            observers=[loss, learnt, *rivals.values()],
-        )
-        return _Look(
+    part = experiment.part(description, _Look)
+    if part.result is not None:
+        return part.result
+    rows, device = len(experiment.train), experiment.accelerator.device
+    loss, learnt = MeanLoss(rows, device=device), Learnt(rows, device=device)
+    rivals = make_scores(experiment, seed, names)
+    observers = [loss, learnt, *rivals.values()]
+    fit = experiment.fit_plainly(experiment.train, seed, description, observers=observers)
+    return part.finish(
+        _Look(
             measured(description, seed, [fit], None),
             _of_every_row(experiment, loss.result(), fit),
             learnt.result(),
             results(experiment, rivals, fit.model),
         )
+    )
 
-    return experiment.once(description, _Look, compute)
+
+def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """(n,) over the runs."""
+    mean: np.ndarray = np.mean(values, axis=0)
+    return mean
 
 
 def _of_every_row(experiment: Experiment, loss: np.ndarray, fit: Fit) -> np.ndarray:
@@ -215,15 +214,12 @@ def _of_every_row(experiment: Experiment, loss: np.ndarray, fit: Fit) -> np.ndar
 
 
 def _learn_weights(experiment: Experiment, seed: int, rows: np.ndarray | None) -> MethodRun:
-    name = f"sama scores, seed {seed}"
-
-    def compute() -> MethodRun:
-        run, scored = fit_sama(
-            experiment, seed, name, features=experiment.recipe.prune.features, rows=rows
-        )
-        return measured(name, seed, [run], None, scored=scored)
-
-    return experiment.once(name, MethodRun, compute)
+    name, features = f"sama scores, seed {seed}", experiment.recipe.prune.features
+    part = experiment.part(name, MethodRun)
+    if part.result is not None:
+        return part.result
+    run, scored = fit_sama(experiment, seed, name, features=features, rows=rows)
+    return part.finish(measured(name, seed, [run], None, scored=scored))
 
 
 def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:
