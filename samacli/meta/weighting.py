@@ -152,7 +152,7 @@ def tangent_along(d: Tensor, shares: Tensor) -> Tensor:
 
 def weighted_cotangent(problem: WeightingProblem, base_batch: Any, outputs: Tensor) -> Tensor:
     """d = ∂J/∂o, detached. Raises ValueError if λ turns its rows instead of scaling them alone."""
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(outputs.device.type, enabled=False):
         d = _cotangent(problem, base_batch, outputs)
         if d.dim() > 1 and not problem.scales_rows:
             if not _only_scaled(d, problem.meta):
@@ -184,8 +184,12 @@ def _only_scaled(d: Tensor, meta: nn.Module) -> bool:
 def mixed_derivative(
     problem: WeightingProblem, base_batch: Any, outputs: Tensor, tangent: Tensor
 ) -> list[Tensor]:
-    """−∇_λ ⟨∇_o J(λ, o), ȯ⟩ for outputs o and tangent ȯ of one shape."""
-    with torch.enable_grad():
+    """−∇_λ ⟨∇_o J(λ, o), ȯ⟩ for outputs o and tangent ȯ of one shape.
+
+    In full precision, the backward pass through λ too: with weights of mean 1 the examples' terms
+    nearly cancel, and what half precision would leave of the sum is rounding.
+    """
+    with torch.enable_grad(), torch.autocast(outputs.device.type, enabled=False):
         cotangent = _cotangent(problem, base_batch, outputs)
         inner = (cotangent * tangent.detach().to(cotangent.dtype)).sum()
         return [-g for g in gradient(inner, problem.meta)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from samacli.meta import meta_gradient, weighting_meta_gradient
+from samacli.meta.weighting import mixed_derivative
 
 from .problems import batch, model, train, weighting_problem
 from .reference import cosine, relative_error
@@ -54,3 +55,18 @@ def test_no_copies_of_old_parameters_are_used() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         afresh = weighting_meta_gradient(problem, base, meta)
     assert relative_error(within, afresh) == 0
+
+
+@pytest.mark.parametrize("correct", [False, True])
+def test_the_pass_through_lambda_is_in_full_precision(correct: bool) -> None:
+    """Inside autocast as outside: the examples' terms nearly cancel, and rounding would be left."""
+    torch.manual_seed(0)
+    net = model("mlp")
+    problem = weighting_problem(net, torch.optim.SGD(net.parameters(), lr=0.1), correct=correct)
+    base = batch("mlp", dtype=torch.float32)
+    outputs = problem.outputs(net, base).detach()
+    tangent = torch.randn_like(outputs)
+    expected = mixed_derivative(problem, base, outputs, tangent)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = mixed_derivative(problem, base, outputs, tangent)
+    assert relative_error(found, expected) == 0
