@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import os
-import pickle
 import platform
 import queue
 import signal
@@ -23,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -141,15 +141,15 @@ class Worker:
     def _tell(self, message: object) -> None:
         for process in self.processes:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # its end is heard as well
-                process.stdin.write(pickle.dumps(message))
-                process.stdin.flush()
+            pipe = Connection(os.dup(process.stdin.fileno()), readable=False)
+            with contextlib.suppress(BrokenPipeError), pipe:  # its end is heard as well
+                pipe.send(message)
 
     def _listen(self, rank: int, stream: IO[bytes]) -> None:
         """Pass on what a process says, its end last: cut off in the middle is ended too."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), _reader(stream.fileno()) as pipe:
             while True:
-                self._said.put((rank, *pickle.load(stream)))
+                self._said.put((rank, *pipe.recv()))
         self._said.put((rank, "ended", None))
 
     def _why(self, rank: int, sentence: str | None) -> str:
@@ -205,8 +205,8 @@ class Here:
 
 def serve() -> None:
     """A worker's process: make the object, then do what is asked until the parent has no more."""
-    questions = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), "wb")
+    questions = _reader(0)
+    answers = Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # what libraries print must not stand between the answers
     _end_with(os.getppid())
     warnings.filterwarnings("ignore")
@@ -215,15 +215,14 @@ def serve() -> None:
 
     def say(kind: str, value: object) -> None:
         with contextlib.suppress(BrokenPipeError):
-            answers.write(pickle.dumps((kind, value)))
-            answers.flush()
+            answers.send((kind, value))
 
     made: Any = None
     with contextlib.suppress(EOFError):
-        make, arguments, warns = pickle.load(questions)
+        make, arguments, warns = questions.recv()
         more = {"warn": lambda text: say("warning", text)} if warns else {}
         while True:
-            method, named = pickle.load(questions)
+            method, named = questions.recv()
             try:
                 if made is None:
                     made = make(*arguments, **more)
@@ -234,6 +233,11 @@ def serve() -> None:
             gc.collect()
     if hasattr(made, "leave"):
         made.leave()
+
+
+def _reader(descriptor: int) -> Connection:
+    """What comes from a pipe, message by message, as multiprocessing writes them."""
+    return Connection(os.dup(descriptor), writable=False)
 
 
 def sentence(error: Exception) -> str:

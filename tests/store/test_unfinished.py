@@ -37,9 +37,10 @@ def test_what_changes_no_result_may_differ_from_the_unfinished_run(tmp_path: Pat
 
     def go_on(**data: Any) -> None:
         recipe = Recipe.model_validate({"data": data, **aside})
-        Recovery(
+        with Recovery(
             "reweight", tmp_path / "out", recipe, resume=True, overwrite=False, progress=Silent()
-        )
+        ):
+            pass
 
     go_on(workers=7)
     with pytest.raises(SamaError, match=r"data\.max_length is 17 here and 128 in the unfinished"):

@@ -34,8 +34,7 @@ except ImportError:  # Windows: one `sama table` at a time, then
 
 Arrays = dict[str, np.ndarray]
 _ROW = "__row__"  # in a file of scores: an array of one text
-# A hundred times faster than those in Python, and the same.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Much faster than the one in Python, and the same.
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -181,7 +180,7 @@ class Store:
     def _read_recipes(self) -> dict[str, dict[str, Any]]:
         try:
             text = self.recipes.read_text(encoding="utf-8")
-            found: dict[str, dict[str, Any]] = yaml.load(text, Loader=_LOADER) or {}
+            found: dict[str, dict[str, Any]] = yaml.safe_load(text) or {}
         except FileNotFoundError:
             return {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
