@@ -40,10 +40,19 @@ def values(modules: list[Any]) -> list[Tensor]:
 @pytest.mark.parametrize("spoilt", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "weights", "unroll", "history", "correction"])
 def test_a_run_ahead_of_the_device_is_the_run_that_waits(
-    kind: str, spoilt: bool, ahead: Callable[[], None]
+    kind: str, spoilt: bool, ahead: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # λ is updated by another kernel; Adam and a one-sided difference make its last digits larger
-    rtol = 1e-2 if kind == "correction" else 1e-4
+    begin = MetaLevel.begin
+
+    def fused(self: MetaLevel, *arguments: Any, **settings: Any) -> None:
+        # λ's update by the kernel that a GPU's is by: its last digits differ from the other's, and
+        # Adam makes a great deal of them where a gradient is near 0.
+        begin(self, *arguments, **settings)
+        for group in self.optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+
+    monkeypatch.setattr(MetaLevel, "begin", fused)
+    rtol = 1e-6
     x, labels = problem(64, seed=1)
     x = x.clone()
     if spoilt:
