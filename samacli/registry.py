@@ -19,12 +19,20 @@ class Method:
     uses_clean: whether it sees the clean set.
     check: what raises SamaError where an experiment lacks what the method needs; None: nothing
         special is needed.
+    reads: what it goes by in a recipe's sections `meta` and `reweight`, by dotted key.
+    steps: whether it trains the model, for as long as a recipe says.
     """
 
     where: str
     description: str
     uses_clean: bool = False
     check: str | None = None
+    reads: tuple[str, ...] = ()
+    steps: bool = True
+
+
+_LEARNT = ("meta", "reweight")
+_SHARE = ("reweight.clean_share", "reweight.clean_batch_size")
 
 
 METHODS: dict[str, Method] = {
@@ -34,8 +42,16 @@ METHODS: dict[str, Method] = {
     ),
     "mixed": Method(
         "samacli.methods.trained:mixed",
-        "training on noisy and clean rows together",
+        "training on noisy and clean rows, as many clean ones a step and with the same share of "
+        "the loss as sama",
         uses_clean=True,
+        reads=_SHARE,
+    ),
+    "forward-correction": Method(
+        "samacli.methods.trained:forward_correction",
+        "as mixed, given labels through the transition that sama starts from (Patrini et al. 2017)",
+        uses_clean=True,
+        reads=_SHARE,
     ),
     "clean-then-noisy": Method(
         "samacli.methods.trained:clean_then_noisy",
@@ -64,20 +80,41 @@ METHODS: dict[str, Method] = {
     ),
     "linear-probe": Method(
         "samacli.methods.probe:clean",
-        "logistic regression on frozen embeddings of the clean set",
+        "logistic regression on the clean set's states in the pretrained model, of the layer that "
+        "sama's belief takes",
         uses_clean=True,
         check="samacli.methods.probe:check_clean",
+        steps=False,
     ),
     "linear-probe-noisy": Method(
         "samacli.methods.probe:noisy",
-        "logistic regression on frozen embeddings of the noisy rows",
+        "logistic regression on the noisy rows' states in the pretrained model, of the same layer",
         check="samacli.methods.probe:check_noisy",
+        steps=False,
     ),
     "sama-na": Method(
-        "samacli.methods.sama:sama_na", "sama without algorithmic adaptation", uses_clean=True
+        "samacli.methods.sama:sama_na",
+        "sama without algorithmic adaptation",
+        uses_clean=True,
+        reads=_LEARNT,
+    ),
+    "no-meta-steps": Method(
+        "samacli.methods.sama:no_meta_steps",
+        "sama without its meta steps: the same clean share, beliefs and label transition",
+        uses_clean=True,
+        reads=_LEARNT,
+    ),
+    "sama-then-clean": Method(
+        "samacli.methods.sama:sama_then_clean",
+        "half of the steps by sama, then half on the clean set",
+        uses_clean=True,
+        reads=_LEARNT,
     ),
     "sama": Method(
-        "samacli.methods.sama:sama", "weights learnt from the clean set by SAMA", uses_clean=True
+        "samacli.methods.sama:sama",
+        "weights learnt from the clean set by SAMA",
+        uses_clean=True,
+        reads=_LEARNT,
     ),
 }
 

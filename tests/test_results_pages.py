@@ -22,7 +22,8 @@ def test_no_figure_on_the_page_is_typed_in(name: str) -> None:
     rows, notes = store.read()
     assert notes == []
     table = load_table(name)
-    for ending, text in texts(table, plan(table), Ledger(store, rows)).items():
+    made = texts(table, plan(table), Ledger(store, rows), store.code_then())
+    for ending, text in made.items():
         page = RESULTS / f"{name}.{ending}"
         assert page.read_text(encoding="utf-8") == text, (
             f"make it again: make table-{name} ARGS=--render"

@@ -131,6 +131,7 @@ class MetaLevel:
         self._parts = 1
         self._rides = config.derivative in ("auto", "contraction") and not correction
         self._ahead: Direction | None = None
+        self.rows_seen = 0
 
     def begin(
         self,
@@ -344,6 +345,7 @@ class MetaLevel:
                 self._ahead = direction(
                     self._problem, part, self.config.method, release_gradients=True
                 )
+            self.rows_seen += len(part["labels"]) * self._accelerator.num_processes
             return self._ahead.loss
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -389,6 +391,7 @@ class MetaLevel:
             "optimizer": optimizer_state(self.optimizer),
             "rides": self._rides,
             "parts": self._parts,
+            "rows_seen": self.rows_seen,
             "batches": self.batches.state_dict(),
             "history": self.history.state_dict(),
             "losses": None if self.facts.losses is None else self.facts.losses.state_dict(),
@@ -404,6 +407,7 @@ class MetaLevel:
         self.reweighter.load_state_dict(state["reweighter"])
         restore_optimizer(self.optimizer, state["optimizer"])
         self._rides, self._parts = state["rides"], state["parts"]
+        self.rows_seen = state["rows_seen"]
         assert isinstance(self.batches, Batches)
         self.batches.load_state_dict(state["batches"])
         self.history.load_state_dict(state["history"])

@@ -22,6 +22,8 @@ class Cost(Protocol):
     def skipped_steps(self) -> int: ...
     @property
     def curve(self) -> list[tuple[int, float, float]]: ...
+    @property
+    def rows_seen(self) -> int: ...
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Results:
     """Of one way of training, a value a seed.
 
     skipped_steps: of training, those whose loss or gradient was not finite.
+    rows_seen: rows that went forward and backward through the model, each time counted (`Fit`).
     recall: of each class by name, a dict a seed.
     noise: how well the method's own scores find wrong labels, a dict a seed (`noise_detection`);
     empty for a method without scores, or where the truth is not known.
@@ -41,6 +44,7 @@ class Results:
     samples_per_second: list[float] = field(default_factory=list)
     peak_memory_bytes: list[int] = field(default_factory=list)
     skipped_steps: list[int] = field(default_factory=list)
+    rows_seen: list[int] = field(default_factory=list)
     noise: list[dict[str, float]] = field(default_factory=list)
     recall: list[dict[str, float]] = field(default_factory=list)
     curves: list[list[tuple[int, float, float]]] = field(default_factory=list)
@@ -57,6 +61,7 @@ class Results:
         self.samples_per_second.append(run.samples_per_second)
         self.peak_memory_bytes.append(run.peak_memory_bytes)
         self.skipped_steps.append(run.skipped_steps)
+        self.rows_seen.append(run.rows_seen)
         self.curves.append(run.curve)
         if noise is not None:
             self.noise.append(noise)

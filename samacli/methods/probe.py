@@ -1,4 +1,4 @@
-"""A linear probe: logistic regression on the frozen embeddings of the pretrained model."""
+"""A linear probe: logistic regression on what sama's linear belief takes, the pretrained states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samacli.data import Encoded, Split
 from samacli.errors import SamaError
 from samacli.methods.out_of_sample import few_members_are_fine
 from samacli.methods.run import MethodRun
-from samacli.training.experiment import Experiment
+from samacli.training.experiment import BELIEF_LAYER, Experiment
 from samacli.training.metrics import evaluate
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory
 
@@ -71,7 +71,8 @@ def _probe(
     reset_peak_memory(device)
     started = time.perf_counter()
     model = experiment.new_model(seed)
-    embeddings = experiment.embed(model, encoded, f"{name}: embedding the training rows")
+    about = f"{name}: embedding the training rows"
+    embeddings = experiment.embed(model, encoded, about, layer=BELIEF_LAYER)
     labelled = split.labels >= 0
     labels = split.labels[labelled]
     folds = min(FOLDS, int(np.bincount(labels).max()))
@@ -85,7 +86,8 @@ def _probe(
     seconds = time.perf_counter() - started
     evaluation = None
     if experiment.test is not None and experiment.splits.test is not None:
-        tested = experiment.embed(model, experiment.test, f"{name}: embedding the test rows")
+        about = f"{name}: embedding the test rows"
+        tested = experiment.embed(model, experiment.test, about, layer=BELIEF_LAYER)
         predictions = search.predict(tested)
         evaluation = evaluate(experiment.splits.test.labels, predictions, experiment.splits.classes)
     return MethodRun(

@@ -27,6 +27,7 @@ class MethodRun:
     scored: what was learnt of each training row, by the methods that weigh them.
     skipped_steps: those without an update, because loss or gradient was not finite.
     curve: (step, base loss, meta loss or nan) for each step, of all parts one after the other.
+    rows_seen: see `Fit`; of all parts together.
     parts: seconds by name, of a run that has several parts.
     """
 
@@ -43,6 +44,7 @@ class MethodRun:
     skipped_steps: int = 0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
     parts: dict[str, float] | None = None
+    rows_seen: int = 0
 
 
 def measured(
@@ -70,6 +72,7 @@ def measured(
         scored=scored,
         skipped_steps=sum(fit.skipped_steps for fit in fits),
         curve=_joined(fits),
+        rows_seen=sum(fit.rows_seen for fit in fits),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,21 +37,22 @@ from samacli.training.observation import Observer
 # from clean rows that the base model then does not see, so many a class, but half of it at most.
 # Afterwards the base model sees all.
 LEARN_UNTIL, HELD_OUT_PER_CLASS = 0.5, 16
+# The warm-up of meta steps never ends.
+NO_META_STEPS = {"warmup": 1.0}
 
 
-def sama(experiment: Experiment, name: str, seed: int, *, method: str | None = None) -> MethodRun:
+def sama(experiment: Experiment, name: str, seed: int, **meta: Any) -> MethodRun:
     """Weights (and labels, with `reweight.correction`) learnt from the clean set.
 
-    method: in place of the recipe's estimator.
+    meta: in place of the recipe's values of that section.
     """
-    config = experiment.recipe.reweight
     run, scored = fit_sama(
         experiment,
         seed,
         f"{name}, seed {seed}",
-        features=config.features,
-        reweight=config,
-        method=method,
+        features=experiment.recipe.reweight.features,
+        reweight=experiment.recipe.reweight,
+        meta=meta,
     )
     evaluation = experiment.evaluate(run.model)
     noise = summarize([scored], experiment.splits.train).noise
@@ -63,6 +64,34 @@ def sama_na(experiment: Experiment, name: str, seed: int) -> MethodRun:
     return sama(experiment, name, seed, method="sama-na")
 
 
+def no_meta_steps(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The same but that λ stays at its start: clean share, beliefs and label transition alone."""
+    return sama(experiment, name, seed, **NO_META_STEPS)
+
+
+def sama_then_clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """The first half of the steps by sama, the second on the clean set."""
+    half = max(1, experiment.steps // 2)
+    one, scored = fit_sama(
+        experiment,
+        seed,
+        f"{name}, first half, seed {seed}",
+        features=experiment.recipe.reweight.features,
+        reweight=experiment.recipe.reweight,
+        steps=half,
+    )
+    two = experiment.fit_plainly(
+        experiment.clean,
+        seed,
+        f"{name}, second half, seed {seed}",
+        model=one.model,
+        steps=max(1, experiment.steps - half),
+    )
+    noise = summarize([scored], experiment.splits.train).noise
+    evaluation = experiment.evaluate(two.model)
+    return measured(name, seed, [one, two], evaluation, noise=noise, scored=scored)
+
+
 def fit_sama(
     experiment: Experiment,
     seed: int,
@@ -70,25 +99,26 @@ def fit_sama(
     *,
     features: Sequence[Feature],
     reweight: Reweight | None = None,
-    method: str | None = None,
+    meta: Mapping[str, Any] | None = None,
     rows: np.ndarray | None = None,
+    steps: int | None = None,
     observers: Sequence[Observer] = (),
 ) -> tuple[Fit, Scored]:
     """Bilevel training on the training split; without a meta split it is its own meta data.
 
     reweight: corrected labels and clean rows at the base level as it says; None: neither.
-    method: in place of the recipe's estimator.
+    meta: in place of the recipe's values of that section.
     rows: of the training split, to train on and, without a meta split, to be the meta data; None:
         all. The others are scored by the final weights' network.
+    steps: optimiser steps; None: as many as any other run takes.
     observers: look on at the base level (clean rows that share its loss are not shown), see `fit`.
 
     Raises:
         SamaError: a feature needs what the data or the model do not have.
     """
-    config = experiment.recipe.meta
-    if method is not None:
-        config = config.model_copy(update={"method": method})
-    plan = _Plan(experiment, seed, features, reweight, rows)
+    config = experiment.recipe.meta.model_copy(update=dict(meta or {}))
+    steps = experiment.steps if steps is None else steps
+    plan = _Plan(experiment, seed, features, reweight, rows, steps)
     plan.check()
     started = time.perf_counter()
     model = experiment.new_model(seed)
@@ -120,7 +150,7 @@ def fit_sama(
     )
     beforehand = time.perf_counter() - started
     run = experiment.run_loop(
-        model, plan.base_batches(), level, seed, description, observers=observers
+        model, plan.base_batches(), level, seed, description, steps=steps, observers=observers
     )
     level.history.sum_over(experiment.accelerator)
     return replace(run, seconds=run.seconds + beforehand), _score(plan, level, beliefs, run)
@@ -135,6 +165,7 @@ class _Plan:
     features: Sequence[Feature]
     reweight: Reweight | None
     rows: np.ndarray | None
+    steps: int
 
     def __post_init__(self) -> None:
         clean = self.experiment.meta
@@ -202,12 +233,6 @@ class _Plan:
         train = self.experiment.train
         return train if self.rows is None else Subset(train, self.rows)
 
-    @property
-    def _other_seed(self) -> int:
-        # Another order than the base level's, where both draw from the same rows; and one for each
-        # process: a clean set may be smaller than their batches together.
-        return self.seed + 1_000_003 * (1 + self.experiment.accelerator.process_index)
-
     def meta_batches(self) -> Batches:
         """Of held-out clean rows; without a clean set, of the training rows themselves."""
         experiment, config = self.experiment, self.experiment.recipe.meta
@@ -217,7 +242,7 @@ class _Plan:
         batches = experiment.endless(
             data,
             config.batch_size,
-            self._other_seed,
+            _other_seed(experiment, self.seed),
             shared=False,
             class_balanced=config.class_balanced,
             crop=False,  # the clean rows as they will be asked about
@@ -230,35 +255,17 @@ class _Plan:
         batches = experiment.endless(self._base_data, training.batch_size, self.seed)
         if self.clean is None:
             return batches
-        learning = self.clean.last_step(experiment.steps) * training.accumulation
-        first, then = self._clean_batches(self.base_rows), self._clean_batches(self.all_clean)
-        return Beside(batches, "clean", learning, first, then)
-
-    def _clean_batches(self, rows: np.ndarray) -> Batches | None:
-        if not len(rows):
-            return None
-        experiment, config = self.experiment, self.reweight
-        assert experiment.meta is not None
-        assert config is not None
-        return experiment.endless(
-            Subset(experiment.meta, rows),
-            config.clean_batch_size or experiment.recipe.training.batch_size,
-            self._other_seed,
-            shared=False,
+        learning = self.clean.last_step(self.steps) * training.accumulation
+        first, then = (
+            clean_batches(experiment, self.seed, rows) if len(rows) else None
+            for rows in (self.base_rows, self.all_clean)
         )
+        return Beside(batches, "clean", learning, first, then)
 
     # what is known beforehand
 
     def beliefs(self) -> Beliefs:
-        experiment, split = self.experiment, self.experiment.splits.meta
-        given = torch.from_numpy(experiment.splits.train.labels)
-        clean = clean_given = torch.zeros(0, dtype=torch.long)
-        if split is not None:
-            clean = torch.from_numpy(split.labels)
-            clean_given = torch.full((len(split),), -1)
-            if split.given_labels is not None:
-                clean_given = torch.from_numpy(split.given_labels)
-        labels = Labels(given, clean, clean_given, len(experiment.splits.classes))
+        experiment, labels = self.experiment, known_labels(self.experiment)
         representations = None
         if self.has_prior:
             of_train, of_clean = experiment.representations
@@ -319,6 +326,35 @@ class _Plan:
             table = torch.from_numpy(experiment.representations[0]).to(device)
             facts.representation = (table - table.mean(0)) / table.std(0).clamp_min(1e-6)
         return facts
+
+
+def clean_batches(experiment: Experiment, seed: int, rows: np.ndarray | None = None) -> Batches:
+    """Endless batches of clean rows, all or those, that stand beside the base level's."""
+    clean, recipe = experiment.clean, experiment.recipe
+    return experiment.endless(
+        clean if rows is None else Subset(clean, rows),
+        recipe.reweight.clean_batch_size or recipe.training.batch_size,
+        _other_seed(experiment, seed),
+        shared=False,
+    )
+
+
+def _other_seed(experiment: Experiment, seed: int) -> int:
+    # Another order than the base level's, where both draw from the same rows; and one for each
+    # process: a clean set may be smaller than their batches together.
+    return seed + 1_000_003 * (1 + experiment.accelerator.process_index)
+
+
+def known_labels(experiment: Experiment) -> Labels:
+    """Given labels of the training rows, and both labels of the clean rows as far as known."""
+    split, given = experiment.splits.meta, torch.from_numpy(experiment.splits.train.labels)
+    clean = clean_given = torch.zeros(0, dtype=torch.long)
+    if split is not None:
+        clean = torch.from_numpy(split.labels)
+        clean_given = torch.full((len(split),), -1)
+        if split.given_labels is not None:
+            clean_given = torch.from_numpy(split.given_labels)
+    return Labels(given, clean, clean_given, len(experiment.splits.classes))
 
 
 def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from samacli.data import Encoded
+from samacli.data.batches import Beside
 from samacli.methods.run import MethodRun, measured
+from samacli.methods.sama import clean_batches, known_labels
 from samacli.training.experiment import Experiment
+from samacli.training.loop import Fit
+from samacli.training.objective import (
+    CleanBeside,
+    ForwardCorrection,
+    Objective,
+    weighted_cross_entropy,
+)
 from samacli.training.robust import EarlyLearning, LossTruncation
 
 # Of every batch, by highest loss: the truth is not looked at, so it is the same for every noise.
@@ -25,9 +36,37 @@ def clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
 
 
 def mixed(experiment: Experiment, name: str, seed: int) -> MethodRun:
-    """Training split and clean set in one loss, each row counting 1."""
-    run = experiment.fit_plainly(experiment.train_and_meta, seed, f"{name}, seed {seed}")
+    """Each step a batch of the training split and, beside it, clean rows: as many as sama's steps
+    have, with the same share of the loss; where that share is 0, in one loss, each row counting 1.
+    """
+    if experiment.recipe.reweight.clean_share == 0:
+        run = experiment.fit_plainly(experiment.train_and_meta, seed, f"{name}, seed {seed}")
+    else:
+        run = _beside_clean(experiment, name, seed, weighted_cross_entropy)
     return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def forward_correction(experiment: Experiment, name: str, seed: int) -> MethodRun:
+    """As `mixed`, and given labels count through the transition that sama's beliefs start from."""
+    likelihood = known_labels(experiment).likelihood(np.arange(len(experiment.clean)))
+    objective = ForwardCorrection(likelihood.to(experiment.accelerator.device))
+    run = _beside_clean(experiment, name, seed, objective)
+    return measured(name, seed, [run], experiment.evaluate(run.model))
+
+
+def _beside_clean(experiment: Experiment, name: str, seed: int, objective: Objective) -> Fit:
+    """Both kinds of rows at sama's share and batch sizes; objective: of the training rows."""
+    recipe = experiment.recipe
+    noisy_rows = experiment.endless(experiment.train, recipe.training.batch_size, seed)
+    batches = Beside(noisy_rows, "clean", 0, None, clean_batches(experiment, seed))
+    return experiment.run_loop(
+        experiment.new_model(seed),
+        batches,
+        None,
+        seed,
+        f"{name}, seed {seed}",
+        objective=CleanBeside(recipe.reweight.clean_share, objective),
+    )
 
 
 def clean_then_noisy(experiment: Experiment, name: str, seed: int) -> MethodRun:

@@ -50,6 +50,9 @@ from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator, memory_format
 from samacli.training.step import Level
 
+# Of text models: the last layer is the one most bent to what the model was pretrained for.
+BELIEF_LAYER = -2
+
 
 @dataclass(frozen=True)
 class _Representations:
@@ -311,18 +314,17 @@ class Experiment:
     def representations(self) -> tuple[np.ndarray, np.ndarray]:
         """The pretrained model's mean states of the last layer but one, of training and clean rows.
 
-        (n, features) and (m, features) float32, m = 0 without a clean set. The last layer is the
-        one most bent to what the model was pretrained for.
+        (n, features) and (m, features) float32, m = 0 without a clean set.
         """
         made = self.once("representations", _Representations, self._represent)
         return made.train, made.clean
 
     def _represent(self) -> _Representations:
         model = self.new_model(self.recipe.seed)
-        train = self.embed(model, self.train, "embedding the training rows", layer=-2)
+        train = self.embed(model, self.train, "embedding the training rows", layer=BELIEF_LAYER)
         if self.meta is None:
             return _Representations(train, train[:0])
-        clean = self.embed(model, self.meta, "embedding the clean rows", layer=-2)
+        clean = self.embed(model, self.meta, "embedding the clean rows", layer=BELIEF_LAYER)
         return _Representations(train, clean)
 
     def _in_order(self, data: Any) -> Iterable[Batch]:

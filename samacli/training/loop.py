@@ -52,6 +52,8 @@ class Fit:
     best_step: the optimiser step (from 1) whose state `model` is in; the last without validation.
     samples_per_second: base-level examples a second, of all processes.
     peak_memory_bytes: see `samacli.training.runtime.peak_memory_bytes`.
+    rows_seen: rows that went forward and backward through the model, each time counted, clean ones
+        at either level among them, of all processes.
     """
 
     model: PreTrainedModel
@@ -62,6 +64,7 @@ class Fit:
     best_step: int
     skipped_steps: int = 0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
+    rows_seen: int = 0
 
 
 def fit(
@@ -87,7 +90,8 @@ def fit(
     Args:
         batches: endless; each has the model's inputs, `labels` (−1: none), `index`, and optionally
             `sample_weight`, which multiplies the example's loss where there is no meta level, and
-            `clean`, a batch of clean rows that a meta level gives a share of the loss.
+            `clean`, a batch of clean rows that the meta level, or an objective such as
+            `CleanBeside`, gives a share of the loss.
         meta_level: weights and targets from a reweighter that learns along the way; its objective
             then takes the place of `objective`.
         objective: the loss, called once a batch; it may keep state from batch to batch.
@@ -188,6 +192,7 @@ def fit(
         best_step=steps if state.best is None else state.best.step,
         skipped_steps=state.skipped,
         curve=state.curve,
+        rows_seen=state.samples + (0 if meta_level is None else meta_level.rows_seen),
     )
 
 

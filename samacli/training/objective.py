@@ -51,6 +51,42 @@ def weighted_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     return losses.sum() / labelled
 
 
+class ForwardCorrection:
+    """−log Σ_c p(c)·P(given | c), the mean over examples with a given label.
+
+    The model is asked for the true class, and what labels do with it is put between (forward
+    correction, Patrini et al. 2017).
+
+    log_likelihood: log P(given | true), (given, true).
+    """
+
+    def __init__(self, log_likelihood: Tensor) -> None:
+        self.log_likelihood = log_likelihood
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        told = batch["labels"] >= 0
+        rows = self.log_likelihood.to(logits)[batch["labels"].clamp_min(0)]
+        losses = -torch.logsumexp(logits.log_softmax(-1) + rows, dim=-1)
+        return (losses * told).sum() / told.sum().clamp_min(1)
+
+
+class CleanBeside:
+    """(1 − s)·ℓ(a batch) + s·cross-entropy of the clean rows beside it: a share as sama gives it.
+
+    share: s, of clean rows. others: ℓ, the loss of the batch itself.
+    """
+
+    def __init__(self, share: float, others: Objective) -> None:
+        self.share, self.others = share, others
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        return (1 - self.share) * self.others(logits, batch)
+
+    def clean_part(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the clean rows add."""
+        return self.share * clean_loss(model, batch)
+
+
 def clean_loss(model: nn.Module, batch: Batch, offset: Tensor | float = 0.0) -> Tensor:
     """The meta loss: cross-entropy on clean examples.
 

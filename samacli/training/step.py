@@ -42,6 +42,8 @@ class Level(Protocol):
     `after_step`.
     """
 
+    rows_seen: int  # of meta batches that went forward and backward, of all processes
+
     def begin(
         self,
         model: nn.Module,
@@ -134,6 +136,9 @@ class Step:
     def __post_init__(self) -> None:
         self.start = StepStart(self.state.model, self.accelerator.device)
         self._fast = Compiled(self.model) if self.compiled else self.model
+        # What clean rows beside a batch add: the meta level says, or without one the objective.
+        weighs = self.objective if self.level is None else self.level
+        self._clean_part = getattr(weighs, "clean_part", None)
 
     def __call__(self, batches: Iterator[Batch]) -> Passed:
         """Leaves the gradients of the mean loss over `accumulation` batches in `p.grad`.
@@ -178,13 +183,13 @@ class Step:
                     known = {name: part[name] for name in NOT_INPUTS if name in part}
                     done.seen.append((logits.detach(), known))
             done.samples += len(batch["labels"]) * self.accelerator.num_processes
-            if self.level is not None and clean is not None:
+            if self._clean_part is not None and clean is not None:
                 # A pass of its own: padded to its own length, and none of λ's business.
                 clean = self._ready(clean)
                 for part, share in in_parts(clean, parts, clean["labels"] >= 0):
                     with self._synchronized(last):
                         with self.accelerator.autocast():
-                            loss = self.level.clean_part(self._fast, part)
+                            loss = self._clean_part(self._fast, part)
                         self._backward(loss, share, done)
                 done.samples += len(clean["labels"]) * self.accelerator.num_processes
         return done

@@ -83,7 +83,7 @@ def row_of(cell: Cell, **changed: Any) -> Row:
         "peak_memory_bytes": 2**20, "rows": {"train": 400, "meta": 60, "test": 90},
         "device": "cpu", "device_name": "a processor", "precision": "fp32", "threads": 1,
         "jobs": 1, "torch": "2", "transformers": "5", "samacli": "0", "commit": "abc",
-        "finished": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:00:00+00:00", "rows_seen": 48, "code": "c0de",
     }  # fmt: skip
     return Row(**{**values, **changed})
 
@@ -398,7 +398,10 @@ def test_figures_are_of_the_right_rows(table: TableSpec, store: Store) -> None:
     assert block.best(clean)
     assert not block.best(sama)
     text = page(table, blocks(table, plan(table), ledger))
-    assert "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | 1.00 |" in text
+    assert (
+        "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | 3 | 48 | 10.0 | 1.00 |"
+        in text
+    )
     assert "| sama | 0.850 ± 0.071 | 2 | **0.400 ± 0.000** | **0.300 ± 0.000** | – |" in text
     assert "`sama-slow` is `sama` with `meta.unroll=2`." in text
     line = next(x for x in sheet([block]).splitlines() if x.startswith("all,words,sama,"))

@@ -23,9 +23,11 @@ from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.schema import ReweightBaseline
 from samacli.registry import METHODS, load
 from samacli.training.experiment import Experiment
+from samacli.training.objective import ForwardCorrection
 from tests.conftest import make_texts, sentences, text_recipe, write_csv
 
 STEPS = 12
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def recipe(texts: dict[str, Path], model: Path, *overrides: str) -> Recipe:
@@ -73,8 +75,135 @@ def test_every_method_runs_and_says_what_it_took(experiment: Experiment, name: s
     parts = {"confident-learning": 4, "linear-probe": 0, "linear-probe-noisy": 0}
     assert run.steps == parts.get(name, 1) * STEPS
     assert (run.model is None) == name.startswith("linear-probe")
-    assert (run.scored is not None) == name.startswith("sama")
-    assert (run.noise is not None) == (name in ("sama", "sama-na", "confident-learning"))
+    learns = name.startswith("sama") or name == "no-meta-steps"
+    assert (run.scored is not None) == learns
+    assert (run.noise is not None) == (learns or name == "confident-learning")
+
+
+def test_rows_seen_are_those_that_went_through_the_model_and_back(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the model itself was given while gradients were asked for."""
+    seen = 0
+
+    def watched(module: torch.nn.Module, _: Any, inputs: dict[str, Any]) -> None:
+        nonlocal seen
+        if torch.is_grad_enabled() and module.training:
+            seen += len(inputs["input_ids"])
+
+    original = experiment.new_model
+
+    def new_model(seed: int) -> Any:
+        model = original(seed)
+        model.register_forward_pre_hook(watched, with_kwargs=True)
+        return model
+
+    monkeypatch.setattr(experiment, "new_model", new_model)
+    batch = experiment.recipe.training.batch_size
+    clean = min(batch, len(experiment.clean))
+    expected = {
+        "noisy": STEPS * batch,
+        "noisy-then-clean": STEPS * batch,
+        "mixed": STEPS * (batch + clean),
+        "forward-correction": STEPS * (batch + clean),
+        "confident-learning": 4 * STEPS * batch,
+    }
+    for name, rows in expected.items():
+        seen = 0
+        run = run_method(experiment, name, 0)
+        assert run.rows_seen == rows == seen, name
+    for name in ("linear-probe", "linear-probe-noisy"):
+        assert run_method(experiment, name, 0).rows_seen == 0
+    # Of the base level as many as mixed; the meta batches come on top.
+    still = run_method(experiment, "no-meta-steps", 0)
+    assert still.rows_seen == expected["mixed"]
+    assert np.isnan([meta for *_, meta in still.curve]).all()
+    learnt = run_method(experiment, "sama", 0)
+    meta_steps = int(np.isfinite([meta for *_, meta in learnt.curve]).sum())
+    assert meta_steps > 0
+    held_out = sum(-(-n // 2) for n in np.bincount(experiment.clean.labels))
+    meta_batch = min(experiment.recipe.meta.batch_size, held_out)
+    assert learnt.rows_seen == expected["mixed"] + meta_steps * meta_batch
+
+
+def test_without_meta_steps_nothing_else_is_different(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate of 0 learns nothing either: then both are one and the same run."""
+    # A pass that the meta step rides on draws other dropout masks.
+    model = experiment.recipe.model.model_copy(update={"config": NO_DROPOUT})
+    frozen = experiment.recipe.meta.model_copy(update={"learning_rate": 0.0})
+    recipe = experiment.recipe.model_copy(update={"meta": frozen, "model": model})
+    monkeypatch.setattr(experiment, "recipe", recipe)
+    still = run_method(experiment, "no-meta-steps", 0)
+    unmoved = run_method(experiment, "sama", 0)
+    assert still.scored is not None
+    assert unmoved.scored is not None
+    np.testing.assert_allclose(still.scored.weight, unmoved.scored.weight, rtol=1e-4)
+    losses = [[loss for _, loss, _ in run.curve] for run in (still, unmoved)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_clean_rows_beside_a_batch_have_their_share_of_its_gradient(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step of plain SGD, against the gradient of the loss written out."""
+    share, rate = 0.3, 0.5
+    changed = {
+        "training": {"steps": 1, "warmup": 0.0, "schedule": "constant", "clip_norm": None},
+        "reweight": {"clean_share": share, "clean_batch_size": 5},
+        "model": {"config": NO_DROPOUT},
+    }
+    content = experiment.recipe.model_dump()
+    for section, values in changed.items():
+        content[section] |= values
+    content["training"]["optimizer"] = {"name": "sgd", "learning_rate": rate, "momentum": 0.0,
+                                        "weight_decay": 0.0}  # fmt: skip
+    monkeypatch.setattr(experiment, "recipe", Recipe(**content))
+    spied = Spied(monkeypatch, experiment, "endless")
+    run = run_method(experiment, "mixed", 0)
+    (train, *_), (clean, *_) = (call[0] for call in spied.calls)
+    assert train is experiment.train
+    assert clean is experiment.clean
+    # The same streams once more, from their beginning.
+    batches = [experiment.endless(*call[0], **call[1]) for call in spied.calls[:2]]
+    noisy, beside = (next(stream) for stream in batches)
+    assert len(beside["labels"]) == 5
+    model = experiment.new_model(0)
+
+    def loss(batch: dict[str, Any]) -> torch.Tensor:
+        inputs = {k: v for k, v in batch.items() if k not in ("labels", "index")}
+        return torch.nn.functional.cross_entropy(model(**inputs).logits, batch["labels"])
+
+    ((1 - share) * loss(noisy) + share * loss(beside)).backward()
+    assert run.model is not None
+    for before, after in zip(model.parameters(), run.model.parameters(), strict=True):
+        moved = torch.zeros_like(before) if before.grad is None else before.grad
+        torch.testing.assert_close(after, before - rate * moved, rtol=1e-3, atol=1e-5)
+
+
+def test_forward_correction_asks_for_the_true_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    transition = torch.rand(3, 3, generator=generator, dtype=torch.float64)
+    transition /= transition.sum(0)  # of given labels, for each true class
+    labels = torch.tensor([0, 1, 2, -1, 1, 0, 2])
+    found = ForwardCorrection(transition.log())(logits, {"labels": labels})
+    told = labels >= 0
+    given = (logits.softmax(-1) @ transition.T)[told, labels[told]]
+    torch.testing.assert_close(found, -given.log().mean())
+
+
+def test_after_sama_the_clean_set_goes_on_with_its_model(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops = Spied(monkeypatch, experiment, "run_loop")
+    run = run_method(experiment, "sama-then-clean", 0)
+    first, second = loops.calls
+    assert (first[1]["steps"], second[1]["steps"]) == (STEPS // 2, STEPS // 2)
+    assert first[0][2] is not None
+    assert second[0][2] is None
+    assert second[0][0] is first[2].model is run.model
 
 
 def test_methods_without_clean_data_run_without(texts: dict[str, Path], tiny_bert: Path) -> None:
@@ -160,15 +289,17 @@ def test_a_linear_probe_is_logistic_regression_on_mean_embeddings(
         rows = []
         for text in texts:  # one at a time: nothing is padded
             with torch.no_grad():
-                output = backbone(**tokenizer(text, return_tensors="pt"))
-            rows.append(output.last_hidden_state[0].mean(0).numpy())
+                words = tokenizer(text, return_tensors="pt")
+                output = backbone(**words, output_hidden_states=True)
+            rows.append(output.hidden_states[-2][0].mean(0).numpy())
         return np.stack(rows)
 
     split = splits.meta if name == "linear-probe" else splits.train
     assert split is not None
     assert splits.test is not None
     train, test = embed(list(split.rows["text"])), embed(list(splits.test.rows["text"]))
-    ours = experiment.embed(experiment.new_model(0), experiment.test, "")  # type: ignore[arg-type]
+    assert experiment.test is not None
+    ours = experiment.embed(experiment.new_model(0), experiment.test, "", layer=-2)
     np.testing.assert_allclose(ours, test, rtol=1e-4, atol=1e-5)
     strengths = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
     folds = StratifiedKFold(5, shuffle=True, random_state=0)

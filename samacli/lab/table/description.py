@@ -18,6 +18,7 @@ BEST = "best"
 
 Workflow = Literal["reweight", "prune"]
 Precision = Literal["fp32", "bf16"]
+Role = Literal["development", "reporting"]
 
 
 class Setting(Section):
@@ -32,6 +33,9 @@ class Setting(Section):
     recipe: str = Field(description="a built-in recipe's name or a YAML file")
     set: list[str] = Field([], description="KEY=VALUE overrides of the recipe")
     without: list[str] = Field([], description="methods that are not run in it")
+    equal_time: bool = Field(
+        True, description="false: not even if the table's `equal_time` says so"
+    )
     about: str = Field("", description="Markdown above the setting's own table")
 
 
@@ -62,6 +66,22 @@ class Entry(Section):
     def at(self, keep: float | None) -> Entry:
         """The same, keeping that much."""
         return self.model_copy(update={"name": kept(self.base, keep), "keep": keep})
+
+
+class Draws(Section):
+    """Fresh data for each seed."""
+
+    seed: int = Field(
+        ge=0,
+        description="what the splits, the clean set, subsets and the noise of each of the table's "
+        "seeds are drawn by, together with that seed and the table's role",
+    )
+    splits: bool = Field(
+        True,
+        description="pool the rows of all the splits that the recipe names and deal them out anew, "
+        "each split as large as it was; false: they stay as they come, and what the recipe itself "
+        "takes out of a split is drawn alone",
+    )
 
 
 class Goal(Section):
@@ -114,6 +134,20 @@ class TableSpec(Section):
         False,
         description="each seed draws its own clean set where data.meta_per_class takes a part of a "
         "split (data.meta_seed = seed), so that the spread tells of that choice too",
+    )
+    role: Role | None = Field(
+        None,
+        description="development: settings may be chosen by its figures, which are of validation "
+        "rows (of the recipe's data.validation, or held out of the training split; its test split "
+        "is not read). reporting: nothing is chosen by them. Default: not said",
+    )
+    draws: Draws | None = Field(
+        None, description="each seed has splits, a clean set and noise of its own"
+    )
+    equal_time: bool = Field(
+        False,
+        description="every other method that trains is also trained for as long as ours took in "
+        "this table with the same seed: its steps times how much longer ours took than it did",
     )
     precision: Precision | None = Field(
         None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from samacli.lab.table.description import BEST, Entry, Goal, Setting, TableSpec, kept
+from samacli.lab.table.past import Past, past
 from samacli.lab.table.plan import Cell
 from samacli.lab.table.rows import Ledger, Row
 from samacli.runs.prune.methods import PLAIN_RUN, RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
@@ -54,12 +55,15 @@ def difference(mean: Mean | None) -> str:
 class Line:
     """One method in one setting. rows: by seed. lead: accuracy of ours minus this one's, over
     the seeds that both have. time: training seconds over the plain method's with the same seed on
-    the same machine with as many threads and jobs."""
+    the same machine with as many threads and jobs. past: what became of the method since. timed:
+    the same, trained for as long as ours took."""
 
     cell: Cell
     rows: dict[int, Row]
     lead: Mean | None
     time: Mean | None
+    past: Past = field(default_factory=Past)
+    timed: Line | None = None
 
     @property
     def entry(self) -> Entry:
@@ -121,8 +125,16 @@ class Block:
         return mean is not None and mean.mean >= max(means) - 1e-9  # the same mean, summed up twice
 
 
-def blocks(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> list[Block]:
-    """The settings of the cells, each with its methods, in the table's order."""
+def blocks(
+    table: TableSpec,
+    cells: Sequence[Cell],
+    ledger: Ledger,
+    code: Mapping[str, str] | None = None,
+) -> list[Block]:
+    """The settings of the cells, each with its methods, in the table's order.
+
+    code: of the methods today; see `past`.
+    """
     made = []
     for setting in dict.fromkeys(cell.setting.name for cell in cells):
         known: dict[str, tuple[Cell, dict[int, Row]]] = {}
@@ -133,11 +145,17 @@ def blocks(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> list[Bloc
                     rows[cell.seed] = row
         nothing: tuple[None, dict[int, Row]] = None, {}
         _, plain = known.get(table.plain, nothing)
-        lines = []
+        lines, timed = list[Line](), dict[str, Line]()
         for name, (cell, rows) in known.items():
             ours = kept(table.ours, cell.entry.keep)
             lead = None if name == ours else lead_over(known.get(ours, nothing)[1], rows)
-            lines.append(Line(cell, rows, lead, _time(rows, plain)))
+            then = past(cell, list(rows.values()), ledger, code or {})
+            line = Line(cell, rows, lead, _time(rows, plain), then)
+            if cell.pace is None:
+                lines.append(line)
+            else:
+                timed[cell.pace[1].entry.name] = line
+        lines = [replace(line, timed=timed.get(line.entry.name)) for line in lines]
         made.append(Block(lines[0].cell.setting, lines))
     return made
 

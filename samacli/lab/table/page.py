@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from samacli.errors import SamaError
 from samacli.export.escape import csv_cell
+from samacli.lab.table.code import code_of
 from samacli.lab.table.description import TableSpec, kept
 from samacli.lab.table.figures import (
     Block,
@@ -21,13 +23,14 @@ from samacli.lab.table.figures import (
     over_plain,
     relative_part,
 )
-from samacli.lab.table.plan import Cell
-from samacli.lab.table.rows import Ledger, Row
+from samacli.lab.table.plan import Cell, where
+from samacli.lab.table.rows import Ledger, Row, Store
 from samacli.lab.table.run import left
 from samacli.runs.prune.methods import PLAIN_RUN, RIVAL_SCORES, SAMA_RUN, SAMA_SCORES
 from samacli.store.output import written
 
 MARK = "†"
+SEEN, CHANGED = "‡", "§"  # of lines whose method was changed, see `Past`
 SHEET = ("accuracy", "macro_f1", "lowest_recall", "average_precision", "auroc", "noise_rate")
 # The parts of our scoring run, as `sama prune` names them.
 PARTS = {
@@ -47,22 +50,27 @@ def render(table: TableSpec, cells: Sequence[Cell], ledger: Ledger, folder: Path
     from samacli.lab.table.picture import picture
 
     files = []
+    code = {c.entry.method: code_of(where(c.workflow, c.entry.method)) for c in cells}
     try:
-        for ending, text in texts(table, cells, ledger).items():
+        with written(Store(folder, table.name).code) as stage:
+            stage.write_text(yaml.safe_dump(code), encoding="utf-8")
+        for ending, text in texts(table, cells, ledger, code).items():
             files.append(folder / f"{table.name}.{ending}")
             with written(files[-1]) as stage:
                 stage.write_text(text, encoding="utf-8")
         files.append(folder / f"{table.name}.png")
         with written(files[-1]) as stage:
-            picture(table, blocks(table, cells, ledger), stage)
+            picture(table, blocks(table, cells, ledger, code), stage)
     except OSError as error:
         raise SamaError(f"'{files[-1]}' cannot be written: {error.strerror}") from error
     return files
 
 
-def texts(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> dict[str, str]:
-    """The files that are text, by ending: md and csv."""
-    found = blocks(table, cells, ledger)
+def texts(
+    table: TableSpec, cells: Sequence[Cell], ledger: Ledger, code: Mapping[str, str]
+) -> dict[str, str]:
+    """The files that are text, by ending: md and csv. code: of the methods today (`code_of`)."""
+    found = blocks(table, cells, ledger, code)
     outdated = len(left(cells, ledger).outdated)
     return {"md": page(table, found, outdated=outdated), "csv": sheet(found)}
 
@@ -70,10 +78,16 @@ def texts(table: TableSpec, cells: Sequence[Cell], ledger: Ledger) -> dict[str, 
 def sheet(blocks: Sequence[Block]) -> str:
     """CSV: a line a setting and method, means and sample standard deviations over seeds."""
     lines = []
+    timed_too = any(line.timed for block in blocks for line in block.lines)
     for block in blocks:
         for line in block.lines:
-            means = {name: line.value(name) for name in (*SHEET, "seconds")}
+            means = {name: line.value(name) for name in (*SHEET, "seconds", "rows_seen")}
             means |= {"relative_time": line.time, "ours_minus_this": line.lead}
+            if timed_too:
+                timed = line.timed
+                for name in ("accuracy", "seconds", "rows_seen"):
+                    means[f"{name}_in_our_time"] = timed.value(name) if timed else None
+                means["ours_minus_this_in_our_time"] = timed.lead if timed else None
             figures: dict[str, float | None] = {}
             for name, mean in means.items():
                 figures[name] = mean.mean if mean else None
@@ -99,9 +113,11 @@ def sheet(blocks: Sequence[Block]) -> str:
 def page(table: TableSpec, blocks: Sequence[Block], *, outdated: int = 0) -> str:
     """The whole page; outdated: cells left out for rows of another recipe or precision."""
     rows = [row for block in blocks for row in block.rows]
+    rows += [r for b in blocks for line in b.lines if line.timed for r in line.timed.rows.values()]
     if not rows:
         return f"# {table.title}\n\nNothing is measured yet.\n"
     lines = [f"# {table.title}", "", *_paragraph(table.about), *_made_by(table, rows, outdated)]
+    lines += _roles(table)
     if table.workflow == "prune":
         blocks = [block for block in blocks if block.rows]
         lines += _goals(judged(table, blocks))
@@ -115,7 +131,7 @@ def page(table: TableSpec, blocks: Sequence[Block], *, outdated: int = 0) -> str
         lines += [line for block in blocks for line in _methods(table, block)]
     known = {line.entry.method: line.cell.method for block in blocks for line in block.lines}
     lines += ["## Methods", "", *(f"- `{n}`: {m.description}" for n, m in known.items()), ""]
-    lines += [*_budget(blocks), *_paragraph(table.remarks)]
+    lines += [*_given(blocks), *_past(blocks), *_paragraph(table.remarks)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -148,6 +164,69 @@ def _made_by(table: TableSpec, rows: Sequence[Row], outdated: int) -> list[str]:
             "",
         ]
     return lines
+
+
+def _roles(table: TableSpec) -> list[str]:
+    """What the rows that are measured on may be used for, and what each seed draws."""
+    said = []
+    if table.role == "development":
+        said.append(
+            "**Development data**: settings may be chosen by these figures, which are of "
+            "validation rows; no test split was read, and no claim rests on this page."
+        )
+    if table.role == "reporting":
+        said.append(
+            "**Reporting data**: nothing is chosen by these figures; where a method was changed "
+            "after rows of it had been seen here, the ledger below says so."
+        )
+    if table.draws is not None:
+        splits = "splits (the rows of all splits pooled and dealt out anew), " * table.draws.splits
+        said.append(
+            f"Every seed has {splits}clean set, subsets and noise of its own, drawn by seed "
+            f"{table.draws.seed} of the table; spreads and errors are over all of these together."
+        )
+    return _paragraph(" ".join(said))
+
+
+def _past(blocks: Sequence[Block]) -> list[str]:
+    """The ledger: what settings and code the rows are of, and what was changed after they were
+    seen."""
+    head = ["method", "settings", "code", "commit", "measured", "changed"]
+    rows = []
+    for name, found in _across(blocks).items():
+        lines = [line for _, line in found if line is not None and line.rows]
+        lines += [line.timed for line in lines if line.timed is not None and line.timed.rows]
+        if not lines:
+            continue
+        measured = [row for line in lines for row in line.rows.values()]
+        dates = sorted(row.finished[:10] for row in measured)
+        said = []
+        if any(line.past.seen for line in lines):
+            said.append(f"{SEEN} after earlier rows on the same data had been seen")
+        if any(line.past.changed for line in lines):
+            said.append(f"{CHANGED} since these rows: measured by other code than today's")
+        if any(line.past.unknown for line in lines):
+            said.append("not known: rows of a time that did not tell their code")
+        rows.append(
+            [
+                name.removesuffix(f" {MARK}"),
+                _values(row.digest[:6] for row in measured),
+                _values(row.code or "–" for row in measured),
+                _values(row.commit or "–" for row in measured),
+                dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
+                "; ".join(said) or "no",
+            ]
+        )
+    return _section(
+        "Ledger",
+        "Settings: a hash of all that the recipe says to the method, a setting each (the first six "
+        "digits of the rows' `digest`). Code: a hash of all code that it runs, comments left out, "
+        "so that any change of it shows, one that changes no figure too. Changed: whether one of "
+        "both was another when earlier rows of the method on the same draws of data had been seen "
+        f"({SEEN}), or is another since ({CHANGED}).",
+        head=head,
+        rows=rows,
+    )
 
 
 def _goals(found: Sequence[Judged]) -> list[str]:
@@ -192,6 +271,15 @@ def _comparison(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
         for name, found in across.items()
         if name.removesuffix(f" {MARK}") != table.ours
     ]
+    if rows and table.equal_time:
+        timed = [
+            [name, *(difference(line.timed.lead if line and line.timed else None)
+                     for _, line in found)]
+            for name, found in across.items()
+            if any(line and line.timed and line.timed.lead for _, line in found)
+        ]  # fmt: skip
+    else:
+        timed = []
     if rows:
         lines += _section(
             f"`{table.ours}` minus each other method",
@@ -199,6 +287,15 @@ def _comparison(table: TableSpec, blocks: Sequence[Block]) -> list[str]:
             f"0 where `{table.ours}` is better.",
             head=head,
             rows=rows,
+        )
+    if timed:
+        lines += _section(
+            f"`{table.ours}` minus each other method in the same time",
+            f"The same with every other method trained for as long as `{table.ours}` took with the "
+            "same seed in this table: its steps times how much longer that was than it took "
+            "itself. Steps and seconds are in the settings' own tables.",
+            head=head,
+            rows=timed,
         )
     return lines
 
@@ -213,7 +310,10 @@ def _across(blocks: Sequence[Block]) -> dict[str, list[tuple[Block, Line | None]
 def _methods(table: TableSpec, block: Block) -> list[str]:
     head = ["method", "accuracy", "seeds", "macro-F1", "recall of the worst class",
             f"{table.ours} minus it (± s.e.)", "noise: average precision", "AUROC",
-            f"time, {table.plain} = 1", "steps", "peak MiB"]  # fmt: skip
+            "steps", "rows seen", "seconds", f"time, {table.plain} = 1", "peak MiB"]  # fmt: skip
+    if table.equal_time:
+        same = f"in the time of {table.ours}"
+        head += [f"{same}: accuracy", f"{table.ours} minus it", "steps", "rows seen", "seconds"]
     rows = [
         [
             _name(line),
@@ -224,9 +324,10 @@ def _methods(table: TableSpec, block: Block) -> list[str]:
             difference(line.lead),
             _measured(block, line, "average_precision"),
             _measured(block, line, "auroc"),
+            *_took(line),
             figure(line.time, 2),
-            _values(row.steps for row in line.rows.values()) or "–",
             _peak(line),
+            *(_in_our_time(line.timed) if table.equal_time else []),
         ]
         for line in block.lines
     ]
@@ -236,6 +337,22 @@ def _methods(table: TableSpec, block: Block) -> list[str]:
         if line.entry.set
     ]
     return _setting(block, said, head, rows)
+
+
+def _took(line: Line) -> list[str]:
+    """Steps, rows seen and seconds."""
+    seen = line.value("rows_seen")
+    return [
+        _values(row.steps for row in line.rows.values()) or "–",
+        f"{seen.mean:,.0f}" if seen else "–",
+        figure(line.value("seconds"), 1),
+    ]
+
+
+def _in_our_time(line: Line | None) -> list[str]:
+    if line is None or not line.rows:
+        return ["–"] * 5
+    return [figure(line.accuracy), difference(line.lead), *_took(line)]
 
 
 # Subsets of the training rows
@@ -314,14 +431,20 @@ def _setting(
     return _section(block.setting.title, *about, head=head, rows=rows)
 
 
-def _budget(blocks: Sequence[Block]) -> list[str]:
+def _given(blocks: Sequence[Block]) -> list[str]:
     head = ["setting", "model", "frozen", "steps", "batch", "tokens", "learning rate",
             "training rows", "clean rows", "test rows"]  # fmt: skip
     rows = []
     for block in blocks:
         recipe = block.cell.recipe
         # Scoring runs' steps are their own.
-        trained = [row for row in block.rows if row.algorithm not in (RIVAL_SCORES, SAMA_SCORES)]
+        known = {line.entry.method: line.cell.method for line in block.lines}
+        trained = [
+            row
+            for row in block.rows
+            if row.algorithm not in (RIVAL_SCORES, SAMA_SCORES)
+            and getattr(known[row.algorithm], "steps", True)
+        ]
         own = [row for row in trained if row.setting == block.setting.name]
         rows.append(
             [
@@ -338,17 +461,31 @@ def _budget(blocks: Sequence[Block]) -> list[str]:
                 ),
             ]
         )
-    return _section("Budget, the same for every method of a setting", head=head, rows=rows)
+    return _section(
+        "What the recipe gives every method of a setting",
+        "Steps and batches of the base model. What a method takes beyond them (clean rows beside a "
+        "batch, meta steps, runs of several folds) is in its rows seen and seconds.",
+        head=head,
+        rows=rows,
+    )
 
 
 def _measured(block: Block, line: Line, measure: str = "accuracy") -> str:
     """Mean and spread, in bold if it is the best."""
     text = figure(line.value(measure))
-    return f"**{text}**" if block.best(line, measure) else text
+    text = f"**{text}**" if block.best(line, measure) else text
+    return text + _marks(line) if measure == "accuracy" else text
 
 
 def _name(line: Line) -> str:
     return line.entry.name if line.cell.method.uses_clean else f"{line.entry.name} {MARK}"
+
+
+def _marks(line: Line) -> str:
+    """Behind its figures: that the method was changed, as the ledger tells."""
+    pasts = [line.past] + ([line.timed.past] if line.timed else [])
+    marks = (SEEN, any(p.seen for p in pasts)), (CHANGED, any(p.changed for p in pasts))
+    return "".join(f" {mark}" for mark, there in marks if there)
 
 
 def _peak(line: Line | None) -> str:

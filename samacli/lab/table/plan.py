@@ -12,6 +12,7 @@ from typing import Any
 
 from samacli.errors import SamaError, nearest
 from samacli.lab.table.description import Entry, Precision, Setting, TableSpec, Workflow, among
+from samacli.lab.table.draws import data_of_role, data_seed, splits_of
 from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.load import result_relevant
 from samacli.registry import METHODS, Method
@@ -42,7 +43,10 @@ class Cell:
     """One method in one setting with one seed.
 
     recipe: what is run. concerning: what in it concerns the method. digest: of that. precision: of
-    the rows that stand for it; None: any.
+    the rows that stand for it; None: any. draw: of the data, as rows tell it; None: the recipe's.
+    dealt: whether the splits are dealt out anew, by `data.seed`.
+    pace: the cell of our method and the same method's own, whose rows say how many steps take as
+    long as ours; None: the recipe's steps.
     """
 
     setting: Setting
@@ -53,6 +57,9 @@ class Cell:
     digest: str
     workflow: Workflow = "reweight"
     precision: Precision | None = None
+    draw: str | None = None
+    dealt: bool = False
+    pace: tuple[Cell, Cell] | None = None
 
     @property
     def method(self) -> Method | PruningMethod:
@@ -74,6 +81,7 @@ class Cell:
             "algorithm": self.entry.method,
             "seed": self.seed,
             "digest": self.digest,
+            "draw": self.draw,
         }
 
     @property
@@ -94,7 +102,7 @@ def plan(table: TableSpec, choice: Choice | None = None) -> list[Cell]:
     entries = _entries(table, choice.methods)
     load = functools.cache(lambda recipe, overrides: load_recipe(recipe, list(overrides)))
     names = {entry.base for entry in table.methods}
-    made: list[tuple[Cell, bool]] = []
+    made: list[Cell] = []
     for setting in settings or table.settings:
         for name in setting.without:
             if name not in names:
@@ -108,25 +116,73 @@ def plan(table: TableSpec, choice: Choice | None = None) -> list[Cell]:
             recipe = load(setting.recipe, (*setting.set, *entry.set))
             if table.keeps:  # one scoring run serves all of them
                 recipe = _with(recipe, "prune", keep=table.keeps)
+            recipe = recipe.model_copy(update={"data": data_of_role(recipe.data, table.role)})
             content = concerning(workflow, recipe, entry.method, entry.keep)
-            drawn = table.draw_clean_sets and recipe.data.meta_per_class is not None
-            if drawn and content["data"]["meta_per_class"] is not None:
-                content["data"]["meta_seed"] = "seed"
+            dealt = _say_what_is_drawn(content["data"], table, recipe)
             recipe = _with_data_in(recipe, choice.data)
             if table.precision is not None:  # rows tell theirs: it is not in the digest
                 recipe = _with(recipe, "training", precision=table.precision)
+            draw = None if table.draws is None else f"{table.role or 'no role'} {table.draws.seed}"
             own = digest(content)
-            cell = Cell(setting, entry, 0, recipe, content, own, workflow, table.precision)
-            made.append((cell, drawn))
-    return [
-        replace(
-            cell,
-            seed=seed,
-            recipe=_with(cell.recipe, "data", meta_seed=seed) if drawn else cell.recipe,
-        )
-        for seed in choice.seeds or table.seeds
-        for cell, drawn in made
-    ]
+            made.append(
+                Cell(
+                    setting, entry, 0, recipe, content, own, workflow, table.precision, draw, dealt
+                )
+            )
+    return [cell for seed in choice.seeds or table.seeds for cell in _of_seed(table, made, seed)]
+
+
+def _say_what_is_drawn(data: dict[str, Any], table: TableSpec, recipe: Recipe) -> bool:
+    """In the part of a recipe that is the same for all seeds; whether splits are dealt out."""
+    if table.draws is None:
+        drawn = table.draw_clean_sets and recipe.data.meta_per_class is not None
+        if drawn and data["meta_per_class"] is not None:
+            data["meta_seed"] = "seed"
+        return False
+    dealt = table.draws.splits and len(splits_of(recipe.data)) > 1
+    data["seed"] = f"drawn by {table.draws.seed}{', splits dealt out' if dealt else ''}"
+    data["meta_seed"] = None
+    return dealt
+
+
+def _of_seed(table: TableSpec, cells: Sequence[Cell], seed: int) -> list[Cell]:
+    """The cells with a seed's data, and those that are timed by others of them."""
+    found = []
+    for cell in cells:
+        drawn: dict[str, int | None] = {}
+        if table.draws is not None:
+            drawn = {"seed": data_seed(table, seed), "meta_seed": None}
+        elif table.draw_clean_sets and cell.recipe.data.meta_per_class is not None:
+            drawn = {"meta_seed": seed}
+        found.append(replace(cell, seed=seed, recipe=_with(cell.recipe, "data", **drawn)))
+    return found + (_as_long_as_ours(table, found) if table.equal_time else [])
+
+
+def _as_long_as_ours(table: TableSpec, cells: Sequence[Cell]) -> list[Cell]:
+    """Every other method that trains, for as long as ours took with the same seed."""
+    ours = {cell.setting.name: cell for cell in cells if cell.entry.name == table.ours}
+    timed = []
+    for cell in cells:
+        pacer = ours.get(cell.setting.name)
+        trains = getattr(cell.method, "steps", False) and cell.setting.equal_time
+        if pacer is None or pacer is cell or not trains:
+            continue
+        training = {**cell.concerning["training"], "steps": f"as long as {pacer.digest}"}
+        content = {**cell.concerning, "training": training}
+        name = f"{cell.entry.name}@{table.ours}"
+        entry = cell.entry.model_copy(update={"name": name})
+        own = digest(content)
+        timed.append(replace(cell, entry=entry, concerning=content, digest=own, pace=(pacer, cell)))
+    return timed
+
+
+def paced(cell: Cell, times: float) -> Cell:
+    """A timed cell with so many times the recipe's steps."""
+    cell, training = replace(cell, pace=None), cell.recipe.training
+    if training.steps is None:
+        return replace(cell, recipe=_with(cell.recipe, "training", epochs=training.epochs * times))
+    steps = max(1, round(training.steps * times))
+    return replace(cell, recipe=_with(cell.recipe, "training", steps=steps))
 
 
 def _entries(table: TableSpec, names: Sequence[str]) -> list[Entry]:
@@ -173,9 +229,17 @@ def methods_of(workflow: Workflow) -> Mapping[str, Method | PruningMethod]:
     return METHODS if workflow == "reweight" else PRUNING_METHODS
 
 
+def where(workflow: Workflow, method: str) -> str:
+    """Where a method's code is, "module:function"."""
+    if workflow == "reweight":
+        return METHODS[method].where
+    return "samacli.runs.prune.methods:"  # one piece: all of them choose and retrain alike
+
+
 def learns_weights(method: str) -> bool:
     """Whether a method is of the SAMA family, which the sections meta and reweight are for."""
-    return method.split("-")[0] == "sama"
+    known = METHODS.get(method)
+    return method.split("-")[0] == "sama" if known is None else "meta" in known.reads
 
 
 def concerning(
@@ -188,14 +252,18 @@ def concerning(
         if key not in NOT_OF_A_RUN
     }
     ours = learns_weights(method)
-    if not ours:
-        del content["meta"]
     if workflow == "reweight":
         del content["prune"]
         del content["reweight"]["baselines"]
-        if not ours:
-            del content["reweight"]
+        reads = METHODS[method].reads
+        for section in ("meta", "reweight"):
+            values = content.pop(section).items()
+            read = {k: v for k, v in values if section in reads or f"{section}.{k}" in reads}
+            if read:
+                content[section] = read
     else:
+        if not ours:
+            del content["meta"]
         del content["reweight"]
         _leave_pruning(content, PRUNING_METHODS[method], keep, ours)
     data = content["data"]

@@ -50,6 +50,8 @@ class Row:
     seconds: of training; wall_seconds: with scoring and testing, without reading the data.
     parts: seconds by name, of a run that has several parts.
     jobs: runs at a time on this machine. commit: short, with a + where files were changed since.
+    rows_seen: that went forward and backward through the model (`Fit`). code: of the method, see
+        `code_of`. draw: of the data, see `Cell`. None: of a time that did not say it.
     """
 
     setting: str
@@ -79,6 +81,9 @@ class Row:
     commit: str | None
     finished: str
     parts: dict[str, float] | None = None
+    rows_seen: int | None = None
+    code: str | None = None
+    draw: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -98,12 +103,14 @@ class Row:
 class Store:
     """The rows of one table in `folder`; several processes may append at the same time.
 
-    scores: where scoring runs of a table of subsets are kept, see `ScoreCache`.
+    scores: where scoring runs of a table of subsets are kept, see `ScoreCache`. code: what code the
+    methods were when the page was made, by `code_of`.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.file = folder / f"{name}.jsonl"
         self.recipes = folder / f"{name}-recipes.yaml"
+        self.code = folder / f"{name}-code.yaml"
         self.scores = folder / f"{name}-scores"
         self._known: dict[str, dict[str, Any]] | None = None
 
@@ -187,6 +194,13 @@ class Store:
             raise SamaError(f"'{self.recipes}' cannot be read: {error}") from error
         return found
 
+    def code_then(self) -> dict[str, str]:
+        """The code of each method when the page was made; empty where it does not say."""
+        if not self.code.is_file():
+            return {}
+        found: dict[str, str] = yaml.safe_load(self.code.read_text(encoding="utf-8"))
+        return found
+
     def _keep(self, digest: str, recipe: dict[str, Any]) -> None:
         """In order of the digests, so that the file is the same whichever run ends first."""
         if self.recipe(digest) is not None:
@@ -227,7 +241,7 @@ class Ledger:
         for row in reversed(self.rows):
             if cell.precision not in (None, row.precision):
                 continue
-            if (row.algorithm, row.seed) == (cell.entry.method, cell.seed) and self._same(
+            if (row.algorithm, row.seed) == (cell.entry.method, cell.seed) and self.same(
                 row.digest, cell
             ):
                 return row
@@ -244,7 +258,8 @@ class Ledger:
                 return row
         return None
 
-    def _same(self, digest: str, cell: Cell) -> bool:
+    def same(self, digest: str, cell: Cell) -> bool:
+        """Whether a digest stands for what the cell's recipe says."""
         if digest == cell.digest:
             return True
         then = self._store.recipe(digest)
@@ -261,6 +276,8 @@ def says_the_same(then: dict[str, Any], now: dict[str, Any]) -> bool:
         then = without_retired(then)
     except ValueError:
         return False
+    if not now.keys() <= then.keys():
+        return False  # a whole section that concerned no such run then
     old, new = flattened(result_relevant(then)), flattened(now)
     if any(key not in new or new[key] != value for key, value in old.items()):
         return False

@@ -7,12 +7,13 @@ import statistics
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from samacli.errors import SamaError
-from samacli.lab.table.plan import Cell
+from samacli.lab.table.plan import Cell, paced
 from samacli.lab.table.rows import Ledger, Row, Store
 from samacli.lab.table.runner import Options, Runner
 from samacli.lab.workers import OUT_OF_MEMORY, Worker, WorkerFailedError, cores
@@ -58,6 +59,8 @@ def seconds(cell: Cell, ledger: Ledger) -> float | None:
     none of its method, as all. Of subsets: as plain runs in the same setting did, times how many of
     those it is worth.
     """
+    if cell.pace is not None:
+        return seconds(cell.pace[0], ledger)
     method = cell.entry.method
     own = [row for row in ledger.rows if row.setting == cell.setting.name]
     group = [row for row in ledger.rows if row.group == cell.setting.group]
@@ -209,18 +212,58 @@ def run_table(
 ) -> Outcome:
     """Do the runs in that order, adding to the store and the ledger whatever is finished.
 
-    A run that fails stops no other. start: makes a slot.
+    Those that take as long as ours come last, when it is known how long that is. A run that fails
+    stops no other. start: makes a slot.
 
     Raises:
         SamaError: a row cannot be written.
     """
-    progress = progress or Silent()
+    progress, outcome = progress or Silent(), Outcome([], [])
+    starting = partial(start, options, debug=debug)
+
+    def do(part: Sequence[Cell]) -> None:
+        _run(part, cells, store, ledger, outcome, progress, options.jobs, starting)
+
+    do([cell for cell in cells if cell.pace is None])
+    timed = []
+    for cell in cells:
+        if cell.pace is not None:
+            found = _paced(cell, cell.pace, ledger)
+            if isinstance(found, str):
+                outcome.failed.append((cell, found))
+                progress.warn(f"{cell.title} left out: {found}")
+            else:
+                timed.append(found)
+    do(timed)
+    return outcome
+
+
+def _paced(cell: Cell, pace: tuple[Cell, Cell], ledger: Ledger) -> Cell | str:
+    """The timed cell with its steps; why that is not known, in one sentence."""
+    rows = [ledger.row(one) for one in pace]
+    if rows[0] is None or rows[1] is None:
+        missing = " and ".join(c.entry.name for c, r in zip(pace, rows, strict=True) if r is None)
+        return f"how many steps take as long is not known without the run of {missing}"
+    if rows[0].place != rows[1].place:
+        return "the runs that tell how many steps take as long are of different machines or jobs"
+    return paced(cell, rows[0].seconds / rows[1].seconds)
+
+
+def _run(
+    cells: Sequence[Cell],
+    whole: Sequence[Cell],
+    store: Store,
+    ledger: Ledger,
+    outcome: Outcome,
+    progress: Progress,
+    jobs: int,
+    start: Callable[..., Slot],
+) -> None:
+    """`run_table` of a part of the whole's cells."""
     warned: set[str] = set()
     results: queue.SimpleQueue[tuple[Cell, Row | str] | str | None] = queue.SimpleQueue()
     schedule = Schedule(cells)
-    slots = [
-        start(options, debug=debug, warn=results.put) for _ in range(min(options.jobs, len(cells)))
-    ]
+    slots = [start(warn=results.put) for _ in range(min(jobs, len(cells)))]
 
     def work(number: int) -> None:
         try:
@@ -232,7 +275,6 @@ def run_table(
     threads = [
         threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(slots))
     ]
-    outcome = Outcome([], [])
     try:
         for thread in threads:
             thread.start()
@@ -255,7 +297,7 @@ def run_table(
                         store.append(found, cell.concerning)
                         ledger.rows.append(found)
                         outcome.finished.append(found)
-                        progress.note(_said(cell, found, cells, outcome, ledger, len(slots)))
+                        progress.note(_said(cell, found, whole, outcome, ledger, len(slots)))
                     task.advance()
     finally:
         schedule.clear()
@@ -264,7 +306,6 @@ def run_table(
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-    return outcome
 
 
 def _said(

@@ -19,7 +19,9 @@ import torch
 import transformers
 
 import samacli
-from samacli.lab.table.plan import Cell, concerning, digest
+from samacli.lab.table.code import code_of
+from samacli.lab.table.draws import dealt
+from samacli.lab.table.plan import Cell, concerning, digest, where
 from samacli.lab.table.rows import Arrays, Row, ScoreCache
 from samacli.lab.workers import processor_name
 from samacli.methods import MethodRun, run_method
@@ -61,7 +63,7 @@ class Runner:
             SamaError: anything wrong with its recipe, data or model.
         """
         recipe = resolve_paths(cell.recipe)
-        experiment = self._experiment(recipe)
+        experiment = self._experiment(recipe, cell.dealt)
         name, seed = cell.entry.method, cell.seed
         if cell.workflow == "reweight":
             return self._row(cell, experiment, lambda: run_method(experiment, name, seed))
@@ -118,15 +120,26 @@ class Runner:
             commit=self.commit,
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             parts=run.parts,
+            rows_seen=run.rows_seen,
+            code=code_of(where(cell.workflow, cell.entry.method)),
         )
 
-    def _experiment(self, recipe: Recipe) -> Experiment:
+    def _experiment(self, recipe: Recipe, deal: bool) -> Experiment:
         """The recipe made ready, from the last one's data where both read the same."""
-        reads = recipe.model_dump_json(include={"task", "data", "model", "training"})
+        # How long it trains is of a run, not of the data.
+        training = recipe.training.model_copy(update={"steps": None, "epochs": 1.0})
+        reading = recipe.model_copy(update={"training": training})
+        reads = reading.model_dump_json(include={"task", "data", "model", "training"})
+        reads = f"{reads} {deal}"
         if self._prepared is None or self._prepared[0] != reads:
             self._prepared = None  # before the next one's data are read, not beside them
             gc.collect()
-            ready = Experiment.prepare(recipe, device=self.options.device, progress=self._progress)
+            ready = Experiment.prepare(
+                recipe,
+                device=self.options.device,
+                progress=self._progress,
+                tables=dealt(recipe.data, recipe.data.seed) if deal else None,
+            )
             self._prepared = reads, ready
         return dataclasses.replace(self._prepared[1], recipe=recipe)
 
