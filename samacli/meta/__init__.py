@@ -4,6 +4,7 @@ Plain functions over torch: state a two-level problem, ask for the gradient of t
 respect to the meta parameters, and step them with any optimiser.
 """
 
+from samacli.meta.adaptation import Clip
 from samacli.meta.alongside import outputs_and_meta_gradient, riding
 from samacli.meta.derivatives.contraction import UnsupportedLayerError
 from samacli.meta.direction import Direction, direction
@@ -16,6 +17,7 @@ from samacli.meta.weighting import weighting_meta_gradient
 
 __all__ = [
     "BilevelProblem",
+    "Clip",
     "DataParallel",
     "Direction",
     "LabelCorrector",

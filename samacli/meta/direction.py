@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samacli.meta.adaptation import Diagonal, adapt, take_diagonal
+from samacli.meta.adaptation import Clip, Diagonal, adapt, take_diagonal
+from samacli.meta.adaptation.clip import along_gradient, through_clip
 from samacli.meta.distributed import averaged_in_place
 from samacli.meta.perturb import norm
 from samacli.meta.preserve import preserved
@@ -40,7 +41,12 @@ class Direction:
 
 
 def direction(
-    problem: Problem, meta_batch: Any, method: str = "sama", *, release_gradients: bool = False
+    problem: Problem,
+    meta_batch: Any,
+    method: str = "sama",
+    *,
+    release_gradients: bool = False,
+    clip: Clip | None = None,
 ) -> Direction:
     """v = (∂u/∂g)ᵀ ∂L_meta/∂θ ("sama"), or ∂L_meta/∂θ ("sama-na").
 
@@ -53,6 +59,9 @@ def direction(
         the meta loss's pass, ∂u/∂g being kept in bfloat16 (a relative error of at most 2⁻⁹ in
         each element of v): half a buffer instead of one beside that pass's activations. Ignored
         where ∂u/∂g is not element-wise or parameters are sharded.
+    clip: set where the step took clipped gradients ĝ, which `p.grad` holds: then v is by g, the
+        gradient before, (∂ĝ/∂g)ᵀ(∂u/∂ĝ)ᵀ ∂L_meta/∂θ. Of released gradients only the factor counts,
+        ∂ĝ/∂g ≈ c: how c itself moves with g takes ĝ, which has been given up.
 
     Raises ValueError if the meta loss reaches no trained parameter, RuntimeError if no step has
     been taken or its gradients are gone ("sama").
@@ -71,12 +80,15 @@ def direction(
         loss, grads = value_and_gradients(
             lambda: problem.meta_loss(problem.model, meta_batch), params, problem.model
         )
-    if parallel is not None and parallel.exact and not any_sharded(params):
-        # which parameters are reached may differ between replicas
+    clip = None if method == "sama-na" else clip
+    everywhere = parallel is not None and parallel.exact and not any_sharded(params)
+    if everywhere or (clip is not None and diagonal is None):
+        # Which parameters are reached may differ between replicas; and the norm that a gradient is
+        # clipped by is of all of them.
         grads = [
             torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)
         ]
-    else:
+    if not everywhere:
         parallel = None
     reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
     del grads
@@ -92,8 +104,29 @@ def direction(
     if method == "sama-na":
         slope: Tensor | float = norm(v) ** 2
     else:
-        slope = adapt(problem.optimizer, theta, v) if diagonal is None else diagonal.slope
+        slope = _adapted(problem, theta, v, diagonal, clip)
     return Direction(problem.model, theta, v, slope, value)
+
+
+def _adapted(
+    problem: Problem,
+    theta: list[Tensor],
+    v: list[Tensor],
+    diagonal: Diagonal | None,
+    clip: Clip | None,
+) -> Tensor | float:
+    """Turn x, the meta gradient in v, into (∂u/∂g)ᵀ·x, which it is already where there is a
+    diagonal; returns ⟨x, (∂u/∂g)ᵀ·x⟩."""
+    if diagonal is not None:
+        if clip is None:
+            return diagonal.slope
+        torch._foreach_mul_(v, clip.factor.to(v[0]))
+        return diagonal.slope * clip.factor
+    if clip is None:
+        return adapt(problem.optimizer, theta, v)
+    before = along_gradient(theta, v)
+    slope = adapt(problem.optimizer, theta, v)
+    return clip.factor * slope - clip.pull * before * through_clip(clip, theta, v)
 
 
 @contextmanager

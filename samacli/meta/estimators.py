@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from samacli.meta.adaptation import Clip
 from samacli.meta.adaptation.generic import dry_run, unwrap
 from samacli.meta.derivatives import gradient, gradient_graph, mixed_product, vector_product
 from samacli.meta.direction import direction
@@ -39,7 +40,8 @@ def meta_gradient(
     they went in.
 
     method: "sama", "sama-na", "neumann", "cg", "unrolled" (`base_batch` is a list of batches then).
-    options: the estimator's own, see its docstring: `derivative` and `nudge` for the first two.
+    options: the estimator's own, see its docstring: `derivative` and `nudge` for the first two;
+        `clip` for "sama".
 
     Raises ValueError for an unknown method, RuntimeError if no step has been taken.
     """
@@ -55,14 +57,16 @@ def sama(
     *,
     derivative: str = "forward",
     nudge: float = 0.0,
+    clip: Clip | None = None,
 ) -> list[Tensor]:
     """−(∂²L_base/∂λ∂θ)·v with v = (∂u/∂g)ᵀ ∂L_meta/∂θ.
 
     derivative: how the mixed derivative is taken, see `mixed_product`.
     nudge: if not 0, afterwards θ ← θ − nudge·v/‖v‖.
+    clip: set where the step took clipped gradients, see `direction`.
     Source: "Making Scalable Meta Learning Practical", arXiv 2310.05674, equations 5 and 6.
     """
-    return _along_direction(problem, base_batch, meta_batch, "sama", derivative, nudge)
+    return _along_direction(problem, base_batch, meta_batch, "sama", derivative, nudge, clip)
 
 
 def sama_na(
@@ -197,11 +201,17 @@ ESTIMATORS: dict[str, Callable[..., list[Tensor]]] = {
 
 
 def _along_direction(
-    problem: Problem, base_batch: Any, meta_batch: Any, method: str, derivative: str, nudge: float
+    problem: Problem,
+    base_batch: Any,
+    meta_batch: Any,
+    method: str,
+    derivative: str,
+    nudge: float,
+    clip: Clip | None = None,
 ) -> list[Tensor]:
     """−(∂²L_base/∂λ∂θ)·v with the v of "sama" or "sama-na"."""
     with preserved(problem.model, problem.meta) as rewind:
-        at = direction(problem, meta_batch, method)
+        at = direction(problem, meta_batch, method, clip=clip)
         product = mixed_product(problem, base_batch, at, rewind, derivative, keep=nudge != 0)
         nudge_parameters(at.params, at.v, nudge, problem.parallel)
         return [-p for p in product]

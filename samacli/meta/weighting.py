@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samacli.meta.adaptation import Clip
 from samacli.meta.derivatives import central, gradient, half_precision, one_sided, pushforward
 from samacli.meta.derivatives.contraction import Contraction, UnsupportedLayerError
 from samacli.meta.direction import Direction, direction
@@ -32,6 +33,7 @@ def weighting_meta_gradient(
     derivative: str = "auto",
     outputs_at_theta: Tensor | None = None,
     nudge: float = 0.0,
+    clip: Clip | None = None,
 ) -> list[Tensor]:
     """−(∂²L_base/∂λ∂θ)·v with L_base = J(λ, o(θ)), v = (∂u/∂g)ᵀ ∂L_meta/∂θ.
 
@@ -55,6 +57,7 @@ def weighting_meta_gradient(
         are evaluated. They never enter a difference, so those of the base step itself, one
         update old and under other dropout masks, will do. Not used by "contraction".
     nudge: if not 0, afterwards θ ← θ − nudge·v/‖v‖, with the replicas' mean of v.
+    clip: set where the step took clipped gradients, see `direction`.
 
     Call after `optimizer.step()` and before `zero_grad()`. Returns one tensor for each of
     `meta.parameters()`, zeros for those that are frozen or unused; of several replicas
@@ -68,7 +71,7 @@ def weighting_meta_gradient(
     if derivative not in DERIVATIVES:
         raise ValueError(f"derivative must be one of {', '.join(DERIVATIVES)}, not {derivative!r}")
     with preserved(problem.model, problem.meta) as rewind:
-        at = direction(problem, meta_batch, method)
+        at = direction(problem, meta_batch, method, clip=clip)
 
         def outputs(model: nn.Module) -> Tensor:
             rewind()
