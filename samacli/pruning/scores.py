@@ -164,7 +164,7 @@ def of_given(values: Tensor, labels: Tensor) -> Tensor:
 class Random(Score):
     """A random order of all n rows, visited or not: the baseline that every score has to beat.
 
-    The highest c are the rows of `keep_random(n, c, seed)`, so smaller subsets lie within larger.
+    Smaller subsets lie within larger.
     """
 
     def __init__(self, examples: int, *, seed: int) -> None:

@@ -58,11 +58,6 @@ def keep_counts(keeps: Sequence[float], rows: int) -> dict[str, int]:
     return {f"{keep:g}": keep_count(keep, rows) for keep in keeps}
 
 
-def keep_random(rows: int, count: int, seed: int) -> np.ndarray:
-    """`count` of `rows` at random, in input order: what every other selection has to beat."""
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
-
-
 def class_quotas(sizes: np.ndarray, count: int) -> np.ndarray:
     """How many rows each class keeps, int64 (classes,): `count` in proportion to `sizes`.
 

@@ -28,7 +28,7 @@ from samacli.pruning.scores import (
     Score,
     WindowScore,
 )
-from samacli.pruning.selection import keep_highest, keep_random
+from samacli.pruning.selection import keep_highest
 from samacli.registry import RUN_SCORES, SCORES, load, scores_of
 from samacli.training.observation import Observation
 from tests.pruning.histories import Visit, recorded
@@ -172,10 +172,11 @@ def test_several_visits_in_one_batch_count_as_often() -> None:
     np.testing.assert_allclose(score.result(), [2.0, (1 - 2) / 2])
 
 
-def test_random_is_the_random_baseline() -> None:
+def test_random_is_a_permutation_whose_beginnings_are_the_subsets() -> None:
     scores = Random.of(50, 3, device="cpu", seed=7).result()
+    order = np.random.default_rng(7).permutation(50)
     for count in (1, 20, 50):
-        np.testing.assert_array_equal(keep_highest(scores, count), keep_random(50, count, seed=7))
+        np.testing.assert_array_equal(keep_highest(scores, count), np.sort(order[:count]))
 
 
 def test_rows_never_visited_have_no_score() -> None:

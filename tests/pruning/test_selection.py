@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samacli.errors import SamaError
+from samacli.pruning.scores import Random
 from samacli.pruning.selection import (
     class_quotas,
     copies_last,
@@ -17,7 +18,6 @@ from samacli.pruning.selection import (
     keep_count,
     keep_covering,
     keep_highest,
-    keep_random,
     lost_classes,
     stratum_budgets,
 )
@@ -102,9 +102,12 @@ def test_fractions_and_counts() -> None:
 
 
 def test_random_rows_differ_by_seed_and_not_by_call() -> None:
-    assert (keep_random(100, 30, 0) == keep_random(100, 30, 0)).all()
-    assert (keep_random(100, 30, 0) != keep_random(100, 30, 1)).any()
-    assert len(np.unique(keep_random(100, 30, 0))) == 30
+    def drawn(seed: int) -> np.ndarray:
+        return keep_highest(Random(100, seed=seed).result(), 30)
+
+    assert (drawn(0) == drawn(0)).all()
+    assert (drawn(0) != drawn(1)).any()
+    assert len(np.unique(drawn(0))) == 30
 
 
 def test_classes_that_vanish_are_named() -> None:

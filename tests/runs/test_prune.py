@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -19,7 +20,7 @@ from samacli.errors import SamaError
 from samacli.pruning.label_noise import TRUSTED
 from samacli.recipe import Recipe, load_recipe
 from samacli.runs.prune import prune
-from samacli.runs.prune.order import choose_order
+from samacli.runs.prune.order import choose_order, select_random
 
 SELECTIONS = ("random", "sama", "ccs")
 
@@ -62,6 +63,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Heard
     recipe = digits("prune.keep=[0.6, 100]", "prune.scores=[el2n]")
     result = prune(recipe, output, device="cpu", progress=heard)
     return output, result, heard
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_random_rows_are_drawn_as_scores_choose_theirs(balanced: bool) -> None:
+    """Classes in their proportions where the recipe says so, and labelled rows first."""
+    labels = np.repeat([0, 1, 2, -1], [60, 30, 9, 1 if balanced else 101])
+    prune_section = SimpleNamespace(class_balanced=balanced)
+    experiment: Any = SimpleNamespace(
+        splits=SimpleNamespace(train=SimpleNamespace(labels=labels)),
+        recipe=SimpleNamespace(prune=prune_section, seed=0),
+    )
+    draws = [select_random(experiment, 40, seed) for seed in range(20)]
+    assert len({tuple(rows) for rows in draws}) == 20
+    for rows in draws:
+        counts = np.bincount(labels[rows] + 1, minlength=4)
+        if balanced:
+            assert list(counts[1:]) == [24, 12, 4]
+        assert counts[0] == 0
+    if not balanced:
+        assert len({int((labels[rows] == 2).sum()) for rows in draws}) > 1
 
 
 def test_the_dataset_is_the_kept_rows_in_input_order(finished: tuple[Path, Any, Heard]) -> None:

@@ -19,7 +19,7 @@ from samacli.pruning.scores import make_scores, results
 from samacli.pruning.selection import keep_count, keep_counts
 from samacli.recipe import Recipe
 from samacli.registry import RUN_SCORES, SCORES
-from samacli.runs.prune.order import select
+from samacli.runs.prune.order import labelled_first, select
 from samacli.runs.prune.scoring import score
 from samacli.training.experiment import Experiment
 from samacli.training.metrics import noise_detection
@@ -191,7 +191,10 @@ def chosen_rows(
     """Row numbers in input order, chosen as `prune` chooses by that score."""
     count = keep_count(keep, len(experiment.train))
     labels = experiment.splits.train.labels
-    return select(experiment, _ranked(method, keep, arrays), labels, count, method.array)
+    ranked = _ranked(method, keep, arrays)
+    if method.array == "random":
+        ranked = labelled_first(ranked, labels)
+    return select(experiment, ranked, labels, count, method.array)
 
 
 def _ranked(method: PruningMethod, keep: float, arrays: Arrays) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
 from samacli.pruning.ranking import ORDERS, Order, rank
+from samacli.pruning.scores import Random
 from samacli.pruning.selection import Select, keep_by_class, keep_highest
 from samacli.registry import SCORES, load
 from samacli.training.experiment import Experiment
@@ -96,6 +97,19 @@ def choose_order(
         if mean > max(_CLEAR * error, best):
             chosen, best = order, mean
     return Tried(accuracy, chosen)
+
+
+def select_random(experiment: Experiment, count: int, seed: int) -> np.ndarray:
+    """`count` training rows at random, drawn as every score's are: by class if the recipe says so,
+    labelled ones first."""
+    labels = experiment.splits.train.labels
+    scores = labelled_first(Random(len(labels), seed=seed).result(), labels)
+    return select(experiment, scores, labels, count)
+
+
+def labelled_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Scores (n,) without one (NaN) where there is no label, as scores of training runs are."""
+    return np.where(labels >= 0, scores, np.nan)
 
 
 def select(

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from samacli.export.results import Results
 from samacli.methods.run import MethodRun, measured
 from samacli.pruning.curve import Budget, Point
-from samacli.pruning.selection import keep_random
+from samacli.runs.prune.order import select_random
 from samacli.training.experiment import Experiment
 from samacli.training.tracking import track_evaluation
 
@@ -45,7 +45,7 @@ def retrain(
 
     selections: rows of the training split by name and keep. counts: their numbers by keep.
     """
-    recipe, rows = experiment.recipe, len(experiment.train)
+    recipe = experiment.recipe
     verify, baselines = recipe.prune.verify, recipe.prune.baselines
     ours, exported = next(iter(selections)), next(iter(counts))
     labelled = max(1, int((experiment.splits.train.labels >= 0).sum()))
@@ -88,7 +88,7 @@ def retrain(
             train_on("full", "", seed, None)
         for keep, count in counts.items():
             if "random" in baselines:
-                train_on("random", keep, seed, keep_random(rows, count, seed))
+                train_on("random", keep, seed, select_random(experiment, count, seed))
             for name, by_keep in selections.items():
                 if name == ours or verify:
                     train_on(name, keep, seed, by_keep[keep])
