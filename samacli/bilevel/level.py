@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -28,7 +28,7 @@ from samacli.meta import (
     outputs_and_meta_gradient,
     riding,
 )
-from samacli.meta.distributed import Average
+from samacli.meta.weight_net import normalized
 from samacli.progress import Progress
 from samacli.recipe import Meta
 from samacli.store.tree import Tree
@@ -43,8 +43,77 @@ _log = logging.getLogger(__name__)
 # An example's weight is its mean over the steps after this fraction of the run.
 AVERAGE_FROM = 0.5
 
-# The rest of a meta step, once the base step's backward pass is made: its gradient, under way.
-_Finish = Callable[[float], Average]
+# The rest of a meta step, once a base pass's backward pass is made: this process's gradient.
+_Finish = Callable[[float], list[Tensor]]
+
+
+@dataclass
+class _Pass:
+    """What a base pass leaves, detached: what the rows that count (b,) were given, and losses.
+
+    weights: (b,), of mean 1 over the step once its passes are made. targets: (b,) or (b, classes).
+    losses: of all rows of the pass, where losses are remembered: their numbers (n,), nats (n,), and
+    whether (0 or 1) they have a given label (n,).
+    moments: of the features, where they are standardised, see `Reweighter.moments`; times scale.
+    """
+
+    index: Tensor
+    weights: Tensor
+    targets: Tensor
+    losses: tuple[Tensor, Tensor, Tensor] | None = None
+    moments: Tensor | None = None
+
+
+class _Scaled(nn.Module):
+    """λ and a number that multiplies the objective, whose derivative is thus the objective's."""
+
+    def __init__(self, reweighter: Reweighter) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(next(reweighter.parameters()).new_ones(()))
+        self.reweighter = reweighter
+
+
+class _Sums:
+    """A step of several passes, whose weights w have mean W only over all of them.
+
+    Its loss is A/W with A = Σ_p s_p·mean_p(w ℓ) and W = Σ_p s_p·mean_p(w), s_p the passes' shares.
+    Both are sums over passes and means over processes, and so are their derivatives by λ.
+    """
+
+    def __init__(self, reweighter: Reweighter) -> None:
+        self._reweighter = reweighter
+        self._params = list(reweighter.parameters())
+        self._sums = [p.new_zeros(()) for p in self._params[:1] * 2]
+        self._sums += [torch.zeros_like(p) for p in self._params * 2]
+
+    def add_mean(self, mean: Tensor, scale: float, *, slope: bool) -> None:
+        """A pass's mean weight, with its graph. slope: its derivative too."""
+        self._sums[0] = self._sums[0] + mean.detach() * scale
+        if slope and mean.requires_grad:
+            found = torch.autograd.grad(mean, self._params, retain_graph=True, allow_unused=True)
+            for i, gradient in enumerate(found):
+                if gradient is not None:
+                    self._sums[2 + i] += gradient * scale
+
+    def add_slope(self, gradients: Sequence[Tensor], scale: float) -> None:
+        """A pass's −Ȧ and −∂Ȧ/∂λ (the dot: along v), of a loss that its scale did not multiply."""
+        self._sums[1] = self._sums[1] - gradients[0] * scale
+        for i, gradient in enumerate(gradients[1:], 2 + len(self._params)):
+            self._sums[i] -= gradient * scale
+
+    def end(
+        self, parallel: DataParallel | None, *, moved: bool
+    ) -> tuple[Tensor, list[Tensor] | None]:
+        """(1/W, −∂/∂λ of (A/W)˙; the latter None where there was no meta step: `moved`)."""
+        sums = self._sums if moved else self._sums[:1]
+        mean, *others = average(sums, parallel).wait()
+        mean = mean.clamp_min(torch.finfo(mean.dtype).tiny)
+        if not moved:
+            return 1 / mean, None
+        value, count = others[0], len(self._params)
+        of_mean, of_value = others[1 : 1 + count], others[1 + count :]
+        pairs = zip(of_mean, of_value, strict=True)
+        return 1 / mean, [(value * w / mean - a) / mean for w, a in pairs]
 
 
 @dataclass(frozen=True)
@@ -132,6 +201,7 @@ class MetaLevel:
         self._rides = config.derivative in ("auto", "contraction") and not correction
         self._ahead: Direction | None = None
         self.rows_seen = 0
+        self._scaled = _Scaled(reweighter)
 
     def begin(
         self,
@@ -171,6 +241,9 @@ class MetaLevel:
             meta_loss=self.clean_loss,
             parallel=self._parallel,
         )
+        self._summed = replace(
+            self._problem, meta=self._scaled, objective=self._unnormalised, parallel=None
+        )
 
     # the losses
 
@@ -181,11 +254,30 @@ class MetaLevel:
         to lower its loss. Where clean rows have a share of the base loss, this is the rest of it.
         """
         rows = self._rows(batch)
-        if rows is not None:
-            if not len(rows):
-                return logits.sum() * 0.0
-            logits = logits[rows]
-        weights, targets = reweighter(self._evidence(logits, batch, rows))
+        logits = logits if rows is None else logits[rows]
+        weights, targets = self._weighed(reweighter, self._evidence(logits, batch, rows))
+        return self._loss(normalized(weights), targets, logits)
+
+    def _unnormalised(self, scaled: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
+        """The same with weights of any mean, times `scaled.factor`."""
+        assert isinstance(scaled, _Scaled)
+        rows = self._rows(batch)
+        logits = logits if rows is None else logits[rows]
+        evidence = self._evidence(logits, batch, rows)
+        weights, targets = self._weighed(scaled.reweighter, evidence)
+        return scaled.factor * self._loss(weights, targets, logits)
+
+    def _weighed(self, reweighter: nn.Module, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Weights (b,), not normalised, and targets."""
+        assert isinstance(reweighter, Reweighter)
+        if not len(evidence.labels):
+            return evidence.logits.new_ones(0), evidence.labels
+        with torch.autocast(evidence.logits.device.type, enabled=False):
+            return reweighter.raw(evidence)
+
+    def _loss(self, weights: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
+        if not len(logits):
+            return logits.sum() * 0.0
         losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         return (1 - self.clean_share) * (weights * losses).mean()
 
@@ -225,31 +317,63 @@ class MetaLevel:
 
     # a step
 
+    def begin_step(self, *, alone: bool) -> None:
+        """A step begins, or begins again in smaller parts: then without the meta step under way.
+
+        alone: one pass of one process is all of it, and its weights have mean 1 at once.
+        """
+        self._at, self._ahead = self._ahead, None
+        self._passes: list[_Pass] = []
+        self._sums = None if alone else _Sums(self.reweighter)
+        self._gradients: list[Tensor] | None = None
+
     @contextlib.contextmanager
     def base_pass(
-        self, batch: Batch, forward: Forward, *, scale: float, progress: float
+        self, batch: Batch, forward: Forward, *, scale: float
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """A base step's pass, which is also the second half of a meta step that is under way.
 
         That shares its passes: with sample weights alone nothing but another application of each
         layer is added (`riding`), else a forward pass without a graph, or a dual one in half
-        precision. λ moves at the end; if the pass fails, it stays until the next meta step.
+        precision.
         """
-        at, self._ahead = self._ahead, None
         if self.needs_averaged_logits:
             batch["averaged_logits"] = averaged_logits(
                 self._averaged, batch, self._rows(batch), self._accelerator
             )
         finish: _Finish | None = None
         with self._accelerator.autocast():
-            if at is None:
+            if self._at is None:
                 logits = forward(compiled=True)
             else:
-                logits, finish = self._pass_along(at, batch, forward)
-            loss = self.objective(self.reweighter, logits, batch)
+                logits, finish = self._pass_along(self._at, batch, forward)
+            loss = self._take(logits, batch, scale)
         yield logits, loss
         if finish is not None:
-            self._learn(finish, scale, progress)
+            self._learn_from(finish, scale)
+
+    def _take(self, logits: Tensor, batch: Batch, scale: float) -> Tensor:
+        """The pass's loss; what it gave its rows is kept."""
+        rows, index = self._rows(batch), batch["index"]
+        counted = logits if rows is None else logits[rows]
+        evidence = self._evidence(counted, batch, rows)
+        weights, targets = self._weighed(self.reweighter, evidence)
+        if self._sums is None:
+            weights = normalized(weights)
+        elif len(weights):
+            self._sums.add_mean(weights.mean(), scale, slope=self._at is not None)
+        weights, targets = weights.detach(), targets.detach()
+        done = _Pass(index if rows is None else index[rows], weights, targets)
+        self._passes.append(done)
+        if self.facts.losses is not None:
+            labels = batch["labels"]
+            losses = torch.nn.functional.cross_entropy(
+                logits.detach(), labels, reduction="none", ignore_index=-1
+            )
+            done.losses = (index, losses, (labels >= 0).long())
+        if self.reweighter.standardize:
+            done.moments = self.reweighter.moments(evidence) * scale
+        return self._loss(weights, targets, counted)
 
     def _pass_along(self, at: Direction, batch: Batch, forward: Forward) -> tuple[Tensor, _Finish]:
         """The forward pass with what it takes to differentiate the base loss along v."""
@@ -257,62 +381,65 @@ class MetaLevel:
         def plain() -> Tensor:
             return forward(compiled=False)
 
-        problem = self._problem
+        problem, several = self._problem, self._sums is not None
+        if several:
+            problem = self._summed
         if self._rides:
             try:
-                with riding(problem, at, compact=True) as rider:
+                with riding(problem, at, compact=True, keep=several) as rider:
                     logits = plain()
             except UnsupportedLayerError as reason:
                 self._rides = False
                 _log.info("%s: meta steps take a pass of their own", reason)
             else:
-                return logits, lambda scale: average(
-                    rider.meta_gradient(batch, logits.detach(), scale), self._parallel
-                )
+                return logits, lambda scale: rider.meta_gradient(batch, logits.detach(), scale)
         derivative = "auto" if self.config.derivative == "contraction" else self.config.derivative
-        logits, grads = outputs_and_meta_gradient(
-            problem, batch, at, derivative=derivative, base_pass=plain
+        logits, gradients = outputs_and_meta_gradient(
+            problem, batch, at, derivative=derivative, base_pass=plain, keep=several
         )
-        under_way = average(grads, self._parallel)
-        return logits, lambda scale: under_way
+        return logits, lambda scale: gradients
 
-    def _learn(self, finish: _Finish, scale: float, progress: float) -> None:
-        """Update λ. progress: the fraction of the run that is over, for the rate's schedule."""
+    def _learn_from(self, finish: _Finish, scale: float) -> None:
+        """Once a pass is made: its part of the meta gradient."""
         try:
-            gradients = finish(scale).wait()
+            gradients = finish(scale)
         except UnsupportedLayerError as reason:  # a layer's parameters were used behind its back
-            self._rides = False
+            self._rides, self._at = False, None
             _log.info("%s: from the next meta step on, a pass of its own", reason)
             return
-        good = torch.nn.utils.get_total_norm(gradients).isfinite()
-        if self._ahead_of_device:
-            self.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]
-        elif not good:
-            return  # the base step's loss was not finite either, or is about to be
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * (1 - progress)
-        for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        if self._sums is None:
+            self._gradients = gradients
+        else:
+            self._sums.add_slope(gradients, scale)
 
-    def after_step(
-        self, step: int, seen: list[tuple[Tensor, Batch]] | None, good: Tensor | None = None
-    ) -> Tensor | float:
-        """Remember what the step said of its examples, and begin a meta step if it is time.
+    def end_passes(self) -> Tensor | None:
+        """The base passes are made: what brings the mean weight of all of them to 1.
+
+        Their gradients and losses are to be multiplied by it, () on the device; None: by 1.
+        """
+        if self._sums is None:
+            return None
+        # A meta step that some pass dropped out of is none.
+        factor, self._gradients = self._sums.end(self._parallel, moved=self._at is not None)
+        for done in self._passes:
+            done.weights *= factor
+        return factor
+
+    def after_step(self, step: int, good: Tensor | bool = True) -> Tensor | float:
+        """Remember what the step gave its examples, let λ learn, and begin a meta step in time.
 
         Uses up `p.grad`. At the end of learning, where clean rows share the base level, beliefs
         are settled. Returns the meta loss, NaN without a meta step.
 
-        good: a bool (), whether the step was one, where it is not known here; of one that was not
-        nothing is remembered, and its meta step comes to nothing (∂u/∂g is not finite either).
+        good: whether it was not skipped; a bool () where that is not known here: of a step that was
+        nothing is remembered, λ stays, and the next meta step comes to nothing (∂u/∂g is not
+        finite either).
         """
         meta_loss: Tensor | float = math.nan
-        if seen is not None:
-            for logits, batch in seen:
-                if step > AVERAGE_FROM * self._steps:
-                    self._record(logits, batch, good)
-                self._remember_losses(logits, batch, good)
+        if good is not False:
+            unsure = good if isinstance(good, Tensor) else None
+            self._remember(step, unsure)
+            self._learn(step, unsure)
             if self.due(step, self._steps):
                 meta_loss = self._look(step)
         self._averaged.update_parameters(self._model)
@@ -322,13 +449,54 @@ class MetaLevel:
             self.facts.prior = self.beliefs.of_train
         return meta_loss
 
+    def _remember(self, step: int, good: Tensor | None) -> None:
+        """What the step's passes gave their examples, and what those were like."""
+        for done in self._passes:
+            if step > AVERAGE_FROM * self._steps and len(done.index):
+                self.history.add(done.index, done.weights, done.targets, good=good)
+            if self.facts.losses is not None and done.losses is not None:
+                # The next process to meet a row is seldom the one that has met it.
+                index, losses, told = self._accelerator.gather(done.losses)
+                rows = told.nonzero()[:, 0]
+                if len(rows):
+                    self.facts.losses.add(index[rows], losses[rows], good=good)
+        moments = [done.moments for done in self._passes if done.moments is not None]
+        if moments:
+            (found,) = average([torch.stack(moments).sum(0)], self._parallel).wait()
+            self.reweighter.follow(found, good)
+        self._passes = []
+
+    def _learn(self, step: int, good: Tensor | None) -> None:
+        """Update λ by the meta gradient that the step's passes have made, if they have."""
+        gradients, self._gradients = self._gradients, None
+        if gradients is None:
+            return
+        finite = torch.nn.utils.get_total_norm(gradients).isfinite()
+        if self._ahead_of_device:
+            finite = finite if good is None else finite & good
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        elif not finite:
+            return
+        over = (step - 1) / (self._steps * self._until)  # of the part in which λ learns
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * max(0.0, 1 - over)
+        for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    @property
+    def _until(self) -> float:
+        """The fraction of the run in which λ learns."""
+        return 1.0 if self.clean is None else self.clean.until
+
     def due(self, step: int, total_steps: int) -> bool:
         """Whether the reweighter learns after base step `step` (counted from 1).
 
         Not after the last: there is no later step to share passes with, or to profit.
         """
-        last = 1.0 if self.clean is None else self.clean.until
-        learning = self.config.warmup * total_steps * last < step <= last * total_steps
+        last = self._until * total_steps
+        learning = self.config.warmup * last < step <= last
         return learning and step % self.config.unroll == 0 and step < total_steps
 
     def _look(self, step: int) -> Tensor | float:
@@ -360,26 +528,6 @@ class MetaLevel:
             "many clean examples are taken"
         )
         return math.nan
-
-    @torch.no_grad()
-    def _record(self, logits: Tensor, batch: Batch, good: Tensor | None) -> None:
-        """Remember the weights and targets that this batch was trained with."""
-        rows, index = self._rows(batch), batch["index"]
-        if rows is not None:
-            logits, index = logits[rows], index[rows]
-        if len(index):
-            weights, targets = self.reweighter(self._evidence(logits, batch, rows))
-            self.history.add(index, weights, targets, good=good)
-
-    @torch.no_grad()
-    def _remember_losses(self, logits: Tensor, batch: Batch, good: Tensor | None) -> None:
-        """Add a base step to the rows' loss history, where that is kept."""
-        if self.facts.losses is None:
-            return
-        rows = (batch["labels"] >= 0).nonzero()[:, 0]
-        if len(rows):
-            losses = self._evidence(logits[rows], batch, rows).losses
-            self.facts.losses.add(batch["index"][rows], losses, good=good)
 
     # saved and restored
 

@@ -10,10 +10,18 @@ from torch import Tensor, nn
 from samacli.bilevel.features import Evidence, feature_count, feature_matrix
 from samacli.meta import LabelCorrector, MetaWeightNet
 from samacli.meta.label_corrector import entropy
+from samacli.meta.weight_net import normalized
 from samacli.recipe.schema import Feature
 
 # An even soft label weighs (almost) nothing; a power of its confidence, learnt from this start.
 _CONFIDENCE_POWER = 2.0
+
+
+_MOMENT_DECAY = 0.9
+
+# Of a standardised feature: what was the same for all rows until now (the swing of losses before
+# anything is visited twice) must not come out of the next step as thousands.
+_LEAST_DEVIATION, _FARTHEST = 1e-3, 10.0
 
 
 class Reweighter(nn.Module):
@@ -29,8 +37,13 @@ class Reweighter(nn.Module):
         hidden: width of the meta-weight-net.
         widths: columns of the features whose number the data decide, see `Facts.widths`.
         corrector: corrects labels; None: they stay as given.
-        standardize: bring each feature to mean 0 and deviation 1 over the examples at hand.
+        standardize: bring each feature to mean 0 and deviation 1 over the examples of the latest
+            steps (`follow`): what an example is given does not depend on how a step is split into
+            passes.
     """
+
+    seen_moments: Tensor
+    steps_followed: Tensor
 
     def __init__(
         self,
@@ -53,13 +66,19 @@ class Reweighter(nn.Module):
             hidden=hidden,
             normalize=False,
         )
+        width = feature_count(features, classes, widths or {})
+        if standardize:
+            self.register_buffer(
+                "seen_moments", torch.stack([torch.zeros(width), torch.ones(width)])
+            )
+            self.register_buffer("steps_followed", torch.zeros(()))
         self.corrector = corrector
         self.log_power = None if corrector is None else nn.Parameter(torch.zeros(()))
 
     def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """(weights with mean 1 over the batch (n,), targets)."""
         weights, targets = self.raw(evidence)
-        return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny), targets
+        return normalized(weights), targets
 
     def raw(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Positive, un-normalised weights (n,), and targets.
@@ -74,17 +93,32 @@ class Reweighter(nn.Module):
         sure = (1 - entropy(targets)).clamp_min(1e-4)
         return weights * sure ** (_CONFIDENCE_POWER * self.log_power.exp()), targets
 
-    def inputs(self, evidence: Evidence, like: Evidence | None = None) -> Tensor:
-        """What the meta-weight-net is given besides labels (n, features).
-
-        like: standardised as these examples are; None: as their own.
-        """
+    def inputs(self, evidence: Evidence) -> Tensor:
+        """What the meta-weight-net is given besides labels (n, features)."""
         features = feature_matrix(evidence, self.features)
         if not self.standardize:
             return features
-        all_features = features if like is None else feature_matrix(like, self.features)
-        deviation = all_features.std(dim=0, correction=0).clamp_min(1e-6)
-        return (features - all_features.mean(dim=0)) / deviation
+        mean, square = self.seen_moments
+        deviation = (square - mean.square()).clamp_min(_LEAST_DEVIATION**2).sqrt()
+        return ((features - mean) / deviation).clamp(-_FARTHEST, _FARTHEST)
+
+    def moments(self, evidence: Evidence) -> Tensor:
+        """Mean and mean square of each feature over n examples (2, features); 0 over none."""
+        features = feature_matrix(evidence, self.features)
+        return torch.stack([features, features.square()]).sum(1) / max(len(features), 1)
+
+    @torch.no_grad()
+    def follow(self, moments: Tensor, good: Tensor | None = None) -> None:
+        """A step's moments, over all its examples; good: a bool (), where false nothing is done.
+
+        A moving average, at first the mean.
+        """
+        rate = (1 / (1 + self.steps_followed)).clamp_min(1 - _MOMENT_DECAY)
+        changed = torch.lerp(self.seen_moments, moments.to(self.seen_moments), rate)
+        if good is not None:
+            changed = torch.where(good, changed, self.seen_moments)
+        self.seen_moments.copy_(changed)
+        self.steps_followed += 1 if good is None else good
 
     def of_inputs(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The meta-weight-net's positive weights (n,) for `inputs` and given labels (n,)."""

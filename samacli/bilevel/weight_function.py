@@ -68,11 +68,11 @@ def weight_function(
         rows = rows[_evenly(len(rows)).to(rows.device)]
         part = evidence.of(rows)
         # What a label corrector makes of the weight beside: it does not look at the loss.
-        own = reweighter.of_inputs(reweighter.inputs(part, evidence), part.labels)
+        own = reweighter.of_inputs(reweighter.inputs(part), part.labels)
         factor = weights[rows] / own
         for i, loss in enumerate(grid):
             asked = _SetLoss(**vars(part), loss=float(loss))
-            found = reweighter.of_inputs(reweighter.inputs(asked, evidence), part.labels)
+            found = reweighter.of_inputs(reweighter.inputs(asked), part.labels)
             curves[label, i] = float((found * factor).double().mean()) / mean
     return WeightFunction(grid, curves)
 

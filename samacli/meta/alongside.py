@@ -29,6 +29,7 @@ def outputs_and_meta_gradient(
     *,
     derivative: str = "auto",
     base_pass: Callable[[], Tensor] | None = None,
+    keep: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
     """The base step's own outputs o(θ), with their graph, and −∇_λ ⟨∇_o J(λ, o), ȯ⟩ beside them.
 
@@ -47,6 +48,7 @@ def outputs_and_meta_gradient(
     Of several replicas, each gets its own share of the gradient: start `average(grads,
     problem.parallel)` before the base step's backward pass, and wait for it after.
     base_pass() -> the outputs, if not problem.outputs(model, base_batch) (a wrapped model, say).
+    keep: v is needed again, by another part of the base step.
     """
     if derivative == "auto":
         derivative = "forward" if half_precision(at) else "one-sided"
@@ -58,9 +60,9 @@ def outputs_and_meta_gradient(
     tangent: Tensor | None = None
     with preserved(problem.model, problem.meta) as rewind, torch.no_grad():
         if derivative == "one-sided":
-            moved, epsilon = ahead(lambda: [outputs(problem.model)], at)
+            moved, epsilon = ahead(lambda: [outputs(problem.model)], at, keep=keep)
         else:
-            _, tangent = outputs_along(problem, base_batch, outputs, at, derivative)
+            _, tangent = outputs_along(problem, base_batch, outputs, at, derivative, keep=keep)
     with torch.enable_grad():
         value = base_pass() if base_pass else problem.outputs(problem.model, base_batch)
     if tangent is None:
@@ -99,7 +101,9 @@ class Rider:
 
 
 @contextmanager
-def riding(problem: WeightingProblem, at: Direction, *, compact: bool = False) -> Iterator[Rider]:
+def riding(
+    problem: WeightingProblem, at: Direction, *, compact: bool = False, keep: bool = False
+) -> Iterator[Rider]:
     """Take the meta gradient from the next base step's own backward pass, exactly.
 
         after a base step:   at = direction(problem, meta_batch)      while p.grad is there
@@ -114,12 +118,13 @@ def riding(problem: WeightingProblem, at: Direction, *, compact: bool = False) -
     compact: hold v's matrices in bfloat16, as is done under half-precision autocast anyway: half
         the memory beside the base step's activations, a relative error of at most 2⁻⁹ in each
         element of v.
+    keep: v is needed again, by another part of the base step, and stays as it is.
 
     Raises UnsupportedLayerError, before any pass, if a layer has no rule.
     """
     record = Contraction(problem.model, at.params, at.v)
     if compact or half_precision(at):  # in half precision matrix layers would round v anyway
-        at.v = []
+        at.v = at.v if keep else []
         record.round()
     with record.listening():
         yield Rider(problem, record)

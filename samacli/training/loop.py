@@ -226,7 +226,6 @@ class _Run:
             good = good & torch.as_tensor(norm).isfinite()
         state.step += 1
         due = self.checkpoints is not None and self.checkpoints.due(state)
-        seen: list[tuple[Tensor, Batch]] | None = done.seen
         if self.ahead and isinstance(good, Tensor):
             # Fused optimisers leave a step out where this says so, as for gradient scalers.
             state.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]
@@ -235,16 +234,13 @@ class _Run:
         else:
             good, due = _agreed(good, due, request, accelerator)
             if good:
-                for observation in done.shown:
-                    gradients.audience.show(observation)
+                gradients.audience.show(done.shown)
                 self.optimizer.step()
             else:
-                seen = None
                 gradients.start.restore_buffers()
         meta_loss: Tensor | float = math.nan
         if level is not None:
-            unsure = good if isinstance(good, Tensor) else None
-            meta_loss = level.after_step(state.step, seen, unsure)
+            meta_loss = level.after_step(state.step, good)
         state.schedule.step()
         state.note(done.loss, meta_loss, good)
         state.samples += done.samples

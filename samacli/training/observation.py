@@ -100,11 +100,50 @@ class Audience:
         return [seen]
 
     @torch.no_grad()
-    def show(self, seen: Observation) -> None:
-        """Show all observers what was noted, of all processes."""
-        seen = of_all_processes(seen, self._accelerator)
-        for observer in self._observers:
-            observer.observe(seen)
+    def show(self, noted: list[Observation]) -> None:
+        """Show all observers what was noted in a step, of all its passes and all processes."""
+        for seen in _joined([of_all_processes(seen, self._accelerator) for seen in noted]):
+            for observer in self._observers:
+                observer.observe(seen)
+
+
+def _joined(noted: list[Observation]) -> list[Observation]:
+    """A step's passes as one observation, so that it does not matter how it was split.
+
+    Rows that come a second time, where an epoch ends within the step, are in one of their own.
+    """
+    if len(noted) < 2:
+        return noted
+    features = [seen.features for seen in noted if seen.features is not None]
+    whole = replace(
+        noted[0],
+        index=torch.cat([seen.index for seen in noted]),
+        labels=torch.cat([seen.labels for seen in noted]),
+        logits=torch.cat([seen.logits for seen in noted]),
+        features=torch.cat(features) if features else None,
+    )
+    return _without_repeats(whole)
+
+
+def _without_repeats(seen: Observation) -> list[Observation]:
+    again = torch.zeros_like(seen.index, dtype=torch.bool)
+    order = seen.index.argsort(stable=True)
+    ordered = seen.index[order]
+    again[order[1:]] = ordered[1:] == ordered[:-1]
+    if not again.any():
+        return [seen]
+    first, others = (_rows_of(seen, rows.nonzero()[:, 0]) for rows in (~again, again))
+    return [first, *_without_repeats(others)]
+
+
+def _rows_of(seen: Observation, rows: Tensor) -> Observation:
+    return replace(
+        seen,
+        index=seen.index[rows],
+        labels=seen.labels[rows],
+        logits=seen.logits[rows],
+        features=None if seen.features is None else seen.features[rows],
+    )
 
 
 def of_all_processes(seen: Observation, accelerator: Accelerator) -> Observation:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from samacli.errors import SamaError
+from samacli.meta.shards import any_sharded
 from samacli.progress import Progress
 from samacli.training.average import MovingAverage
 from samacli.training.memory import free_memory, in_parts, is_out_of_memory
-from samacli.training.objective import NOT_INPUTS, Batch, Objective, model_logits, to_device
+from samacli.training.objective import Batch, Objective, model_logits, to_device
 from samacli.training.observation import Audience, Observation
 from samacli.training.state import FitState, StepStart
 
@@ -38,8 +39,8 @@ class Forward(Protocol):
 class Level(Protocol):
     """A meta level, as the base level meets it; `samacli.bilevel.level.MetaLevel` is the one.
 
-    `begin` once; then for each optimiser step `base_pass` around each of its passes, and
-    `after_step`.
+    `begin` once; then for each optimiser step `begin_step`, `base_pass` around each of its passes,
+    `end_passes`, and `after_step`.
     """
 
     rows_seen: int  # of meta batches that went forward and backward, of all processes
@@ -66,13 +67,26 @@ class Level(Protocol):
         """bool (n,): the rows whose mean loss the batch's loss is."""
         ...
 
+    def begin_step(self, *, alone: bool) -> None:
+        """A step begins, or begins again in smaller parts.
+
+        alone: one pass of one process is all of it.
+        """
+        ...
+
     def base_pass(
-        self, batch: Batch, forward: Forward, *, scale: float, progress: float
+        self, batch: Batch, forward: Forward, *, scale: float
     ) -> contextlib.AbstractContextManager[tuple[Tensor, Tensor]]:
         """Logits (n, classes) and the loss to go back from; the backward pass is made within.
 
-        scale: what the loss is multiplied by before it. progress: the fraction of the run that is
-        over.
+        scale: what the loss is multiplied by before it.
+        """
+        ...
+
+    def end_passes(self) -> Tensor | None:
+        """The base passes are made: what their gradients and losses are to be multiplied by.
+
+        () on the device; None: by 1.
         """
         ...
 
@@ -80,14 +94,11 @@ class Level(Protocol):
         """What clean rows beside a batch add to its loss."""
         ...
 
-    def after_step(
-        self, step: int, seen: list[tuple[Tensor, Batch]] | None, good: Tensor | None
-    ) -> Tensor | float:
+    def after_step(self, step: int, good: Tensor | bool) -> Tensor | float:
         """After optimiser step `step` (from 1) and before the learning rate changes.
 
-        seen: logits and what else is known of its examples; None where it was skipped. good: a
-        bool () on the device, whether it was not, where that is not known here. Returns the meta
-        loss where a meta step was begun, else NaN.
+        good: whether it was not skipped; a bool () on the device, where that is not known here.
+        Returns the meta loss where a meta step was begun, else NaN.
         """
         ...
 
@@ -101,15 +112,12 @@ class Passed:
     """loss: of the step, mean over its batches, () float64 on the device. samples: base-level
     examples, of all processes.
 
-    seen: logits and what is known of their examples, of each forward pass, detached. shown: the
-    same for observers.
-
-    Nothing is done with either before it is known that the step is a good one.
+    shown: logits and what is known of their examples, of each forward pass, detached, for
+    observers. Nothing is done with it before it is known that the step is a good one.
     """
 
     loss: Tensor
     samples: int = 0
-    seen: list[tuple[Tensor, Batch]] = field(default_factory=list)
     shown: list[Observation] = field(default_factory=list)
 
 
@@ -139,6 +147,7 @@ class Step:
         # What clean rows beside a batch add: the meta level says, or without one the objective.
         weighs = self.objective if self.level is None else self.level
         self._clean_part = getattr(weighs, "clean_part", None)
+        self._sharded = any_sharded(list(self.model.parameters()))
 
     def __call__(self, batches: Iterator[Batch]) -> Passed:
         """Leaves the gradients of the mean loss over `accumulation` batches in `p.grad`.
@@ -168,6 +177,10 @@ class Step:
         self.model.train()
         parts, progress = self.state.parts, self.state.step / self.state.steps
         done = Passed(torch.zeros((), dtype=torch.float64, device=self.accelerator.device))
+        clean_batches: list[Batch] = []
+        if self.level is not None:
+            alone = parts == self.accumulation == self.accelerator.num_processes == 1
+            self.level.begin_step(alone=alone)
         for number, batch in enumerate(batches):
             # replicas average their gradients once a step, with the last batch of it
             last = number == self.accumulation - 1
@@ -177,24 +190,34 @@ class Step:
             counted = batch["labels"] >= 0 if self.level is None else self.level.counted(batch)
             for part, share in in_parts(batch, parts, counted):
                 with self._synchronized(last and clean is None):
-                    logits = self._base_pass(part, share, progress, done)
+                    logits = self._base_pass(part, share, done)
                 done.shown += self.audience.note(part, logits, progress)
-                if self.level is not None:
-                    known = {name: part[name] for name in NOT_INPUTS if name in part}
-                    done.seen.append((logits.detach(), known))
             done.samples += len(batch["labels"]) * self.accelerator.num_processes
             if self._clean_part is not None and clean is not None:
-                # A pass of its own: padded to its own length, and none of λ's business.
-                clean = self._ready(clean)
-                for part, share in in_parts(clean, parts, clean["labels"] >= 0):
-                    with self._synchronized(last):
-                        with self.accelerator.autocast():
-                            loss = self._clean_part(self._fast, part)
-                        self._backward(loss, share, done)
-                done.samples += len(clean["labels"]) * self.accelerator.num_processes
+                clean_batches.append(clean)
+        if self.level is not None:
+            self._multiply(self.level.end_passes(), done)
+        # Passes of their own: padded to their own length, and none of λ's business.
+        for number, clean in enumerate(clean_batches):
+            clean = self._ready(clean)
+            for part, share in in_parts(clean, parts, clean["labels"] >= 0):
+                with self._synchronized(number == len(clean_batches) - 1):
+                    assert self._clean_part is not None
+                    with self.accelerator.autocast():
+                        loss = self._clean_part(self._fast, part)
+                    self._backward(loss, share, done)
+            done.samples += len(clean["labels"]) * self.accelerator.num_processes
         return done
 
-    def _base_pass(self, batch: Batch, share: float, progress: float, done: Passed) -> Tensor:
+    def _multiply(self, factor: Tensor | None, done: Passed) -> None:
+        """The base passes' gradients and losses, by what only all of them together could tell."""
+        if factor is None:
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+        done.loss *= factor
+
+    def _base_pass(self, batch: Batch, share: float, done: Passed) -> Tensor:
         """Forward and backward; returns the logits (n, classes)."""
 
         def forward(*, compiled: bool = True) -> Tensor:
@@ -209,7 +232,7 @@ class Step:
             self._backward(loss, share, done)
             return logits
         scale = share / self.accumulation
-        with self.level.base_pass(batch, forward, scale=scale, progress=progress) as (logits, loss):
+        with self.level.base_pass(batch, forward, scale=scale) as (logits, loss):
             self._backward(loss, share, done)
         return logits
 
@@ -222,6 +245,8 @@ class Step:
         return batch if self.augment is None else self.augment(batch)
 
     def _synchronized(self, now: bool) -> contextlib.AbstractContextManager[Any]:
+        # Before a sharded model's gradients are reduced, `_multiply` would not find them.
+        now = now or (self.level is not None and self._sharded)
         return contextlib.nullcontext() if now else self.accelerator.no_sync(self.model)
 
     def _take_more_parts(self, held: list[Batch]) -> None:

@@ -103,13 +103,19 @@ def test_clean_rows_have_their_share_of_the_loss(accumulation: int, accelerator:
     )
     losses = []
     for _ in range(steps):
-        total = torch.zeros(())
-        for batch in itertools.islice(rows, accumulation):
+        total, weight = torch.zeros(()), torch.zeros(())
+        step_rows = list(itertools.islice(rows, accumulation))
+        for batch in step_rows:  # the weights have mean 1 over the whole step
+            told = batch["labels"] >= 0
+            logits = by_hand.net(batch["x"])[told].detach()
+            weight += reweighter.raw(Evidence(logits, batch["labels"][told]))[0].detach().mean()
+        for batch in step_rows:
             told = batch["labels"] >= 0
             logits = by_hand.net(batch["x"])[told]
             labels = batch["labels"][told]
             each = nn.functional.cross_entropy(logits, labels, reduction="none")
-            weights = reweighter(Evidence(logits.detach(), labels))[0].detach()
+            weights = reweighter.raw(Evidence(logits.detach(), labels))[0].detach()
+            weights = weights / (weight / accumulation)
             certain = nn.functional.cross_entropy(
                 by_hand.net(batch["clean"]["x"]), batch["clean"]["labels"]
             )

@@ -36,6 +36,8 @@ def test_it_is_scikit_learns_partial_dependence(standardize: bool) -> None:
 
     known = evidence()
     net = reweighter("entropy", "loss", "label", standardize=standardize)
+    if standardize:
+        net.follow(net.moments(known))
     trained = (known.labels >= 0).numpy()
     found = weight_function(net, known, trained)
     assert found is not None

@@ -118,19 +118,31 @@ def test_looking_on_changes_nothing() -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_every_base_batch_is_shown_once_and_features_only_on_request() -> None:
+def test_every_step_is_shown_once_whole_and_features_only_on_request() -> None:
     witness = Witness(needs_features=False)
     run([witness], accumulation=2)
     x, y = problem(64, seed=0)
     expected = endless(x, y, 16)
-    assert [seen.progress for seen in witness.seen] == [i // 2 / 6 for i in range(12)]
+    assert [seen.progress for seen in witness.seen] == [i / 6 for i in range(6)]
     for seen in witness.seen:
-        batch = next(expected)
-        assert torch.equal(seen.index, batch["index"])
-        assert torch.equal(seen.labels, batch["labels"])
+        both = [next(expected) for _ in range(2)]
+        assert torch.equal(seen.index, torch.cat([batch["index"] for batch in both]))
+        assert torch.equal(seen.labels, torch.cat([batch["labels"] for batch in both]))
         assert seen.features is None
         assert not seen.logits.requires_grad
-        torch.testing.assert_close(seen.probabilities.sum(1), torch.ones(16))
+        torch.testing.assert_close(seen.probabilities.sum(1), torch.ones(32))
+
+
+def test_a_row_that_comes_twice_in_a_step_is_shown_a_second_time() -> None:
+    """Where an epoch ends within a step: 24 rows, 7 batches of 8."""
+    witness = Witness(needs_features=False)
+    x, y = problem(24, seed=0)
+    fit(
+        Classifier(), endless(x, y, 8), 1, settings(accumulation=7),
+        make_accelerator("cpu", "fp32"), observers=[witness],
+    )  # fmt: skip
+    assert [len(seen.index) for seen in witness.seen] == [24, 24, 8]
+    assert all(len(seen.index.unique()) == len(seen.index) for seen in witness.seen)
 
 
 @pytest.mark.parametrize("derivative", ["contraction", "one-sided", "forward"])

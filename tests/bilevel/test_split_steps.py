@@ -1,0 +1,146 @@
+"""A step in parts, of several batches or of several processes gives what one batch gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samacli.bilevel.features import Facts, LossHistory
+from samacli.bilevel.history import ExampleHistory
+from samacli.bilevel.level import CleanRows, MetaLevel
+from samacli.bilevel.reweighter import Reweighter
+from samacli.meta import DataParallel, LabelCorrector
+from samacli.pruning.scores import MeanLoss
+from samacli.recipe import Meta
+from samacli.training.loop import Fit, fit
+from samacli.training.runtime import make_accelerator
+from tests.meta.replicas import run_replicas
+from tests.store.test_recovery import Net, Small
+from tests.training.test_loop import endless, problem, settings
+
+ROWS, STEPS = 16, 8
+KINDS = ["weights", "standardised", "correction"]
+
+
+class Watched(MetaLevel):
+    """Keeps each step's meta gradient."""
+
+    def begin_step(self, *, alone: bool) -> None:
+        super().begin_step(alone=alone)
+        self.alone = alone
+
+    def _learn(self, step: int, good: Any) -> None:
+        if self._gradients is not None:
+            self.found.append(torch.cat([g.flatten() for g in self._gradients]))
+        super()._learn(step, good)
+
+
+def train(
+    kind: str, *, size: int = ROWS, hook: Any = None, rank: int = 0, processes: int = 1
+) -> tuple[Fit, Watched, Tensor]:
+    """Steps of 16 rows in all; of these a pass is shown `size`, or what the hook lets through."""
+    torch.manual_seed(0)
+    x, labels = problem(64, seed=1)
+    clean_x, clean_y = problem(30, seed=2)
+    corrector = LabelCorrector(3) if kind == "correction" else None
+    features: Any = ["loss", "label"] if kind != "standardised" else ["loss", "margin", "history"]
+    level = Watched(
+        # λ moves by little, so that what is compared is each step's gradient.
+        Meta(
+            learning_rate=1e-5, warmup=0.2, batch_size=10, standardize=kind == "standardised",
+            derivative="forward" if corrector else "auto",
+        ),
+        Reweighter(
+            features, 3, hidden=8, corrector=corrector, standardize=kind == "standardised"
+        ),
+        batches=endless(clean_x, clean_y, 10, seed=4),
+        history=ExampleHistory(64, 3, targets=corrector is not None),
+        facts=Facts(losses=LossHistory(64, torch.device("cpu"))),
+        clean=CleanRows(0.5, 1.0),
+        parallel=DataParallel() if processes > 1 else None,
+        every_row=True,
+    )  # fmt: skip
+    for parameter in level.reweighter.parameters():  # weights that differ from the first step on
+        nn.init.normal_(parameter, std=0.5)
+    level.found = []
+
+    def batches() -> Iterator[dict[str, Any]]:
+        whole = endless(x, labels, ROWS, seed=3)
+        beside = endless(clean_x, clean_y, 10, seed=5)
+        for batch in whole:
+            clean = next(beside)
+            share = slice(rank * ROWS // processes, (rank + 1) * ROWS // processes)
+            batch = {name: value[share] for name, value in batch.items()}
+            for i in range(0, len(batch["x"]), size):
+                yield {
+                    **{name: value[i : i + size] for name, value in batch.items()},
+                    "clean": clean,
+                }
+
+    mean_loss = MeanLoss(64)
+    run = fit(
+        Net(dropout=0.0, hook=hook), batches(), STEPS,
+        settings(
+            optimizer={"name": "sgd", "learning_rate": 0.05},
+            accumulation=max(1, ROWS // processes // size),
+        ),
+        make_accelerator("cpu", "fp32"), meta_level=level, observers=[mean_loss],
+    )  # fmt: skip
+    level.history.sum_over(make_accelerator("cpu", "fp32"))
+    return run, level, mean_loss.result()
+
+
+def assert_same(kind: str, split: Any, whole: Any) -> None:
+    (parameters, found, weights, scores), theirs = split, whole
+    torch.testing.assert_close(parameters, theirs[0], rtol=1e-4, atol=1e-6)
+    assert len(found) == len(theirs[1]) >= 4
+    for ours, other in zip(found, theirs[1], strict=True):
+        assert other.norm() > 1e-6, "there is something to compare"
+        assert (ours - other).norm() < 1e-3 * other.norm()
+    torch.testing.assert_close(weights, theirs[2], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scores, theirs[3], rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def facts(result: tuple[Fit, Watched, Tensor]) -> Any:
+    run, level, scores = result
+    parameters = torch.cat([p.detach().flatten() for p in run.model.parameters()])
+    return parameters, level.found, level.history.weights, torch.as_tensor(scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_batches_down_to_single_rows(kind: str) -> None:
+    """Weights that had mean 1 within each pass would all be 1 in passes of one row."""
+    whole = train(kind)
+    assert whole[1].alone
+    for size in (8, 1):
+        split = train(kind, size=size)
+        assert not split[1].alone
+        assert_same(kind, facts(split), facts(whole))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_where_memory_is_short(kind: str) -> None:
+    whole, split = train(kind), train(kind, hook=Small(10))
+    assert not split[1].alone
+    assert_same(kind, facts(split), facts(whole))
+
+
+def _replica(rank: int, kind: str) -> Any:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="29400", ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    return facts(train(kind, size=ROWS // 2, rank=rank, processes=2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes(kind: str, tmp_path: Path) -> None:
+    first, second = run_replicas(_replica, tmp_path, kind)
+    torch.testing.assert_close(first[0], second[0], rtol=0, atol=0)
+    assert_same(kind, first, facts(train(kind)))
