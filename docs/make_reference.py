@@ -93,7 +93,14 @@ def python() -> str:
     import samacli
 
     parts = ["# Python\n\nMade from the docstrings by `make reference`."]
-    for name in ("reweight", "prune", "Result", "WeightedTrainer", "SamaError"):
+    for name in (
+        "reweight",
+        "prune",
+        "Result",
+        "WeightedTrainer",
+        "rows_to_train_on",
+        "SamaError",
+    ):
         thing = getattr(samacli, name)
         head = f"samacli.{name}"
         if inspect.isfunction(thing):

@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from samacli.api import Result, prune, reweight
     from samacli.errors import SamaError
-    from samacli.trainer import WeightedTrainer
+    from samacli.trainer import WeightedTrainer, rows_to_train_on
 
 __version__ = "0.1.0"
-__all__ = ["Result", "SamaError", "WeightedTrainer", "__version__", "prune", "reweight"]
+__all__ = [
+    "Result",
+    "SamaError",
+    "WeightedTrainer",
+    "__version__",
+    "prune",
+    "reweight",
+    "rows_to_train_on",
+]
 
 _WHERE = {
     "Result": "samacli.api",
@@ -22,6 +30,7 @@ _WHERE = {
     "WeightedTrainer": "samacli.trainer",
     "prune": "samacli.api",
     "reweight": "samacli.api",
+    "rows_to_train_on": "samacli.trainer",
 }
 
 

@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 from samacli.data.files import read_files
 from samacli.data.table import Table
 from samacli.errors import Interrupted, SamaError
-from samacli.export.dataset import with_columns
-from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.export.dataset import CLEAN_FILE, with_columns
+from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.models import load_model, load_processor
 from samacli.progress import Progress
 from samacli.recipe import Model, Recipe, load_recipe
+from samacli.recipe.paths import local_path
 from samacli.runs.prune import prune as run_prune
 from samacli.runs.reweight import reweight as run_reweight
 from samacli.runs.run import How
@@ -44,6 +45,9 @@ class Result(Generic[Rows]):
     dataset: the training rows, of the kind that was given (a `Dataset` where a file or a split was
         named), in their order, with `sama_weight` and, with correction, `sama_label`; for `prune`
         the kept rows only.
+    clean: the clean rows that had a share of the loss, with the columns of `dataset` and of the
+        same kind; their `sama_weight` says how many rows of mean weight each counts for. None
+        where they had none. `samacli.rows_to_train_on` puts both together.
     scores: `scores.parquet`, one row an input row that was trained on; `index` is its position.
     suspects: `suspects.csv`, the examples that are probably mislabelled, worst first.
     model: the trained model, on the CPU; processor: its tokenizer or image processor.
@@ -52,6 +56,7 @@ class Result(Generic[Rows]):
     """
 
     dataset: Rows
+    clean: Rows | None
     scores: pandas.DataFrame
     suspects: pandas.DataFrame
     model: Any
@@ -214,15 +219,15 @@ def _run(
             tables[role] = Table(_as_dataset(rows, role), f"the {role} rows", confined=False)
     name = None if recipe is None else str(recipe)
     loaded = load_recipe(name, [], values | dict(settings or {}))
-    with _folder(output) as folder:
+    with _folder(None if output is None else local_path(output, "output")) as folder:
         workflow(loaded, folder, tables=tables, **how)
         return _result(dataset, tables.get("train"), loaded, folder, output is not None)
 
 
 @contextlib.contextmanager
-def _folder(output: str | Path | None) -> Iterator[Path]:
+def _folder(output: Path | None) -> Iterator[Path]:
     if output is not None:
-        yield Path(output)
+        yield output
         return
     with tempfile.TemporaryDirectory(prefix="sama-") as folder:
         try:
@@ -259,7 +264,7 @@ def _result(
     positions = kept_rows["index"].to_numpy()
     # Noise that the settings asked for is in the labels that were trained on.
     changed = [recipe.data.columns.label] if recipe.data.noise.kind != "none" else []
-    columns = _columns(folder / "dataset", [WEIGHT_COLUMN, LABEL_COLUMN, *changed])
+    columns = _columns(folder / "dataset", [WEIGHT_COLUMN, LABEL_COLUMN, CLEAN_COLUMN, *changed])
     if table is None:
         rows = read_files(sorted((folder / "dataset").glob("train-*.parquet"))).rows
     else:
@@ -268,6 +273,7 @@ def _result(
     saved = Model(name=str(found.folder))
     return Result(
         dataset=rows,
+        clean=_clean(given, folder / CLEAN_FILE),
         scores=scores,
         suspects=pandas.read_csv(folder / "suspects.csv", keep_default_na=False),
         model=load_model(saved, found.task, found.classes).eval(),
@@ -275,6 +281,19 @@ def _result(
         metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         output=folder if kept else None,
     )
+
+
+def _clean(given: Any, file: Path) -> Any:
+    """The exported clean rows, as the kind that was given; None where there are none."""
+    if not file.is_file():
+        return None
+    rows = read_files([file]).rows
+    if isinstance(given, datasets.Dataset | str | Path):
+        return rows
+    names = {n: _readable(list(rows[n]), rows.features[n]) for n in rows.column_names}
+    if isinstance(given, pandas.DataFrame):
+        return pandas.DataFrame(names)
+    return [dict(zip(names, row, strict=True)) for row in zip(*names.values(), strict=True)]
 
 
 def _columns(folder: Path, names: Sequence[str]) -> dict[str, tuple[Any, Any]]:

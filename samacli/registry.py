@@ -116,7 +116,15 @@ METHODS: dict[str, Method] = {
         uses_clean=True,
         reads=_LEARNT,
     ),
+    "export": Method(
+        "samacli.methods.export:export",
+        "training afresh on what sama exports, which `sama train DIR/dataset` repeats",
+        uses_clean=True,
+        reads=_LEARNT,
+    ),
 }
+# What is made of the rows, as against what it is compared with.
+OURS = ("sama", "export")
 
 
 @dataclass(frozen=True)

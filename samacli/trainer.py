@@ -1,13 +1,64 @@
-"""A `transformers.Trainer` that counts each example by its `sama_weight`."""
+"""What is exported, in a `transformers.Trainer`: its rows, and a loss by their weights."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
 from transformers import Trainer
 
-from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.data.files import read_files
+from samacli.errors import SamaError
+from samacli.export.dataset import CLEAN_FILE
+from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.recipe.paths import local_path
+
+
+def rows_to_train_on(
+    exported: str | Path | datasets.Dataset, clean: datasets.Dataset | None = None
+) -> datasets.Dataset:
+    """The exported rows, and the clean rows as often as their share of the loss asks for.
+
+    A clean row's `sama_weight` says how many rows of mean weight it counts for; it comes so many
+    times, with what rounding leaves as its weight each time. Training rows that are clean ones too
+    come as such. `sama train` draws clean rows beside each batch instead, which is steadier.
+
+    exported: a run's folder, or its `dataset/`; or the rows themselves. clean: with rows, the clean
+    ones (`result.clean`); None: without.
+
+    Raises:
+        SamaError: the folder holds no exported rows.
+    """
+    if isinstance(exported, datasets.Dataset):
+        rows = exported
+    else:
+        rows, clean = _read(local_path(exported, "the run").absolute())
+    if clean is None:
+        return rows
+    if CLEAN_COLUMN in rows.column_names:
+        noisy = [i for i, number in enumerate(rows[CLEAN_COLUMN]) if number is None]
+        rows = rows.select(noisy)
+    weights = np.array(clean[WEIGHT_COLUMN])
+    times = max(1, round(float(weights.mean())))
+    feature = rows.features[WEIGHT_COLUMN]
+    clean = clean.remove_columns(WEIGHT_COLUMN)
+    clean = clean.add_column(WEIGHT_COLUMN, weights / times, feature=feature)
+    again = clean.select(np.repeat(np.arange(len(clean)), times))
+    return datasets.concatenate_datasets([rows, again.select_columns(rows.column_names)])
+
+
+def _read(folder: Path) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    folder = folder / "dataset" if (folder / "dataset").is_dir() else folder
+    files = sorted(folder.glob("train-*.parquet"))
+    if not files:
+        raise SamaError(f"'{folder}' holds no exported rows; name a run's folder or its dataset/")
+    # Beside the folder in a run; in a repository of the hub all lies at the top.
+    places = (folder.parent / CLEAN_FILE, folder / CLEAN_FILE)
+    clean = next((read_files([file]).rows for file in places if file.is_file()), None)
+    return read_files(files).rows, clean
 
 
 class WeightedTrainer(Trainer):

@@ -30,20 +30,27 @@ _LEAST = 10  # examples that say something about how a probability should be cor
 class Labels:
     """Labels of the training rows (n) and of the clean rows (m), of c classes; −1 for none.
 
-    given: (n,), of the training rows. clean: (m,), true. clean_given: (m,), what the clean rows
-    were labelled with.
+    given: (n,), of the training rows that are not known by clean ones. clean: (m,), true.
+    told: (p,), what clean rows were labelled with, as far as that is known; told_of: (p,), the row
+    of each. A row of which training data hold copies may have been labelled in several ways.
     """
 
     given: Tensor
     clean: Tensor
-    clean_given: Tensor
+    told: Tensor
+    told_of: Tensor
     classes: int
 
     def likelihood(self, rows: np.ndarray) -> Tensor:
         """log P(given | true) from the clean `rows`, (given, true)."""
         counts = torch.bincount(self.given[self.given >= 0], minlength=self.classes).double()
         marginal = counts / counts.sum().clamp_min(1)
-        return label_likelihood(self.clean_given[rows], self.clean[rows], marginal)
+        told = self.told_about(rows)
+        return label_likelihood(self.told[told], self.clean[self.told_of[told]], marginal)
+
+    def told_about(self, rows: np.ndarray) -> Tensor:
+        """Numbers of the labels that clean `rows` were given, (k,)."""
+        return torch.isin(self.told_of, torch.from_numpy(rows)).nonzero()[:, 0]
 
 
 class Beliefs:
@@ -135,14 +142,16 @@ class Beliefs:
             self.corrector.start_from(likelihood, mixture.gate, mixture.temperature)
 
     def _calibrate(self, logits: Tensor, rows: np.ndarray) -> None:
-        """By clean `rows`, where they carry given labels.
+        """By the labels that clean `rows`, ascending, were given.
 
         logits: theirs (k, classes), of a model that was not trained on them.
         """
-        given, true = self.labels.clean_given[rows], self.labels.clean[rows]
-        known = given >= 0
-        raw = self._wrong(logits[known], given[known], self._of_clean(rows[known.numpy()]))
-        self.calibration = calibrate(raw, (given != true)[known].numpy())
+        labels = self.labels
+        told = labels.told_about(rows)
+        given, of = labels.told[told], labels.told_of[told]
+        asked = logits[np.searchsorted(rows, of.numpy())]
+        raw = self._wrong(asked, given, self._of_clean(of.numpy()))
+        self.calibration = calibrate(raw, (given != labels.clean[of]).numpy())
 
     def mislabelled(self, model: nn.Module, averaged_logits: np.ndarray) -> np.ndarray:
         """Probability (n,) that each training row's given label is wrong; NaN without one.

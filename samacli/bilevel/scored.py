@@ -20,7 +20,8 @@ class Scored:
     loss: cross-entropy with the given label, nats (nan without one).
     uncertainty: KL(averaged model ‖ model), nats.
     probabilities: (n, classes), the model's.
-    targets: (n, classes), corrected labels, where they are learnt.
+    targets: (n, classes), corrected labels, where they are learnt; of rows that the clean set has
+    too, the clean ones.
     mislabelled: probability that the given label is wrong (nan without one), where a clean set
         tells what given labels are worth.
     weight_function: weight against loss, where the loss is a feature.
@@ -58,8 +59,11 @@ class Summary:
     weight_functions: tuple[WeightFunction, ...] = ()
 
 
-def summarize(scored: Sequence[Scored], train: Split) -> Summary:
-    """Average the runs' scores of the training split."""
+def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None = None) -> Summary:
+    """Average the runs' scores of the training split.
+
+    known: bool (n,), rows of which nothing was to be found out, since the clean set has them too.
+    """
 
     def mean(name: str) -> np.ndarray:
         return np.mean([getattr(one, name) for one in scored], axis=0)
@@ -69,7 +73,8 @@ def summarize(scored: Sequence[Scored], train: Split) -> Summary:
     noise = None
     if train.true_labels is not None:
         goodness = weight if mislabelled is None else 1 - mislabelled
-        noise = noise_detection(train.labels, train.true_labels, goodness)
+        asked = train.labels if known is None else np.where(known, -1, train.labels)
+        noise = noise_detection(asked, train.true_labels, goodness)
     return Summary(
         weight=weight,
         loss=mean("loss"),

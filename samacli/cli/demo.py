@@ -36,6 +36,7 @@ def demo(
             "-o",
             help="Directory for the results (default: runs/demo-text or runs/demo-vision).",
             show_default=False,
+            callback=options.home,
         ),
     ] = None,
     overwrite: options.Overwrite = False,

@@ -15,7 +15,11 @@ def evaluate(
     context: typer.Context,
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL_DIR", help="A saved classifier, or a run that holds one."),
+        typer.Argument(
+            metavar="MODEL_DIR",
+            help="A saved classifier, or a run that holds one.",
+            callback=options.home,
+        ),
     ],
     data: Annotated[str, typer.Option("--data", help="File or directory with labelled examples.")],
     text_column: options.TextColumn = None,

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.models import OptionInfo
+
+from samacli.recipe.paths import local_path
 
 DATA = "Data (instead of a recipe, or to override it)"
 MODEL = "Model and training"
@@ -33,8 +35,23 @@ class Globals:
     device: DeviceChoice = DeviceChoice.auto
 
 
+def home(parameter: typer.CallbackParam, given: Path | list[Path] | None) -> Any:
+    """A path, or several, with `~` as the home directory: a shell leaves it in "--output=~/x"."""
+    option = parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.metavar)
+    if isinstance(given, list | tuple):
+        return [local_path(path, option) for path in given]
+    return None if given is None else local_path(given, option)
+
+
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Directory for the results.", show_default=False)
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Directory for the results.",
+        show_default=False,
+        callback=home,
+    ),
 ]
 Overwrite = Annotated[
     bool,
@@ -151,8 +168,8 @@ PushToHub = Annotated[
     typer.Option(
         "--push-to-hub",
         metavar="OWNER/NAME",
-        help="Then upload dataset and scores to this private repository of the Hugging Face hub, "
-        "and the model to OWNER/NAME-model; the token is HF_TOKEN.",
+        help="Then upload dataset, clean rows and scores to this private repository of the Hugging "
+        "Face hub, and the model to OWNER/NAME-model; the token is HF_TOKEN.",
     ),
 ]
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from samacli.cli.console import print_json, say
-from samacli.cli.options import Json
+from samacli.cli.options import Json, home
 from samacli.errors import SamaError
 from samacli.recipe import built_in_recipes, dump_recipe, load_recipe, recipe_path
 from samacli.recipe.load import recipe_text
@@ -60,7 +60,8 @@ def show(
 
 @app.command()
 def cp(
-    name: Name, path: Annotated[Path, typer.Argument(help="The new file, or a directory.")]
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="The new file, or a directory.", callback=home)],
 ) -> None:
     """Copy a recipe to edit; `sama reweight PATH` runs it.
 

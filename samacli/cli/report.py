@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from samacli.cli.opening import tell
-from samacli.cli.options import Json
+from samacli.cli.options import Json, home
 
 Directory = Annotated[
-    Path, typer.Argument(metavar="DIR", help="What --output of `reweight` or `prune` named.")
+    Path,
+    typer.Argument(
+        metavar="DIR", help="What --output of `reweight` or `prune` named.", callback=home
+    ),
 ]
 
 
@@ -55,7 +58,10 @@ def inspect(
 def compare(
     context: typer.Context,
     directories: Annotated[
-        list[Path], typer.Argument(metavar="DIR DIR …", help="Finished runs.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="DIR DIR …", help="Finished runs.", show_default=False, callback=home
+        ),
     ],
     json: Json = False,
 ) -> None:

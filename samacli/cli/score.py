@@ -28,7 +28,11 @@ def score(
     context: typer.Context,
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A finished run that holds a model, or a saved model."),
+        typer.Argument(
+            metavar="RUN",
+            help="A finished run that holds a model, or a saved model.",
+            callback=options.home,
+        ),
     ],
     data: Annotated[
         str, typer.Option("--data", help="File, folder, or data set on the hub, to be scored.")

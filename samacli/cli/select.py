@@ -20,6 +20,7 @@ def select(
             metavar="SCORES",
             help="A Parquet file with a score a row (scores.parquet), or a folder of such files.",
             show_default=False,
+            callback=options.home,
         ),
     ],
     score: Annotated[str, typer.Option("--score", help="Column with the score.")] = "score",

@@ -15,7 +15,11 @@ def train(
     context: typer.Context,
     dataset: Annotated[
         Path,
-        typer.Argument(metavar="DATASET_DIR", help="An exported dataset, or a run that holds one."),
+        typer.Argument(
+            metavar="DATASET_DIR",
+            help="An exported dataset, or a run that holds one.",
+            callback=options.home,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -29,6 +33,13 @@ def train(
     ignore_weights: Annotated[
         bool, typer.Option("--ignore-weights", help="Count every example once.")
     ] = False,
+    ignore_clean: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-clean",
+            help="Leave out the run's clean rows (clean.parquet), which else have their share.",
+        ),
+    ] = False,
     epochs: options.Epochs = None,
     lr: options.LearningRate = None,
     batch_size: options.BatchSize = None,
@@ -40,6 +51,9 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
+
+    The run's clean rows, in clean.parquet beside the dataset, are trained on too, in the share that
+    they had in the run: the figure that the report calls "export" is of this.
 
     Columns, model and training settings come from the run's recipe.yaml where it lies beside the
     dataset; labels from sama_label where labels were corrected.
@@ -53,7 +67,8 @@ def train(
 
     begin(context)
     values = recipe_values(context)
-    result = run(dataset, output, overrides or [], values, not ignore_weights, **how(context))
+    use = {"use_weights": not ignore_weights, "use_clean": not ignore_clean}
+    result = run(dataset, output, overrides or [], values, **use, **how(context))
     tell(
         context,
         {"output": result.output, "rows": result.rows, **result.results.as_dict()},

@@ -13,7 +13,12 @@ import numpy as np
 
 from samacli.data import carve
 from samacli.data.noise import damaged_split
-from samacli.data.overlap import alike_warnings, check_classes, split_warnings
+from samacli.data.overlap import (
+    alike_warnings,
+    check_classes,
+    known_rows_note,
+    split_warnings,
+)
 from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits
@@ -144,6 +149,8 @@ def _load(
         notes=notes,
     )
     check_classes(splits)
+    known = known_rows_note(splits)
+    notes += [] if known is None else [known]
     splits.warnings = split_warnings(splits)
     return splits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,21 +28,50 @@ def check_classes(splits: Splits) -> None:
             )
 
 
+def overlaps(splits: Splits) -> dict[str, dict[str, int]]:
+    """Rows that two splits share, by "meta, train" and the like: how many each of both has."""
+    there = {
+        name: split
+        for name in ("validation", "test", "meta", "train")
+        if (split := getattr(splits, name)) is not None
+    }
+    found = {}
+    for (name, split), (other_name, other) in itertools.combinations(there.items(), 2):
+        shared = int((split.twins_in(other) >= 0).sum())
+        if shared:
+            theirs = int((other.twins_in(split) >= 0).sum())
+            found[f"{name}, {other_name}"] = {name: shared, other_name: theirs}
+    return found
+
+
+def known_rows_note(splits: Splits) -> str | None:
+    """What becomes of training rows that the clean set has too; None where there are none."""
+    meta, twins = splits.meta, splits.clean_twins
+    known = np.flatnonzero(twins >= 0)
+    if meta is None or not known.size:
+        return None
+    given = splits.train.labels[known]
+    differ = int(((given >= 0) & (given != meta.labels[twins[known]])).sum())
+    shared = int((meta.twins_in(splits.train) >= 0).sum())
+    return (
+        f"{shared:,} of {len(meta):,} meta rows also occur in the training split (same "
+        f"{_kind(splits)}): its {known.size:,} rows with them count as "
+        f"clean, not as noisy; the given label of {differ:,} differs from the clean one"
+    )
+
+
 def split_warnings(splits: Splits) -> list[str]:
-    """Rows that occur in two splits, and classes that one split has and another lacks."""
-    what = "image" if splits.task == "image-classification" else "text"
+    """Rows that must not be in two splits, and classes that one split has and another lacks."""
     train, meta = splits.train, splits.meta
     others = [split for split in (meta, splits.validation, splits.test) if split is not None]
     warnings = []
-    pairs = [(split, train, "training") for split in others]
-    if meta is not None:
-        pairs += [(meta, split, split.name) for split in others if split is not meta]
-    for split, other, name in pairs:
-        shared = int(np.isin(split.content, other.content).sum())
-        if shared:
+    for pair, shared in overlaps(splits).items():
+        (name, rows), (other, _) = shared.items()
+        if pair != "meta, train":  # which is no mistake, see `known_rows_note`
+            other = "training" if other == "train" else other
             warnings.append(
-                f"{shared:,} of {len(split):,} {split.name} rows also occur in the {name} split "
-                f"(same {what})"
+                f"{rows:,} of {len(getattr(splits, name)):,} {name} rows also occur in the {other} "
+                f"split (same {_kind(splits)})"
             )
     if meta is not None:
         lacking = np.setdiff1d(train.labels[train.labels >= 0], meta.labels)
@@ -49,6 +79,10 @@ def split_warnings(splits: Splits) -> list[str]:
     for split in others:
         warnings += _untrained(split, splits)
     return warnings + alike_warnings(splits.classes)
+
+
+def _kind(splits: Splits) -> str:
+    return "image" if splits.task == "image-classification" else "text"
 
 
 def alike_warnings(classes: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ Two splits can be joined, and what is equal of two readings has equal fingerprin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,13 @@ class Split:
             votes=of(self.votes),
         )
 
+    def twins_in(self, other: Split) -> np.ndarray:
+        """Of each row the first row of `other` with the same text or image: its position there,
+        int64 (n,), −1 for none."""
+        content, first = np.unique(other.content, return_index=True)
+        place = np.searchsorted(content, self.content).clip(max=len(content) - 1)
+        return np.where(content[place] == self.content, first[place], -1)
+
     def class_rows(self, classes: Sequence[str]) -> dict[str, int]:
         """How many rows have each class as their given label, by name."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(classes))
@@ -85,6 +93,20 @@ class Splits:
     test: Split | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def clean_twins(self) -> np.ndarray:
+        """Of each training row the clean (meta) row with the same text or image; int64 (n,), −1 for
+        none. A row that has one is known: it is no noisy row."""
+        if self.meta is None:
+            return np.full(len(self.train), -1)
+        return self.train.twins_in(self.meta)
+
+    @property
+    def noisy_rows(self) -> np.ndarray | None:
+        """Training rows whose label nobody has checked, ascending; None for all of them."""
+        unknown = self.clean_twins < 0
+        return None if unknown.all() else np.flatnonzero(unknown)
 
 
 def join(first: Split, second: Split, columns: Columns, task: Task) -> Split:

@@ -14,8 +14,10 @@ import yaml
 from huggingface_hub import errors as hub_errors
 
 from samacli.errors import SamaError
+from samacli.export.dataset import CLEAN_FILE
 
 _DATA_FILES = ["train-*.parquet"]
+_BESIDE = [CLEAN_FILE, "scores.parquet", "suspects.csv", "metrics.json", "recipe.yaml"]
 
 
 def check_hub(name: str) -> None:
@@ -42,7 +44,8 @@ def push_run(run: Path, name: str, *, task: str, version: str) -> list[str]:
     """Upload `run` (what `reweight` or `prune` wrote); the two repositories' names.
 
     The dataset repository holds the rows (configuration `default`), `scores.parquet`
-    (configuration `scores`), `suspects.csv`, `metrics.json` and `recipe.yaml`.
+    (configuration `scores`), clean rows where there are some (configuration `clean`),
+    `suspects.csv`, `metrics.json` and `recipe.yaml`.
 
     Raises:
         SamaError: the hub refused, or cannot be reached.
@@ -63,7 +66,8 @@ def push_run(run: Path, name: str, *, task: str, version: str) -> list[str]:
             repo_id=name,
             repo_type="dataset",
             folder_path=run,
-            allow_patterns=["scores.parquet", "suspects.csv", "metrics.json", "recipe.yaml"],
+            allow_patterns=_BESIDE,
+            delete_patterns=[CLEAN_FILE],
             commit_message="Scores, suspects, metrics and the recipe",
         )
         _card(api, name, "dataset", _dataset_card(run))
@@ -103,6 +107,8 @@ def _dataset_card(run: Path) -> str:
         {"config_name": "default", "data_files": _DATA_FILES[0], "default": True},
         {"config_name": "scores", "data_files": "scores.parquet"},
     ]
+    if (run / CLEAN_FILE).is_file():
+        about["configs"].append({"config_name": "clean", "data_files": CLEAN_FILE})
     return f"---\n{yaml.safe_dump(about, sort_keys=False)}---\n{body}"
 
 

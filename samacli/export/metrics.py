@@ -17,6 +17,7 @@ from samacli.redact import redact_all
 # Columns that a run adds to the data.
 WEIGHT_COLUMN = "sama_weight"
 LABEL_COLUMN = "sama_label"
+CLEAN_COLUMN = "sama_clean"
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:

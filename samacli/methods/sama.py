@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ def sama(experiment: Experiment, name: str, seed: int, **meta: Any) -> MethodRun
         meta=meta,
     )
     evaluation = experiment.evaluate(run.model)
-    noise = summarize([scored], experiment.splits.train).noise
+    splits = experiment.splits
+    noise = summarize([scored], splits.train, splits.clean_twins >= 0).noise
     return measured(name, seed, [run], evaluation, noise=noise, scored=scored)
 
 
@@ -87,7 +88,8 @@ def sama_then_clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
         model=one.model,
         steps=max(1, experiment.steps - half),
     )
-    noise = summarize([scored], experiment.splits.train).noise
+    splits = experiment.splits
+    noise = summarize([scored], splits.train, splits.clean_twins >= 0).noise
     evaluation = experiment.evaluate(two.model)
     return measured(name, seed, [one, two], evaluation, noise=noise, scored=scored)
 
@@ -166,6 +168,7 @@ class _Plan:
     reweight: Reweight | None
     rows: np.ndarray | None
     steps: int
+    noisy: np.ndarray | None = field(init=False)  # of them those of the base level; None: all
 
     def __post_init__(self) -> None:
         clean = self.experiment.meta
@@ -173,6 +176,10 @@ class _Plan:
         self.all_clean = nothing if clean is None else np.arange(len(clean))
         # Clean rows of the base and of the meta level, while the reweighter learns.
         self.base_rows, self.held_out = nothing, self.all_clean
+        unknown = self.experiment.splits.noisy_rows
+        self.noisy = unknown if self.rows is None else self.rows
+        if unknown is not None and self.rows is not None:
+            self.noisy = np.intersect1d(self.rows, unknown, assume_unique=True)
         if self.share > 0:
             assert clean is not None
             self.base_rows, self.held_out = halves(
@@ -181,6 +188,13 @@ class _Plan:
 
     def check(self) -> None:
         """Raises SamaError where a feature or setting needs what data or model do not have."""
+        splits = self.experiment.splits
+        if self.noisy is not None and not (splits.train.labels[self.noisy] >= 0).any():
+            raise SamaError(
+                f"every labelled row of {splits.train.origin} stands in the clean set too "
+                f"({splits.meta.origin if splits.meta else ''}), so there is none to learn about; "
+                "give training rows that the clean set does not have"
+            )
         if "votes" in self.features and self.experiment.splits.train.votes is None:
             raise SamaError(
                 "the feature 'votes' takes labelling functions' votes, which only data in WRENCH's "
@@ -231,7 +245,7 @@ class _Plan:
     @property
     def _base_data(self) -> Any:
         train = self.experiment.train
-        return train if self.rows is None else Subset(train, self.rows)
+        return train if self.noisy is None else Subset(train, self.noisy)
 
     def meta_batches(self) -> Batches:
         """Of held-out clean rows; without a clean set, of the training rows themselves."""
@@ -242,7 +256,7 @@ class _Plan:
         batches = experiment.endless(
             data,
             config.batch_size,
-            _other_seed(experiment, self.seed),
+            experiment.other_seed(self.seed),
             shared=False,
             class_balanced=config.class_balanced,
             crop=False,  # the clean rows as they will be asked about
@@ -257,7 +271,7 @@ class _Plan:
             return batches
         learning = self.clean.last_step(self.steps) * training.accumulation
         first, then = (
-            clean_batches(experiment, self.seed, rows) if len(rows) else None
+            experiment.clean_batches(self.seed, rows) if len(rows) else None
             for rows in (self.base_rows, self.all_clean)
         )
         return Beside(batches, "clean", learning, first, then)
@@ -328,37 +342,34 @@ class _Plan:
         return facts
 
 
-def clean_batches(experiment: Experiment, seed: int, rows: np.ndarray | None = None) -> Batches:
-    """Endless batches of clean rows, all or those, that stand beside the base level's."""
-    clean, recipe = experiment.clean, experiment.recipe
-    return experiment.endless(
-        clean if rows is None else Subset(clean, rows),
-        recipe.reweight.clean_batch_size or recipe.training.batch_size,
-        _other_seed(experiment, seed),
-        shared=False,
+def known_labels(experiment: Experiment) -> Labels:
+    """What rows were labelled with, as far as known; of a clean row that does not say, what its
+    training copies say."""
+    splits = experiment.splits
+    given, twins, meta = splits.train.labels, splits.clean_twins, splits.meta
+    clean = told = told_of = np.empty(0, np.int64)
+    if meta is not None:
+        clean, told_of = meta.labels, np.arange(len(meta))
+        told = np.full(len(meta), -1) if meta.given_labels is None else meta.given_labels
+        silent = np.flatnonzero((twins >= 0) & (given >= 0) & (told[twins] < 0))
+        told = np.concatenate([told, given[silent]])
+        told_of = np.concatenate([told_of, twins[silent]])
+        told, told_of = told[told >= 0], told_of[told >= 0]
+    return Labels(
+        given=torch.from_numpy(np.where(twins >= 0, -1, given)),
+        clean=torch.from_numpy(clean),
+        told=torch.from_numpy(told),
+        told_of=torch.from_numpy(told_of),
+        classes=len(splits.classes),
     )
 
 
-def _other_seed(experiment: Experiment, seed: int) -> int:
-    # Another order than the base level's, where both draw from the same rows; and one for each
-    # process: a clean set may be smaller than their batches together.
-    return seed + 1_000_003 * (1 + experiment.accelerator.process_index)
-
-
-def known_labels(experiment: Experiment) -> Labels:
-    """Given labels of the training rows, and both labels of the clean rows as far as known."""
-    split, given = experiment.splits.meta, torch.from_numpy(experiment.splits.train.labels)
-    clean = clean_given = torch.zeros(0, dtype=torch.long)
-    if split is not None:
-        clean = torch.from_numpy(split.labels)
-        clean_given = torch.full((len(split),), -1)
-        if split.given_labels is not None:
-            clean_given = torch.from_numpy(split.given_labels)
-    return Labels(given, clean, clean_given, len(experiment.splits.classes))
-
-
 def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
-    """Each row's mean weight over the later steps, and the final models' view."""
+    """Each row's mean weight over the later steps, and the final models' view.
+
+    Of a training row that is a clean one too, in reweighting: weight 0 beside the clean rows, whose
+    label it has.
+    """
     experiment = plan.experiment
     device = experiment.accelerator.device
     logits = experiment.predict(run.model, experiment.train, "scoring the training set")
@@ -370,6 +381,9 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
     given = experiment.splits.train.labels
     labelled = given >= 0
     trained = np.ones_like(labelled) if plan.correction else labelled
+    twins = experiment.splits.clean_twins
+    if plan.reweight is not None:
+        trained = trained & (twins < 0)
     known = given if plan.correction else np.where(labelled, given, 0)
     evidence = level.facts.evidence(
         torch.arange(len(given), device=device),
@@ -391,9 +405,14 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
     if level.history.targets is not None:
         corrected = level.history.mean_targets(otherwise=targets.cpu().numpy())
     mislabelled = None
-    if plan.reweight is not None and experiment.meta is not None:
+    if plan.reweight is not None and experiment.splits.meta is not None:
         judge = run.model if run.averaged is None else run.averaged
         mislabelled = beliefs.mislabelled(judge, averaged)
+        checked = np.flatnonzero(twins >= 0)
+        true = experiment.splits.meta.labels[twins[checked]]
+        mislabelled[checked] = np.where(labelled[checked], given[checked] != true, np.nan)
+        if corrected is not None:
+            corrected[checked] = np.eye(corrected.shape[1])[true]
     return Scored(
         weight=mean,
         loss=loss,

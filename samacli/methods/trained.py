@@ -1,4 +1,7 @@
-"""What one would try instead of weights: other rows, another order, another stop, another loss."""
+"""What one would try instead of weights: other rows, another order, another stop, another loss.
+
+Methods that see the clean set take no training row for noisy that it has too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import numpy as np
 from samacli.data import Encoded
 from samacli.data.batches import Beside
 from samacli.methods.run import MethodRun, measured
-from samacli.methods.sama import clean_batches, known_labels
+from samacli.methods.sama import known_labels
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
 from samacli.training.objective import (
@@ -21,6 +24,8 @@ from samacli.training.robust import EarlyLearning, LossTruncation
 # Of every batch, by highest loss: the truth is not looked at, so it is the same for every noise.
 TRUNCATION = 0.3
 TRUNCATION_WARMUP = 0.25  # of the steps, before losses say anything
+
+_Part = tuple[Encoded, np.ndarray | None]  # a split, and which of its rows; None: all
 
 
 def noisy(experiment: Experiment, name: str, seed: int) -> MethodRun:
@@ -38,9 +43,16 @@ def clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
 def mixed(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """Each step a batch of the training split and, beside it, clean rows: as many as sama's steps
     have, with the same share of the loss; where that share is 0, in one loss, each row counting 1.
+
+    What both have is clean.
     """
     if experiment.recipe.reweight.clean_share == 0:
-        run = experiment.fit_plainly(experiment.train_and_meta, seed, f"{name}, seed {seed}")
+        noisy, rows = experiment.splits.noisy_rows, None
+        if noisy is not None:
+            rows = np.concatenate([noisy, len(experiment.train) + np.arange(len(experiment.clean))])
+        run = experiment.fit_plainly(
+            experiment.train_and_meta, seed, f"{name}, seed {seed}", rows=rows
+        )
     else:
         run = _beside_clean(experiment, name, seed, weighted_cross_entropy)
     return measured(name, seed, [run], experiment.evaluate(run.model))
@@ -57,8 +69,8 @@ def forward_correction(experiment: Experiment, name: str, seed: int) -> MethodRu
 def _beside_clean(experiment: Experiment, name: str, seed: int, objective: Objective) -> Fit:
     """Both kinds of rows at sama's share and batch sizes; objective: of the training rows."""
     recipe = experiment.recipe
-    noisy_rows = experiment.endless(experiment.train, recipe.training.batch_size, seed)
-    batches = Beside(noisy_rows, "clean", 0, None, clean_batches(experiment, seed))
+    noisy = experiment.noisy_batches(seed)
+    batches = Beside(noisy, "clean", 0, None, experiment.clean_batches(seed))
     return experiment.run_loop(
         experiment.new_model(seed),
         batches,
@@ -71,25 +83,28 @@ def _beside_clean(experiment: Experiment, name: str, seed: int, objective: Objec
 
 def clean_then_noisy(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """The first half of the steps on the clean set, the second on the training split."""
-    return _halves(experiment, name, seed, experiment.clean, experiment.train)
+    parts = (experiment.clean, None), (experiment.train, experiment.splits.noisy_rows)
+    return _halves(experiment, name, seed, *parts)
 
 
 def noisy_then_clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """The first half of the steps on the training split, the second on the clean set."""
-    return _halves(experiment, name, seed, experiment.train, experiment.clean)
+    parts = (experiment.train, experiment.splits.noisy_rows), (experiment.clean, None)
+    return _halves(experiment, name, seed, *parts)
 
 
-def _halves(
-    experiment: Experiment, name: str, seed: int, first: Encoded, second: Encoded
-) -> MethodRun:
+def _halves(experiment: Experiment, name: str, seed: int, first: _Part, second: _Part) -> MethodRun:
     """Each half has an optimiser and a schedule of its own, as two fine-tunings would have."""
     steps = experiment.steps
     half = max(1, steps // 2)
-    one = experiment.fit_plainly(first, seed, f"{name}, first half, seed {seed}", steps=half)
+    one = experiment.fit_plainly(
+        first[0], seed, f"{name}, first half, seed {seed}", rows=first[1], steps=half
+    )
     two = experiment.fit_plainly(
-        second,
+        second[0],
         seed,
         f"{name}, second half, seed {seed}",
+        rows=second[1],
         model=one.model,
         steps=max(1, steps - half),
     )
@@ -99,7 +114,11 @@ def _halves(
 def early_stopping(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """Training on the noisy rows; of ten states the one that is best on the clean set."""
     run = experiment.fit_plainly(
-        experiment.train, seed, f"{name}, seed {seed}", held_out=experiment.clean
+        experiment.train,
+        seed,
+        f"{name}, seed {seed}",
+        rows=experiment.splits.noisy_rows,
+        held_out=experiment.clean,
     )
     return measured(name, seed, [run], experiment.evaluate(run.model))
 

@@ -277,7 +277,8 @@ def resolve_paths(recipe: Recipe) -> Recipe:
             and Path(value).expanduser().exists()
         ):
             # A split's name may also be the name of something lying about in this directory.
-            if field not in ("path", "image_root") and not Path(value).suffix:
+            plain = not Path(value).suffix and "/" not in value
+            if plain and field not in ("path", "image_root"):
                 continue
             changed[field] = str(Path(value).expanduser().resolve())
     name = recipe.model.name

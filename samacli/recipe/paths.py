@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from samacli.errors import SamaError
+
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)
 
 
@@ -34,3 +36,17 @@ def possible_path(text: str) -> str:
         if error.errno in _IMPOSSIBLE:
             raise ValueError(f"no file can be named so: {error.strerror}") from error
     return text
+
+
+def local_path(path: str | Path, option: str) -> Path:
+    """The path with `~` as the home directory that it stands for.
+
+    option: what a message calls it.
+
+    Raises:
+        SamaError: nothing can be called so.
+    """
+    try:
+        return Path(possible_path(str(path))).expanduser()
+    except ValueError as error:
+        raise SamaError(f"{option} '{path}': {error}") from None

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from samacli.recipe.optimizers import check_optimizer
 from samacli.recipe.paths import possible_path
-from samacli.registry import FEATURES, METHODS, PRESETS, scores_of
+from samacli.registry import FEATURES, METHODS, OURS, PRESETS, scores_of
 
 Task = Literal["text-classification", "image-classification"]
 Source = Literal[
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a Literal that is computed is beyond it
     Feature = str
     Preset = str
 else:
-    ReweightBaseline = Literal[tuple(name for name in METHODS if name != "sama")]
+    ReweightBaseline = Literal[tuple(name for name in METHODS if name not in OURS)]
     PruneScore = Literal[("sama", *scores_of("prune"))]
     Feature = Literal[tuple(FEATURES)]
     Preset = Literal[tuple(PRESETS)]
@@ -424,6 +424,11 @@ class Reweight(Section):
         "training.batch_size others; default: as many again",
     )
     baselines: list[ReweightBaseline] = ["noisy", "clean", "mixed"]
+    measure_export: bool = Field(
+        True,
+        description="where baselines are run, also train afresh on the exported data, as "
+        "`sama train DIR/dataset` does, and measure that beside the model of the run",
+    )
 
 
 class Prune(Section):

@@ -128,7 +128,7 @@ class FinishedRun:
             metrics=metrics,
             recipe=recipe,
             recipe_text=text,
-            scores=_scores(directory),
+            scores=_scores(directory, corrected=_corrected(str(workflow), recipe)),
             suspects=list(_lines(directory / "suspects.csv")),
             learning=list(_lines(directory / LEARNING_FILE, needed=False)),
             weight_lines=list(_lines(directory / WEIGHT_FILE, needed=False)),
@@ -141,7 +141,7 @@ class FinishedRun:
     @property
     def corrected(self) -> bool:
         """Whether labels were corrected."""
-        return self.workflow == "reweight" and bool(_get(self.recipe, "reweight", "correction"))
+        return _corrected(self.workflow, self.recipe)
 
     @property
     def seeds(self) -> list[int]:
@@ -221,7 +221,11 @@ def _lines(file: Path, *, needed: bool = True) -> Iterator[dict[str, str]]:
         csv.field_size_limit(limit)
 
 
-def _scores(directory: Path) -> Scores:
+def _corrected(workflow: str, recipe: Mapping[str, Any]) -> bool:
+    return workflow == "reweight" and bool(_get(recipe, "reweight", "correction"))
+
+
+def _scores(directory: Path, *, corrected: bool) -> Scores:
     file = directory / "scores.parquet"
     with _opened(file) as parquet:
         table = parquet.read()
@@ -235,7 +239,8 @@ def _scores(directory: Path) -> Scores:
 
     right = column("right")
     prediction = _objects(table["prediction"].to_pylist())
-    suggested = _class_names_of(directory / "dataset", LABEL_COLUMN)
+    # Without correction the column, if it is there, has given and clean labels.
+    suggested = _class_names_of(directory / "dataset", LABEL_COLUMN) if corrected else None
     if suggested is None or len(suggested) != len(table):  # not corrected, or corrected and pruned
         suggested = prediction
     return Scores(

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from samacli.export.results import Results
+from samacli.registry import OURS
 from samacli.report.numbers import Difference, difference
 from samacli.training.spread import mean_and_spread
 
 # In words, for the verdict; other methods go by their names.
 _WORDS = {
-    "sama": "training on the reweighted data",
+    "sama": "the model in model/",
     "noisy": "as given",
     "clean": "clean examples alone",
     "mixed": "both together",
@@ -35,7 +36,8 @@ class Training(Results):
 
     @property
     def ours(self) -> bool:
-        return self.method == "sama"
+        """Whether it is a result of the run, not what that is compared with."""
+        return self.method in OURS
 
     @property
     def mean(self) -> float:
@@ -69,6 +71,6 @@ def beside(ours: Training, found: Sequence[Training]) -> list[Training]:
 
 def in_words(training: Training, *, corrected: bool) -> str:
     """What the training was on, as the verdict says it."""
-    if training.ours and corrected:
-        return "training on the reweighted and corrected data"
+    if training.method == "export":
+        return f"training afresh on dataset/, the reweighted {'and corrected ' * corrected}data"
     return _WORDS.get(training.method, training.name)

@@ -31,25 +31,54 @@ def verdict(run: FinishedRun) -> Verdict:
     found = trainings(run.metrics)
     tested = run.rows.get("test", 0)
     # Of pruning, at the exported keep.
-    ours = next((training for training in found if training.ours), None)
-    if ours is None or not ours.accuracy:
+    model = next((training for training in found if training.method == "sama"), None)
+    if model is None or not model.accuracy:
         headline = "Nothing was measured: there was no test split."
         points = ["Give --test FILE, and the report tells what the result is worth."]
         return Verdict("open", headline, points + _labels(run))
-    others = beside(ours, found)
-    tone, points = _ranked(run, ours, others, tested)
+    export = next((one for one in found if one.method == "export" and one.accuracy), None)
+    others = beside(model, found)
+    # What leaves the run as data comes first: whoever trains on them gets this.
+    tone, points = _ranked(run, export or model, others, tested)
+    if export is not None:
+        points += _of_the_model(model, export, others, tested)
     points += _advice(run) + _chance(run, tested) + _labels(run)
-    return Verdict(tone, _headline(run, ours, others), points)
+    return Verdict(tone, _headline(run, model, export, others), points)
 
 
-def _headline(run: FinishedRun, ours: Training, others: Sequence[Training]) -> str:
+def _headline(
+    run: FinishedRun, model: Training, export: Training | None, others: Sequence[Training]
+) -> str:
     if run.workflow == "prune":
-        names = [f"{kept(ours.keep)} of the rows, chosen by SAMA", *map(_pruned_name, others)]
+        names = [f"{kept(model.keep)} of the rows, chosen by SAMA", *map(_pruned_name, others)]
+        told = [model, *others]
     else:
-        names = [in_words(one, corrected=run.corrected) for one in (ours, *others)]
-    told = zip(names, (ours, *others), strict=True)
-    text = "; ".join(f"{name}: {with_spread(one.accuracy)}" for name, one in told)
-    return f"{text[0].upper()}{text[1:]} (accuracy)."
+        told = [one for one in (export, model, *others) if one is not None]
+        names = [in_words(one, corrected=run.corrected) for one in told]
+    text = "; ".join(
+        f"{name}: {with_spread(one.accuracy)}" for name, one in zip(names, told, strict=True)
+    )
+    end = "."
+    if run.workflow == "reweight" and export is None:
+        end = "; training afresh on dataset/ was not measured."
+    return f"{text[0].upper()}{text[1:]} (accuracy){end}"
+
+
+def _of_the_model(
+    model: Training, export: Training, others: Sequence[Training], tested: int
+) -> list[str]:
+    """How the run's own model compares, where the headline is of what was exported."""
+    said = "The model in model/ is the run's own, trained while weights were learnt: "
+    said += with_spread(model.accuracy)
+    lead = model.lead_over(export, tested)
+    if lead is not None and lead.clear:
+        said += f", {lead.text} against training afresh on what it left"
+    best = max(others, key=lambda training: training.mean, default=None)
+    lead = None if best is None else model.lead_over(best, tested)
+    if best is not None and lead is not None:
+        chance = "" if lead.clear else " (may be chance)"
+        said += f", {lead.text} against {best.name}{chance}"
+    return [f"{said}."]
 
 
 def _pruned_name(training: Training) -> str:

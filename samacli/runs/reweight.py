@@ -1,11 +1,14 @@
 """`sama reweight`: learn a weight for each training example from a small clean set.
 
-sources → training beside the baselines → scores → reweighted dataset, suspects, model, metrics
+sources → training beside the baselines → scores → training afresh on what is exported →
+reweighted dataset, suspects, model, metrics
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,13 +19,18 @@ import samacli
 from samacli.bilevel.scored import Scored, Summary, summarize
 from samacli.errors import SamaError
 from samacli.export.dataset import (
+    CLEAN_FILE,
+    clean_like,
+    clean_rows,
     dataset_card,
     label_values,
     with_columns,
+    write_rows,
 )
-from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
 from samacli.methods import MethodRun, check_methods
+from samacli.methods.export import ExportedRows, exported_rows, train_on
 from samacli.recipe import Recipe
 from samacli.registry import METHODS, load
 from samacli.runs.run import How, open_run
@@ -65,14 +73,21 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         names = methods_of(experiment)
         check_methods(experiment, names)
         run.begin()
+
+        def measure(name: str, seed: int, train: Callable[[], MethodRun]) -> MethodRun:
+            keep_model = name == "sama" and seed == recipe.seeds[0]
+            part = experiment.part(f"{name}, seed {seed}", MethodRun, keep_model=keep_model)
+            done = part.result or part.finish(train())
+            methods.setdefault(name, Results()).add(done, done.evaluation, done.noise)
+            track_evaluation(experiment.accelerator, f"{name}, seed {seed}", done.evaluation)
+            return done
+
         for seed in recipe.seeds:
             for name in names:
-                keep_model = name == "sama" and seed == recipe.seeds[0]
-                part = experiment.part(f"{name}, seed {seed}", MethodRun, keep_model=keep_model)
+                if name == "export":  # of all seeds together, below
+                    continue
                 method = load(METHODS[name].where)
-                done = part.result or part.finish(method(experiment, name, seed))
-                methods.setdefault(name, Results()).add(done, done.evaluation, done.noise)
-                track_evaluation(experiment.accelerator, f"{name}, seed {seed}", done.evaluation)
+                done = measure(name, seed, partial(method, experiment, name, seed))
                 if name == "sama":
                     assert done.scored is not None
                     scored.append(done.scored)
@@ -80,11 +95,23 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                     exported = exported or done.model
                 del done
         splits = experiment.splits
-        summary = summarize(scored, splits.train)
+        summary = summarize(scored, splits.train, splits.clean_twins >= 0)
+        rows = exported_rows(experiment, summary)
+        for seed in recipe.seeds if "export" in names else []:
+            measure("export", seed, partial(train_on, experiment, rows, "export", seed))
         metrics = run.metrics(
             {
                 "class_rows": splits.train.class_rows(splits.classes),
                 "methods": {name: method.as_dict() for name, method in methods.items()},
+                "artifacts": {
+                    "model/": {"method": "sama", "accuracy": methods["sama"].accuracy},
+                    "dataset/": {
+                        "method": "export",
+                        "accuracy": methods["export"].accuracy if "export" in methods else None,
+                        "clean_rows": 0 if rows.clean_weights is None else len(rows.clean_weights),
+                        "clean_share": experiment.clean_share(rows.weights, rows.clean_weights),
+                    },
+                },
                 "noise_detection": summary.noise,
                 "seconds": run.recovery.seconds,
                 "samples_per_second": methods["sama"].samples_per_second,
@@ -98,11 +125,14 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         if run.writes:
             assert exported is not None
             with run.stage() as stage:
+                dataset = _reweighted(experiment, summary, rows)
+                if rows.clean_weights is not None:
+                    write_rows(_clean(experiment, dataset, rows), stage / CLEAN_FILE)
                 suspects = run.write_all(
                     stage,
                     summary,
-                    rows=_reweighted(experiment, summary),
-                    card=_card(experiment, summary),
+                    rows=dataset,
+                    card=_card(experiment, summary, rows),
                     scores=columns,
                     model=exported,
                     curves={name: method.curves for name, method in methods.items()},
@@ -121,46 +151,80 @@ def check_clean_set(recipe: Recipe) -> None:
 
 
 def methods_of(experiment: Experiment) -> list[str]:
-    """What is trained each seed, in order: the baselines, where they can be measured, and sama."""
-    baselines: list[str] = list(experiment.recipe.reweight.baselines)
+    """What is trained each seed, in order: the baselines, where they can be measured, and sama.
+
+    With baselines also, at the end, what is exported.
+    """
+    config = experiment.recipe.reweight
+    baselines: list[str] = list(config.baselines)
     if baselines and experiment.test is None:
         experiment.progress.note(
             "there is no test split, so the baselines are not run: nothing would tell them apart; "
             "give --test FILE to compare"
         )
         return ["sama"]
-    return [*baselines, "sama"]
+    return [*baselines, "sama", *(["export"] if baselines and config.measure_export else [])]
 
 
-def _reweighted(experiment: Experiment, summary: Summary) -> datasets.Dataset:
-    train, column = experiment.splits.train, experiment.recipe.data.columns.label
-    columns: dict[str, Any] = {
-        WEIGHT_COLUMN: (summary.weight.astype(np.float32), datasets.Value("float32"))
-    }
-    if summary.corrected is not None:
+def _reweighted(experiment: Experiment, summary: Summary, rows: ExportedRows) -> datasets.Dataset:
+    splits, column = experiment.splits, experiment.recipe.data.columns.label
+    train = splits.train
+    columns: dict[str, Any] = {WEIGHT_COLUMN: (rows.weights, datasets.Value("float32"))}
+    known = splits.noisy_rows is not None
+    if summary.corrected is not None or known:
         columns[LABEL_COLUMN] = label_values(
-            summary.corrected,
-            experiment.splits.classes,
+            rows.labels,
+            splits.classes,
             train.rows.features[column],
             (train.labels, train.rows[column]),
         )
+    if known:
+        columns[CLEAN_COLUMN] = (clean_rows(splits), datasets.Value("int32"))
     return with_columns(train.rows, columns)
 
 
-def _card(experiment: Experiment, summary: Summary) -> str:
-    recipe, train = experiment.recipe, experiment.splits.train
+def _clean(
+    experiment: Experiment, dataset: datasets.Dataset, rows: ExportedRows
+) -> datasets.Dataset:
+    assert rows.clean_weights is not None
+    columns = experiment.splits.columns
+    labels = dict.fromkeys([columns.label, columns.true_label or columns.label, LABEL_COLUMN])
+    return clean_like(dataset, experiment.splits, rows.clean_weights, list(labels))
+
+
+def _card(experiment: Experiment, summary: Summary, rows: ExportedRows) -> str:
+    recipe, splits = experiment.recipe, experiment.splits
+    train = splits.train
     columns = {WEIGHT_COLUMN: "how much the example should count; mean 1, 0 where it has no label"}
     if summary.corrected is not None:
         columns[LABEL_COLUMN] = "the label that training settled on, right or changed"
+    facts = [
+        f"{len(train.labels):,} examples of {len(splits.classes)} classes, "
+        "in the order of the input",
+        f"weights learnt by {recipe.meta.method} with {recipe.model.name}, "
+        f"mean over {len(recipe.seeds)} run(s)",
+    ]
+    if rows.clean_weights is not None:
+        share = experiment.clean_share(rows.weights, rows.clean_weights)
+        facts.append(
+            f"beside it {len(rows.clean_weights):,} clean rows (`{CLEAN_FILE}`), with the same "
+            f"columns; their weights make up {share:.0%} of the sum of all, which is their "
+            "share of the loss"
+        )
+    if splits.noisy_rows is not None:
+        known = len(train) - len(splits.noisy_rows)
+        weight = 1 if rows.clean_weights is None else f"0, since they count in `{CLEAN_FILE}`"
+        facts.append(
+            f"{known:,} examples are clean rows too: their `{LABEL_COLUMN}` is the clean label, "
+            f"their weight {weight}"
+        )
+        columns.setdefault(LABEL_COLUMN, "the given label, or the clean one where it is known")
+        columns[CLEAN_COLUMN] = "which clean row the example is, counted from 0; null for none"
     return dataset_card(
         title="Reweighted training data",
         task=recipe.task,
         version=samacli.__version__,
-        facts=[
-            f"{len(train.labels):,} examples of {len(experiment.splits.classes)} classes, "
-            "in the order of the input",
-            f"weights learnt by {recipe.meta.method} with {recipe.model.name}, "
-            f"mean over {len(recipe.seeds)} run(s)",
-        ],
+        facts=facts,
         columns=columns,
+        clean=rows.clean_weights is not None,
     )

@@ -29,9 +29,10 @@ from transformers import PreTrainedModel
 import samacli
 from samacli.bilevel.scored import Summary
 from samacli.data.names import row_names
+from samacli.data.overlap import overlaps
 from samacli.data.split import fingerprints
 from samacli.data.table import Table
-from samacli.export.dataset import write_dataset
+from samacli.export.dataset import clean_rows, write_dataset
 from samacli.export.metrics import class_names, write_metrics, write_scores
 from samacli.export.suspects import Suspects, write_suspects
 from samacli.export.training_curves import (
@@ -110,13 +111,15 @@ class Run:
             "rows": self.experiment.sizes,
             **own,
             "processes": accelerator.num_processes,
+            "overlaps": overlaps(self.experiment.splits),
             "fingerprints": fingerprints(self.experiment.splits),
             "environment": environment(accelerator.device),
         }
 
     def score_columns(self, summary: Summary) -> dict[str, Any]:
         """The first columns of `scores.parquet`: of each training row, what was learnt of it."""
-        train, classes = self.experiment.splits.train, self.experiment.splits.classes
+        splits = self.experiment.splits
+        train, classes = splits.train, splits.classes
         return {
             "index": train.index,
             **({} if self.names is None else {"id": pa.array(self.names, pa.string())}),
@@ -125,6 +128,7 @@ class Run:
             "loss": summary.loss.astype(np.float32),
             "uncertainty": summary.uncertainty.astype(np.float32),
             "weight": summary.weight.astype(np.float32),
+            **({} if splits.noisy_rows is None else {"clean_row": clean_rows(splits)}),
         }
 
     def write(self, stage: Path, model: PreTrainedModel, metrics: dict[str, Any]) -> None:
@@ -156,7 +160,8 @@ class Run:
         write_scores(stage / "scores.parquet", scores)
         found = Suspects(
             index=splits.train.index,
-            given=splits.train.labels,
+            # A row that the clean set has too is not suspected: its label is known.
+            given=np.where(splits.clean_twins >= 0, -1, splits.train.labels),
             suggested=summary.prediction if summary.corrected is None else summary.corrected,
             weight=summary.weight,
             loss=summary.loss,

@@ -12,6 +12,7 @@ import numpy as np
 from samacli.data import Split
 from samacli.data.sources import make_opener
 from samacli.errors import SamaError
+from samacli.export.dataset import CLEAN_FILE
 from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
 from samacli.progress import Silent
@@ -23,7 +24,8 @@ from samacli.store.output import RECIPE_FILE
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What `train` measured and wrote; `name` says whether weights were used."""
+    """What `train` measured and wrote; `name` says whether weights were used, `rows` how many were
+    trained on, clean ones among them."""
 
     output: Path
     name: str
@@ -37,12 +39,16 @@ def train(
     overrides: Sequence[str] = (),
     values: dict[str, Any] | None = None,
     use_weights: bool = True,
+    use_clean: bool = True,
     **how: Unpack[How],
 ) -> TrainResult:
     """Fine-tune on `dataset` (a `dataset/` folder or the run that holds it), once.
 
     The run's `recipe.yaml` gives columns, model and training settings where it lies beside the
-    dataset; `overrides` (KEY=VALUE) and `values` (dotted keys) replace them.
+    dataset; `overrides` (KEY=VALUE) and `values` (dotted keys) replace them. The clean rows that
+    stand beside it (`clean.parquet`) are trained on too, with the share that their weights have.
+
+    use_weights: else every row counts once. use_clean: else the clean rows are left out.
 
     Raises:
         SamaError: anything wrong with the dataset, the recipe or `output`.
@@ -51,7 +57,10 @@ def train(
     if not dataset.is_dir():
         raise SamaError(f"there is no dataset directory '{dataset}'")
     folder = dataset / "dataset" if (dataset / "dataset").is_dir() else dataset
-    recipe = _recipe(folder, overrides, values or {})
+    folder = folder.absolute()  # of "." the parent is told then
+    clean = folder.parent / CLEAN_FILE
+    clean_file = clean if use_clean and clean.is_file() else None
+    recipe = _recipe(folder, clean_file, overrides, values or {})
     progress = how.get("progress") or Silent()
     if recipe.training.early_stopping:
         progress.note("an exported dataset has no validation split, so the last state is kept")
@@ -61,15 +70,26 @@ def train(
         experiment = run.experiment
         weights = _weights(experiment.splits.train) if use_weights else None
         name = "all examples alike" if weights is None else f"weighted by {WEIGHT_COLUMN}"
+        weighted = weights is not None
+        if weights is None:
+            weights = np.ones(len(experiment.train), dtype=np.float32)
+        clean_weights = _clean_weights(experiment.splits.meta, weighted)
+        share = experiment.clean_share(weights, clean_weights)
         progress.note(f"labels from column '{recipe.data.columns.label}', {name}")
-        run.begin(weights=weights)
-        fit = experiment.fit_plainly(experiment.train, recipe.seed, "training", weights=weights)
+        if clean_weights is not None:
+            progress.note(
+                f"beside them {len(clean_weights):,} clean rows of '{clean_file}', {share:.0%} of "
+                "the loss; --ignore-clean leaves them out"
+            )
+        run.begin(weights=weights, clean_weights=clean_weights)
+        fit = experiment.fit_weighted(recipe.seed, "training", weights, clean_weights=clean_weights)
         evaluation = experiment.evaluate(fit.model)
         results = Results()
         results.add(fit, evaluation)
         metrics = run.metrics(
             {
-                "weighted": weights is not None,
+                "weighted": weighted,
+                "clean_share": share,
                 "methods": {"train": results.as_dict()},
                 "test": None if evaluation is None else evaluation.as_dict(),
             }
@@ -77,10 +97,13 @@ def train(
         if run.writes:
             with run.stage() as stage:
                 run.write(stage, fit.model, metrics)
-    return TrainResult(output, name, len(experiment.train), results)
+    rows = len(experiment.train) + (0 if experiment.meta is None else len(experiment.meta))
+    return TrainResult(output, name, rows, results)
 
 
-def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> Recipe:
+def _recipe(
+    folder: Path, clean: Path | None, overrides: Sequence[str], values: dict[str, Any]
+) -> Recipe:
     """The recipe of the run that the dataset belongs to, turned to the exported files."""
     beside = folder.parent / RECIPE_FILE
     recipe = load_recipe(str(beside) if beside.is_file() else None, overrides, values)
@@ -98,6 +121,7 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
         recipe.data,
         path=str(folder),
         test=test,
+        meta=None if clean is None else str(clean.resolve()),
         columns=columns,
         abstain="keep",
         # Whether it is a class was settled when the dataset was made.
@@ -105,6 +129,14 @@ def _recipe(folder: Path, overrides: Sequence[str], values: dict[str, Any]) -> R
         max_test_rows=recipe.data.max_test_rows,
     )
     return recipe.model_copy(update={"data": data, "repeats": 1})
+
+
+def _clean_weights(clean: Split | None, weighted: bool) -> np.ndarray | None:
+    """Of each clean row float32 (m,); None where there are none."""
+    if clean is None:
+        return None
+    weights = _weights(clean) if weighted else None
+    return np.ones(len(clean), dtype=np.float32) if weights is None else weights
 
 
 def _has_column(folder: Path, name: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from samacli.errors import SamaError
+from samacli.recipe.paths import local_path
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
@@ -22,6 +23,12 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         SamaError: it holds a finished run and `overwrite` is not set, or it holds anything else
             (which is never deleted), or its parent cannot be written.
     """
+    if output.name in ("", ".."):
+        raise SamaError(
+            f"--output '{output}' has no name to be put in place under; name a new directory"
+        )
+    # While it is made it has a longer name, beside the output.
+    local_path(output.with_name(f".{output.name}.old.12345678"), "--output")
     if output.is_file():
         raise SamaError(f"--output '{output}' is a file; name a directory")
     if output.is_dir() and any(output.iterdir()):

@@ -26,7 +26,7 @@ from samacli.data import (
     load_splits,
     make_loader,
 )
-from samacli.data.batches import Mapped
+from samacli.data.batches import Beside, Mapped
 from samacli.data.pixels import processor_layout
 from samacli.data.split import fingerprint_of, fingerprints, join
 from samacli.data.table import Table
@@ -44,7 +44,13 @@ from samacli.training.encoding import Encoder, Subset
 from samacli.training.loop import Fit, fit
 from samacli.training.lower_layers import states_of_frozen_layers
 from samacli.training.metrics import Evaluation, evaluate
-from samacli.training.objective import Batch, Objective, model_logits, weighted_cross_entropy
+from samacli.training.objective import (
+    Batch,
+    CleanBeside,
+    Objective,
+    model_logits,
+    weighted_cross_entropy,
+)
 from samacli.training.observation import Observer
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator, memory_format
@@ -231,7 +237,7 @@ class Experiment:
         data: Any = encoded if rows is None else Subset(encoded, rows)
         batches = self.endless(data, self.recipe.training.batch_size, seed)
         if weights is not None:
-            batches = _with_weights(batches, weights)
+            batches = _with(batches, weights)
         return self.run_loop(
             model,
             batches,
@@ -243,6 +249,71 @@ class Experiment:
             steps=steps,
             observers=observers,
         )
+
+    def fit_weighted(
+        self,
+        seed: int,
+        description: str,
+        weights: np.ndarray,
+        *,
+        labels: np.ndarray | None = None,
+        clean_weights: np.ndarray | None = None,
+    ) -> Fit:
+        """Plain training on weighted rows, with clean rows beside each batch: on what is exported.
+
+        The loss of a step is (1 − s) · mean(w ℓ) over a batch of training rows plus s · mean(w′ ℓ)
+        over one of clean rows, with s the clean rows' part of the sum of all weights, and w and w′
+        brought to a mean of 1. Training rows that are clean ones too are left to these, then.
+
+        weights: of the training rows (n,). labels: in place of the given ones, int64 (n,), −1 for
+        none. clean_weights: of the clean rows (m,); None: all is on the training rows, and s = 0.
+        """
+        if clean_weights is None:
+            batches = self.endless(self.train, self.recipe.training.batch_size, seed)
+            batches, share = _with(batches, weights, labels), 0.0
+        else:
+            told = (self.splits.train.labels if labels is None else labels) >= 0
+            mean = weights[told & (self.splits.clean_twins < 0)].mean()
+            noisy = _with(self.noisy_batches(seed), weights / mean, labels)
+            clean = _with(self.clean_batches(seed), clean_weights / clean_weights.mean())
+            batches = Beside(noisy, "clean", 0, None, clean)
+            share = self.clean_share(weights, clean_weights)
+        return self.run_loop(
+            self.new_model(seed),
+            batches,
+            None,
+            seed,
+            description,
+            objective=CleanBeside(share, weighted_cross_entropy),
+        )
+
+    def clean_share(self, weights: np.ndarray, clean_weights: np.ndarray | None) -> float:
+        """The part that clean rows have in the sum of all weights; see `fit_weighted`."""
+        if clean_weights is None:
+            return 0.0
+        rows, clean = self.splits.noisy_rows, float(clean_weights.sum(dtype=float))
+        noisy = float((weights if rows is None else weights[rows]).sum(dtype=float))
+        return clean / (clean + noisy)
+
+    def noisy_batches(self, seed: int) -> Batches:
+        """Endless batches of the training rows that are no clean ones too."""
+        rows = self.splits.noisy_rows
+        data: Any = self.train if rows is None else Subset(self.train, rows)
+        return self.endless(data, self.recipe.training.batch_size, seed)
+
+    def clean_batches(self, seed: int, rows: np.ndarray | None = None) -> Batches:
+        """Endless batches of clean rows, all or those, that stand beside the base level's."""
+        return self.endless(
+            self.clean if rows is None else Subset(self.clean, rows),
+            self.recipe.reweight.clean_batch_size or self.recipe.training.batch_size,
+            self.other_seed(seed),
+            shared=False,
+        )
+
+    def other_seed(self, seed: int) -> int:
+        """Of batches beside others that may be of the same rows, in another order; and one for each
+        process: a clean set may be smaller than their batches together."""
+        return seed + 1_000_003 * (1 + self.accelerator.process_index)
 
     def part(self, name: str, kind: type[Result], *, keep_model: bool = False) -> Part[Result]:
         """A part of the run, which one that goes on does not repeat; see `Recovery.part`."""
@@ -468,6 +539,13 @@ class Experiment:
         )
 
 
-def _with_weights(batches: Batches, weights: np.ndarray) -> Batches:
+def _with(batches: Batches, weights: np.ndarray, labels: np.ndarray | None = None) -> Batches:
+    """Batches with each row's weight and, if there are others than the given ones, its label."""
     values = torch.from_numpy(weights.astype(np.float32))
-    return Mapped(batches, lambda batch: {**batch, "sample_weight": values[batch["index"]]})
+    names = None if labels is None else torch.from_numpy(labels)
+
+    def told(batch: Batch) -> Batch:
+        more = {"sample_weight": values[batch["index"]]}
+        return batch | more | ({} if names is None else {"labels": names[batch["index"]]})
+
+    return Mapped(batches, told)

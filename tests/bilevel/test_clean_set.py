@@ -276,7 +276,8 @@ def test_an_even_clean_set_does_not_teach_even_classes(
     rows = [(WORDS[name][i % 6], name) for name in names for i in range(20)]
     write_csv(texts["clean"], rows)
     noisy = rows + [row for row in rows if row[1] == names[0]] * 3
-    write_csv(texts["noisy"], [(x, y, y) for x, y in noisy], ("text", "label", "truth"))
+    # Other texts than the clean rows', or they would be known.
+    write_csv(texts["noisy"], [(f"{x} a", y, y) for x, y in noisy], ("text", "label", "truth"))
     settings = ["reweight.correction=true", "reweight.prior=linear", override]
     recipe = text_recipe(texts, tiny_bert, "training.steps=4", "meta.warmup=0.9", *settings)
     offsets = []

@@ -51,7 +51,7 @@ def test_what_would_spoil_a_result_is_a_problem(run_sama: Run, tmp_path: Path) -
     assert code == 1
     problems, remarks = "\n".join(found["problems"]), "\n".join(found["remarks"])
     assert "1 of 3 test rows also occur in the training split" in problems
-    assert "1 of 2 meta rows also occur in the test split" in problems
+    assert "1 of 3 test rows also occur in the meta split" in problems
     assert "the meta split has no row of class 'odd'" in problems
     assert found["copies"]["train"] == {"rows": 2, "other_label": 2}
     assert "2 of 10 training rows are copies, 2 of them with another label" in remarks

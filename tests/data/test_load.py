@@ -294,10 +294,15 @@ def test_overlaps_are_counted(write):
     test = write("test.csv", [("t5", 1), ("new", 0), ("other", 0)])
     splits = load(train=train, meta=meta, test=test)
     assert splits.warnings == [
-        "3 of 4 meta rows also occur in the training split (same text)",
+        "1 of 3 test rows also occur in the meta split (same text)",
         "1 of 3 test rows also occur in the training split (same text)",
-        "1 of 4 meta rows also occur in the test split (same text)",
     ]
+    # t3 is a training row of class 1, by the first of its clean rows too; so is t4, of class 0.
+    assert splits.notes == [
+        "3 of 4 meta rows also occur in the training split (same text): its 2 rows with them count "
+        "as clean, not as noisy; the given label of 0 differs from the clean one"
+    ]
+    assert splits.clean_twins.tolist() == [{3: 0, 4: 1}.get(i, -1) for i in range(20)]
 
 
 def test_pairs_overlap_as_pairs(write):
@@ -305,7 +310,8 @@ def test_pairs_overlap_as_pairs(write):
     train = write("train.csv", [("x", "y", 0), ("u", "v", 1), ("xy", "z", 0)], columns)
     meta = write("meta.csv", [("x", "y", 0), ("x", "v", 1), ("x", "yz", 1)], columns)
     splits = load(train=train, meta=meta, columns=Columns(text="a", text_pair="b"))
-    assert splits.warnings == ["1 of 3 meta rows also occur in the training split (same text)"]
+    assert splits.notes[0].startswith("1 of 3 meta rows also occur in the training split")
+    assert splits.clean_twins.tolist() == [0, -1, -1]
 
 
 def test_images_overlap_by_their_files(write_images, tmp_path):
@@ -313,7 +319,8 @@ def test_images_overlap_by_their_files(write_images, tmp_path):
     clean = write_images("clean", {"a": 2, "b": 2}, seed=9)
     (clean / "a" / "twin.png").write_bytes((root / "b" / "2.png").read_bytes())
     splits = load_splits(Data(train=str(root), meta=str(clean)), "image-classification")
-    assert splits.warnings == ["1 of 5 meta rows also occur in the training split (same image)"]
+    assert "1 of 5 meta rows also occur in the training split (same image)" in splits.notes[-1]
+    assert (splits.clean_twins >= 0).sum() == 1
 
 
 def test_classes_that_a_split_lacks_are_named(write):

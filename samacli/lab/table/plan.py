@@ -254,7 +254,7 @@ def concerning(
     ours = learns_weights(method)
     if workflow == "reweight":
         del content["prune"]
-        del content["reweight"]["baselines"]
+        del content["reweight"]["baselines"], content["reweight"]["measure_export"]
         reads = METHODS[method].reads
         for section in ("meta", "reweight"):
             values = content.pop(section).items()

@@ -93,6 +93,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         if between[1] == 1 or noise.trusted.sum() < len(experiment.splits.classes):
             # Models that have learnt nothing say nothing of labels; it is warned of.
             noise = LabelNoise(between[1], np.where(train.labels >= 0, 1.0, np.nan))
+        noise = _with_known(experiment, noise)
 
     trusted = None if noise is None else np.flatnonzero(noise.trusted)
     runs = [_learn_weights(experiment, seed, trusted) for seed in seeds]
@@ -100,11 +101,12 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     scoring = Results()
     for run in runs:
         scoring.add(run, None)
-    summary = summarize([run.scored for run in runs if run.scored is not None], train)
+    known = experiment.splits.clean_twins >= 0
+    summary = summarize([run.scored for run in runs if run.scored is not None], train, known)
     right = np.where(train.labels >= 0, 1.0, np.nan)
     if noise is not None:
         right = noise.right
-        summary = _with_noise(summary, noise)
+        summary = _with_noise(summary, noise, known)
 
     tried: dict[str, Tried] = {}
     order: dict[str, str] = dict.fromkeys(counts, config.order)
@@ -231,12 +233,22 @@ def _meta_data(experiment: Experiment, noise: LabelNoise | None) -> str:
     return "trusted part of the training set"
 
 
-def _with_noise(summary: Summary, noise: LabelNoise) -> Summary:
-    """With each row's probability of a wrong label, and how well it finds them."""
+def _with_known(experiment: Experiment, noise: LabelNoise) -> LabelNoise:
+    """Whether a label is right is known of rows that the clean set has too."""
+    splits, right = experiment.splits, noise.right.copy()
+    known = np.flatnonzero((splits.clean_twins >= 0) & (splits.train.labels >= 0))
+    if splits.meta is not None:
+        right[known] = splits.train.labels[known] == splits.meta.labels[splits.clean_twins[known]]
+    return replace(noise, right=right)
+
+
+def _with_noise(summary: Summary, noise: LabelNoise, known: np.ndarray) -> Summary:
+    """With each row's probability of a wrong label; measured on rows not `known`, bool (n,)."""
     found = None
     if summary.train.true_labels is not None:
         right = np.nan_to_num(noise.right, nan=0.0)
-        found = noise_detection(summary.train.labels, summary.train.true_labels, right)
+        asked = np.where(known, -1, summary.train.labels)
+        found = noise_detection(asked, summary.train.true_labels, right)
     return replace(summary, mislabelled=1 - noise.right, noise=found)
 
 
