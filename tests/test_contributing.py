@@ -79,5 +79,5 @@ def test_a_method_is_a_function_and_a_line(
         "meta.batch_size=8", "repeats=1",
     )  # fmt: skip
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
-    assert set(metrics["methods"]) == {"brief", "sama"}
+    assert set(metrics["methods"]) == {"brief", "sama", "export"}
     assert "brief" in sama(checkout, "reweight", "--help")

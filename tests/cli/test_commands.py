@@ -75,7 +75,7 @@ def test_reweight_train_and_evaluate_from_plain_files(
         assert word in stdout
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["seeds"] == [7]
-    assert set(metrics["methods"]) == {"noisy", "sama"}
+    assert set(metrics["methods"]) == {"noisy", "sama", "export"}
 
     code, stdout, stderr = run_sama(
         "train", out / "dataset", "--test", texts["test"], "--output", tmp_path / "final"

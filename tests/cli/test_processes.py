@@ -58,7 +58,7 @@ def test_two_processes_write_one_result(
     assert "Warning" not in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["processes"] == 2
-    assert set(metrics["methods"]) == {"noisy", "sama"}
+    assert set(metrics["methods"]) == {"noisy", "sama", "export"}
     scores = pq.read_table(tmp_path / "out" / "scores.parquet")
     assert scores.num_rows == 400
     assert np.mean(scores["weight"].to_numpy()) == pytest.approx(1, abs=1e-4)

@@ -343,7 +343,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_hash_of_a_methods_code_changes_with_it_and_no_other(copy: Path) -> None:
-    names = ["noisy", "elr", "mixed", "sama"]
+    names = ["noisy", "elr", "mixed", "forward-correction", "sama"]
 
     def hashes() -> np.ndarray:
         for cache in (code.code_of, code._files, code._part):
@@ -362,8 +362,8 @@ def test_the_hash_of_a_methods_code_changes_with_it_and_no_other(copy: Path) -> 
     assert changed(trained, "def elr(", "# a comment\n\n\ndef elr(") == []
     assert changed(trained, "half = max(1, steps // 2)", "half = max(1, steps // 3)") == []
     assert changed(trained, "experiment.accelerator.gather", "None") == ["elr"]
-    share = "recipe.reweight.clean_batch_size or recipe.training.batch_size"
-    assert changed("methods/sama.py", share, f"2 * ({share})") == ["mixed", "sama"]
+    told = "told, told_of = told[told >= 0], told_of[told >= 0]"
+    assert changed("methods/sama.py", told, f"{told}\n        clean = clean + 0") == ["forward-correction", "sama"]
     assert changed("bilevel/level.py", "AVERAGE_FROM = 0.5", "AVERAGE_FROM = 0.6") == ["sama"]
     assert changed("training/loop.py", "_READ_EVERY = 20", "_READ_EVERY = 21") == names
     assert changed("report/numbers.py", "from __future__ import annotations\n",

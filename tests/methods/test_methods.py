@@ -21,7 +21,7 @@ from samacli.methods import check_methods, run_method
 from samacli.models import load_model, load_processor
 from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.schema import ReweightBaseline
-from samacli.registry import METHODS, load
+from samacli.registry import METHODS, OURS, load
 from samacli.training.experiment import Experiment
 from samacli.training.objective import ForwardCorrection
 from tests.conftest import make_texts, sentences, text_recipe, write_csv
@@ -55,8 +55,8 @@ class Spied:
         monkeypatch.setattr(experiment, name, call)
 
 
-def test_every_method_but_sama_is_a_baseline() -> None:
-    assert set(get_args(ReweightBaseline)) == set(METHODS) - {"sama"}
+def test_every_method_but_ours_is_a_baseline() -> None:
+    assert set(get_args(ReweightBaseline)) == set(METHODS) - set(OURS)
     for name, method in METHODS.items():
         assert method.description, name
         assert callable(load(method.where)), name
@@ -403,7 +403,7 @@ def test_metrics_tell_how_each_method_finds_wrong_labels(
     chosen = recipe(texts, tiny_bert, "reweight.baselines=[noisy,confident-learning]")
     reweight(chosen, tmp_path / "out", device="cpu")
     methods = json.loads((tmp_path / "out" / "metrics.json").read_text())["methods"]
-    assert list(methods) == ["noisy", "confident-learning", "sama"]
+    assert list(methods) == ["noisy", "confident-learning", "sama", "export"]
     assert "noise_detection" not in methods["noisy"]
     for name in ("confident-learning", "sama"):
         found = methods[name]["noise_detection"]

@@ -59,7 +59,7 @@ def test_the_report_is_written_and_rebuilt_from_the_files(runs: dict[str, Path],
 
 
 def test_curves_of_both_levels_and_the_weight_function_are_kept(runs: dict[str, Path]) -> None:
-    for name, methods in (("reweight", {"noisy", "clean", "mixed", "sama"}), ("prune", {"full"})):
+    for name, methods in (("reweight", {"noisy", "clean", "mixed"}), ("prune", {"full"})):
         with (runs[name] / "curves" / "learning.csv").open(newline="") as file:
             lines = list(csv.DictReader(file))
         assert methods <= {line["method"] for line in lines}

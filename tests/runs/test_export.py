@@ -19,7 +19,7 @@ import pytest
 
 import samacli
 from samacli.data import load_splits
-from samacli.methods.sama import _Plan
+from samacli.methods.sama import _Plan, known_labels
 from samacli.recipe.schema import Data
 from samacli.registry import METHODS
 from samacli.report.finished import FinishedRun
@@ -184,7 +184,7 @@ def test_known_rows_are_no_noisy_rows(plain: tuple[Path, Path, Any]) -> None:
 def test_the_base_level_sees_none_of_them_among_the_noisy(tiny_bert: Path, tmp_path: Path) -> None:
     recipe = text_recipe(relabelled(tmp_path), tiny_bert, *SHORT)
     experiment = Experiment.prepare(recipe, device="cpu")
-    plan = _Plan(experiment, 0, ["loss"], recipe.reweight, None)
+    plan = _Plan(experiment, 0, ["loss"], recipe.reweight, None, experiment.steps)
     batches = plan.base_batches()
     seen = {int(i) for _ in range(60) for i in next(batches)["index"]}
     assert seen == set(range(8, 400))
@@ -202,7 +202,7 @@ def test_given_labels_of_training_copies_tell_how_labels_go_wrong(
     texts = {"noisy": train_file, "clean": meta, "test": write_csv(tmp_path / "s.csv", clean[2:])}
     recipe = text_recipe(texts, tiny_bert, *SHORT, "data.columns.true_label=null")
     experiment = Experiment.prepare(recipe, device="cpu")
-    labels = _Plan(experiment, 0, ["loss"], recipe.reweight, None).labels()
+    labels = known_labels(experiment)
     names = experiment.splits.classes
     told = sorted(
         (int(of), names[given])

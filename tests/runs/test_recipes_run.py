@@ -73,7 +73,7 @@ def test_wrench_recipes(
     data = wrench(tmp_path / "set", relations=relations)
     metrics = metrics_of(run_sama, recipe, tiny_bert, tmp_path / "out", f"data.path={data}")
     assert metrics["rows"] == {"train": 60, "meta": 18, "validation": 0, "test": 18}
-    assert set(metrics["methods"]) == {"noisy", "sama"}
+    assert set(metrics["methods"]) == {"noisy", "sama", "export"}
     saved = (tmp_path / "out" / "recipe.yaml").read_text()
     assert ("correction: true" in saved) == recipe.endswith("-rc")
     assert ("text: marked_text" in saved) == relations

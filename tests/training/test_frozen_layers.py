@@ -70,7 +70,13 @@ def test_reweight_runs_on_cached_layers(
     texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
 ) -> None:
     result = reweight(recipe_of(texts, tiny_bert, **FROZEN, cache_frozen=True), tmp_path / "out")
-    assert set(result.methods) == {"noisy", "mixed", "linear-probe", "sama"}
+    assert set(result.methods) == {
+        "noisy",
+        "mixed",
+        "linear-probe",
+        "sama",
+        "export",
+    }
 
 
 def test_nothing_frozen_is_refused_by_name(texts: dict[str, Path], tiny_bert: Path) -> None:
