@@ -363,7 +363,8 @@ def test_the_hash_of_a_methods_code_changes_with_it_and_no_other(copy: Path) -> 
     assert changed(trained, "half = max(1, steps // 2)", "half = max(1, steps // 3)") == []
     assert changed(trained, "experiment.accelerator.gather", "None") == ["elr"]
     told = "told, told_of = told[told >= 0], told_of[told >= 0]"
-    assert changed("methods/sama.py", told, f"{told}\n        clean = clean + 0") == ["forward-correction", "sama"]
+    more = f"{told}\n        clean = clean + 0"
+    assert changed("methods/sama.py", told, more) == ["forward-correction", "sama"]
     assert changed("bilevel/level.py", "AVERAGE_FROM = 0.5", "AVERAGE_FROM = 0.6") == ["sama"]
     assert changed("training/loop.py", "_READ_EVERY = 20", "_READ_EVERY = 21") == names
     assert changed("report/numbers.py", "from __future__ import annotations\n",
