@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 INPUTS ?= 10000
 
-.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture \
+.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture tour \
 	report-screenshots benchmarks gpu table-text table-pruning large-selection clean
 .DEFAULT_GOAL := help
 
@@ -58,8 +58,12 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-picture: ## draw docs/demo.svg from what make demo left
-	$(VENV)/bin/python docs/make_picture.py
+RUN ?= runs/demo-text
+picture: $(INSTALLED) ## what a run ends with, into docs/demo.svg (RUN=DIR; make tour does it too)
+	$(VENV)/bin/python docs/make_picture.py $(RUN)
+
+tour: $(INSTALLED) ## a newcomer's first ten minutes, typed and answered, into docs/tour.md
+	$(VENV)/bin/python docs/make_tour.py
 
 # The runs that are there are taken as they are: `make demo` repeats them.
 report-screenshots: $(INSTALLED) ## the demos' reports in a browser, into docs/screenshots

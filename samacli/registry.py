@@ -21,6 +21,8 @@ class Method:
         special is needed.
     reads: what it goes by in a recipe's sections `meta` and `reweight`, by dotted key.
     steps: whether it trains the model, for as long as a recipe says.
+    planned: its trainings (`samacli.progress.Planned`), a function of the same three; None: where
+        it takes `steps` a plain one, called "NAME, seed SEED".
     """
 
     where: str
@@ -29,6 +31,7 @@ class Method:
     check: str | None = None
     reads: tuple[str, ...] = ()
     steps: bool = True
+    planned: str | None = None
 
 
 _LEARNT = ("meta", "reweight")
@@ -46,22 +49,26 @@ METHODS: dict[str, Method] = {
         "the loss as sama",
         uses_clean=True,
         reads=_SHARE,
+        planned="samacli.methods.trained:planned_beside",
     ),
     "forward-correction": Method(
         "samacli.methods.trained:forward_correction",
         "as mixed, given labels through the transition that sama starts from (Patrini et al. 2017)",
         uses_clean=True,
         reads=_SHARE,
+        planned="samacli.methods.trained:planned_beside",
     ),
     "clean-then-noisy": Method(
         "samacli.methods.trained:clean_then_noisy",
         "half of the steps on the clean set, then half on the noisy rows",
         uses_clean=True,
+        planned="samacli.methods.trained:planned_halves",
     ),
     "noisy-then-clean": Method(
         "samacli.methods.trained:noisy_then_clean",
         "half of the steps on the noisy rows, then half on the clean set",
         uses_clean=True,
+        planned="samacli.methods.trained:planned_halves",
     ),
     "early-stopping": Method(
         "samacli.methods.trained:early_stopping",
@@ -77,6 +84,7 @@ METHODS: dict[str, Method] = {
         "samacli.methods.confident_learning:confident_learning",
         "noisy rows without those that cleanlab finds mislabelled; a run a fold more",
         check="samacli.methods.confident_learning:check",
+        planned="samacli.methods.confident_learning:planned",
     ),
     "linear-probe": Method(
         "samacli.methods.probe:clean",
@@ -97,30 +105,35 @@ METHODS: dict[str, Method] = {
         "sama without algorithmic adaptation",
         uses_clean=True,
         reads=_LEARNT,
+        planned="samacli.methods.sama:planned",
     ),
     "no-meta-steps": Method(
         "samacli.methods.sama:no_meta_steps",
         "sama without its meta steps: the same clean share, beliefs and label transition",
         uses_clean=True,
         reads=_LEARNT,
+        planned="samacli.methods.sama:planned",
     ),
     "sama-then-clean": Method(
         "samacli.methods.sama:sama_then_clean",
         "half of the steps by sama, then half on the clean set",
         uses_clean=True,
         reads=_LEARNT,
+        planned="samacli.methods.sama:planned_then_clean",
     ),
     "sama": Method(
         "samacli.methods.sama:sama",
         "weights learnt from the clean set by SAMA",
         uses_clean=True,
         reads=_LEARNT,
+        planned="samacli.methods.sama:planned",
     ),
     "export": Method(
         "samacli.methods.export:export",
         "training afresh on what sama exports, which `sama train DIR/dataset` repeats",
         uses_clean=True,
         reads=_LEARNT,
+        planned="samacli.methods.trained:planned_beside",
     ),
 }
 # What is made of the rows, as against what it is compared with.

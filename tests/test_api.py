@@ -211,6 +211,7 @@ def test_an_unfinished_run_is_gone_on_with(tiny_bert: Path, tmp_path: Path) -> N
             from samacli.progress import Silent
 
             self.note = self.warn = Silent().note
+            self.expect = Silent().expect
             self.left = 2
 
         @contextlib.contextmanager

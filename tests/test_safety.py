@@ -16,18 +16,18 @@ from typing import Any
 
 import datasets
 import pytest
-import rich.progress
 import torch
 import yaml
 from PIL import Image
 
 import samacli
-from samacli.cli.console import _Bar, _Lines, complain, stderr
+from samacli.cli.console import ConsoleProgress, complain, stderr
 from samacli.data import load_splits
 from samacli.errors import SamaError
 from samacli.export.dataset import write_dataset
 from samacli.export.metrics import write_metrics
 from samacli.models import load_model, load_processor
+from samacli.progress import Planned
 from samacli.recipe import Model, dump_recipe, load_recipe
 from samacli.recipe.schema import Data
 from samacli.redact import redact
@@ -313,14 +313,16 @@ def test_redaction() -> None:
 
 
 def test_secrets_are_not_shown_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither in a message, nor beside a bar, nor in the lines that stand for one in a log."""
+    """Neither in a message, nor in the run's own line, nor in those that a log has of it."""
     secret = f"reading {TOKEN} from {LOGIN}\x1b[2J"
     complain(secret)
-    lines = _Lines(secret, 10)
-    lines.said -= 3600
-    lines.advance()
-    with rich.progress.Progress("{task.description}", console=stderr) as bars:
-        _Bar(bars, secret, 10).advance()
+    progress = ConsoleProgress()
+    progress.expect(
+        [Planned(secret, secret, 10, ((1.0, 1.0),)), Planned("b", "b", 1, ((1.0, 1.0),))]
+    )
+    with progress.task(secret, 10) as task:
+        task.advance()
+        stderr.print(task.text, markup=False, soft_wrap=True)
     said = capsys.readouterr().err
     assert said.count("reading *** from https://***@example.org/data.csv?token=***&x=1") >= 3
     assert "\x1b[2J" not in said

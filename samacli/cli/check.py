@@ -40,8 +40,10 @@ def check(
 ) -> None:
     """Look at data before anything is trained on them: columns, classes, copies, lengths.
 
-    Columns that are not named are guessed, and said. Ends with exit code 1 where there is a
-    problem, something that would stop a run or spoil its result; remarks are no problems.
+    And ahead: what each auto of a recipe would be, and about how long sama reweight would take, by
+    a step of the model that is tried where it is at hand. Columns that are not named are guessed,
+    and said. Ends with exit code 1 where there is a problem, something that would stop a run or
+    spoil its result; remarks are no problems.
 
     Examples:
 
@@ -54,14 +56,20 @@ def check(
     recipe = load_recipe(None, (), recipe_values(context))
     columns = {"text": text_column, "image": image_column, "label": label_column}
     given = {name: column for name, column in columns.items() if column is not None}
-    found = run(recipe, given, tokens=model is not None, progress=progress(context))
+    found = run(
+        recipe,
+        given,
+        tokens=model is not None,
+        device=options.settings(context).device.value,
+        progress=progress(context),
+    )
     _tell(context, found)
     if found.problems:
         raise typer.Exit(1)
 
 
 def _tell(context: typer.Context, found: Checked) -> None:
-    from samacli.cli.tables import class_rows_table, inputs_table
+    from samacli.cli.tables import auto_table, class_rows_table, inputs_table
 
     columns = ", ".join(
         f"{name} '{column}'{' (guessed)' if name in found.guessed else ''}"
@@ -77,6 +85,7 @@ def _tell(context: typer.Context, found: Checked) -> None:
         f"{found.task}: {columns}",
         class_rows_table(found.classes) if found.classes else None,
         inputs_table(found.texts, found.images) if found.rows else None,
+        *(() if found.ahead is None else (auto_table(found.ahead.auto), found.ahead.sentence)),
         *(f"remark: {remark}" for remark in remarks),
         *(f"problem: {problem}" for problem in problems),
         heading.get(len(problems), f"{len(problems)} problems"),

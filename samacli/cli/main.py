@@ -110,6 +110,8 @@ def _silence_libraries() -> None:
     """The libraries' own warnings are about their insides, not about the user's data."""
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")  # there is a display of our own
     for name in ("transformers", "huggingface_hub", "datasets", "accelerate", "torch", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

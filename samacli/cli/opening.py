@@ -143,7 +143,7 @@ def by_option(message: str, arguments: Sequence[str]) -> str:
 
 def tell_plan(context: typer.Context, command: str, recipe: Recipe) -> None:
     """`--dry-run`: print what the command would do."""
-    from samacli.cli.tables import class_rows_table, trainings_table
+    from samacli.cli.tables import auto_table, class_rows_table, trainings_table
     from samacli.runs.plan import plan
 
     found = plan(
@@ -162,11 +162,13 @@ def tell_plan(context: typer.Context, command: str, recipe: Recipe) -> None:
         return
     say(
         class_rows_table({"train": found.classes}),
-        trainings_table(found.trainings, found.steps),
+        trainings_table(found.trainings, found.steps_of),
+        auto_table(found.auto),
         f"keep: {', '.join(keeps)}" if keeps else None,
         f"a step: {found.batch_size:,} training rows{processes}; {found.steps:,} steps are "
         f"{found.epochs:.1f} epochs; SAMA takes a meta step of {found.meta_batch_size:,} rows "
         f"{often}",
+        f"takes {found.takes}",
         f"model {found.model} on {found.device}, seeds {', '.join(map(str, found.seeds))}, to "
         f"{found.output}",
         "nothing was trained or written (--dry-run)",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from samacli.cli import options
+from samacli.cli.launch import is_silent
 from samacli.cli.opening import begin, how, keeps, names, open_recipe, tell, tell_plan
 from samacli.recipe.schema import PruneBaseline, PruneScore
 
@@ -80,7 +81,8 @@ def prune(
 
         sama prune demo-vision --keep 0.9,0.7,0.5,0.3 --verify -o runs/curve
     """
-    from samacli.cli.tables import methods_table, noise_sentence
+    from samacli.cli.ending import ending
+    from samacli.cli.tables import methods_table
     from samacli.runs.prune import prune as run
 
     begin(context)
@@ -101,18 +103,17 @@ def prune(
     if result.by_epochs:
         by_epochs = methods_table(f"{title}, same epochs", _lines(result.by_epochs))
         title += ", same steps"
-    tell(
-        context,
-        {"output": result.output, "suspects": result.suspects, **result.metrics},
-        methods_table(title, _lines(result.methods)),
-        by_epochs,
-        *result.recommended,
-        noise_sentence(result.noise),
-        f"{result.output}: dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, "
-        f"suspects.csv ({result.suspects:,} examples), {result.examples}, model/, "
-        f"{curve}metrics.json, recipe.yaml, report.html",
-        task=loaded.task,
+    told = {"output": result.output, "suspects": result.suspects, **result.metrics}
+    if is_silent():  # the one of several processes that has written speaks
+        tell(context, told)
+        return
+    tables = [methods_table(title, _lines(result.methods)), by_epochs]
+    files = (
+        f"dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, suspects.csv "
+        f"({result.suspects:,} examples), {result.examples}, model/, {curve}metrics.json, "
+        "recipe.yaml, report.html"
     )
+    tell(context, told, *ending(result.output, tables, files), task=loaded.task)
 
 
 def _lines(methods: Mapping[str, Mapping[str, Results]]) -> dict[str, Results]:

@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from samacli.cli import options
+from samacli.cli.launch import is_silent
 from samacli.cli.opening import begin, how, names, open_recipe, tell, tell_plan
 from samacli.recipe.schema import ReweightBaseline
 
@@ -82,7 +83,9 @@ def reweight(
 
         sama reweight --config mine.yaml --dry-run
     """
-    from samacli.cli.tables import methods_table, noise_sentence, rare_class_sentence
+    from samacli.cli.ending import ending
+    from samacli.cli.tables import methods_table, rare_class_sentence
+    from samacli.export.dataset import CLEAN_FILE
     from samacli.runs.reweight import reweight as run
 
     begin(context)
@@ -93,13 +96,17 @@ def reweight(
         tell_plan(context, "reweight", loaded)
         return
     result = run(loaded, output, **how(context))
-    tell(
-        context,
-        {"output": result.output, "suspects": result.suspects, **result.metrics},
+    told = {"output": result.output, "suspects": result.suspects, **result.metrics}
+    if is_silent():  # the one of several processes that has written speaks
+        tell(context, told)
+        return
+    tables = [
         methods_table(f"test results over {len(loaded.seeds)} seed(s)", result.methods),
-        noise_sentence(result.noise),
         rare_class_sentence(result.metrics["class_rows"], result.methods),
-        f"{result.output}: dataset/, scores.parquet, suspects.csv ({result.suspects:,} examples), "
-        "model/, metrics.json, recipe.yaml, report.html",
-        task=loaded.task,
+    ]
+    clean = "clean.parquet, " if (result.output / CLEAN_FILE).is_file() else ""
+    files = (
+        f"dataset/, {clean}scores.parquet, suspects.csv ({result.suspects:,} examples), model/, "
+        "metrics.json, recipe.yaml, report.html"
     )
+    tell(context, told, *ending(result.output, tables, files), task=loaded.task)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from samacli.export.escape import one_line, printable
+from samacli.cli.console import spelt, stdout
+from samacli.export.escape import one_line
 from samacli.report.numbers import duration, size
 from samacli.training.spread import mean_and_spread, with_spread
 
@@ -18,51 +18,79 @@ if TYPE_CHECKING:
     from samacli.export.results import Results
     from samacli.report.compare import Comparison
     from samacli.report.inspect import Inspected
+    from samacli.runs.auto import Resolved
     from samacli.training.metrics import Evaluation
 
 _TEXT = 600  # characters of an example
 
 
+# rich's SIMPLE_HEAD in ASCII: a line under the head and nothing else.
+_SIMPLE_HEAD = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)
+
+
+class _Shown(Table):
+    """Cells as the terminal can show them, before their widths are counted."""
+
+    def add_row(self, *cells: Any, **settings: Any) -> None:
+        super().add_row(*map(_as_shown, cells), **settings)
+
+    def add_column(self, header: Any = "", *more: Any, **settings: Any) -> None:
+        super().add_column(_as_shown(header), *more, **settings)
+
+
+def _as_shown(cell: Any) -> Any:
+    return spelt(cell) if isinstance(cell, str) else _plain(cell.plain)
+
+
 def compact_table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    lines = _SIMPLE_HEAD if stdout.options.ascii_only else box.SIMPLE_HEAD
+    return _Shown(title=title, title_justify="left", box=lines, padding=(0, 1, 0, 0))
+
+
+# Columns of `methods_table` that go first where the terminal is too narrow.
+_LESS = ("samples/s", "macro-F1", "seconds")
 
 
 def methods_table(title: str, methods: Mapping[str, Results]) -> Table:
     """Test accuracy and macro-F1 of each method: mean ± standard deviation over the seeds.
 
-    And how well its own scores find wrong labels, where any method's are known.
+    And how well its own scores find wrong labels, where any method's are known. What a narrow
+    terminal has no room for is in metrics.json.
     """
-    with_noise = any(method.noise for method in methods.values())
+    columns: dict[str, list[str]] = {
+        "accuracy": [with_spread(method.accuracy) for method in methods.values()],
+        "macro-F1": [with_spread(method.macro_f1) for method in methods.values()],
+    }
+    if any(method.noise for method in methods.values()):
+        columns["noise AP"] = [with_spread(m.average_precision) for m in methods.values()]
+        columns["AUROC"] = [with_spread(method.auroc) for method in methods.values()]
+    for name, value in (("seconds", "seconds"), ("samples/s", "samples_per_second")):
+        means = [mean_and_spread(getattr(method, value))[0] for method in methods.values()]
+        columns[name] = [f"{mean:,.0f}" for mean in means]
+    for left_out in _LESS:
+        widths = [max(map(len, (name, *values))) for name, values in columns.items()]
+        if sum(widths) + 2 * len(widths) + max(map(len, methods), default=0) + 3 <= stdout.width:
+            break
+        del columns[left_out]
     table = compact_table(title)
     table.add_column("training", no_wrap=True)
-    found = ("noise AP", "AUROC") if with_noise else ()
-    for name in ("accuracy", "macro-F1", *found, "seconds", "samples/s"):
+    for name in columns:
         table.add_column(name, justify="right")
-    for name, method in methods.items():
-        detection = (
-            (with_spread(method.average_precision), with_spread(method.auroc)) if with_noise else ()
-        )
-        table.add_row(
-            name,
-            with_spread(method.accuracy),
-            with_spread(method.macro_f1),
-            *detection,
-            f"{mean_and_spread(method.seconds)[0]:,.0f}",
-            f"{mean_and_spread(method.samples_per_second)[0]:,.0f}",
-            style="bold" if name.startswith("sama") and "-na" not in name else None,
-        )
+    for name, *values in zip(methods, *columns.values(), strict=True):
+        ours = name.startswith("sama") and "-na" not in name
+        table.add_row(name, *values, style="bold" if ours else None)
     return table
 
 
 def classes_table(evaluation: Evaluation) -> Table:
     """Precision, recall and F1 of each class."""
-    table = Table(title="by class", title_justify="left")
+    table = compact_table("by class")
     table.add_column("class")
     for name in ("precision", "recall", "F1", "examples"):
         table.add_column(name, justify="right")
     for row in evaluation.classes:
         table.add_row(
-            escape(one_line(row.name)),
+            _plain(one_line(row.name)),
             f"{row.precision:.3f}",
             f"{row.recall:.3f}",
             f"{row.f1:.3f}",
@@ -84,15 +112,26 @@ def class_rows_table(classes: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def trainings_table(trainings: Mapping[str, int], steps: int) -> Table:
+def trainings_table(trainings: Mapping[str, int], steps: Mapping[str, int]) -> Table:
     """What would be trained, how often, and for how many steps each time."""
     table = compact_table("what would be trained")
     table.add_column("training")
     for name in ("times", "steps each"):
         table.add_column(name, justify="right")
     for name, times in trainings.items():
-        less = "up to " if "held out" in name else ""
-        table.add_row(name, f"{times:,}", f"{less}{steps:,}")
+        table.add_row(name, f"{times:,}", f"{steps[name]:,}")
+    return table
+
+
+def auto_table(auto: Sequence[Resolved]) -> Table | None:
+    """What a recipe's `auto` comes to, and why; None where nothing is."""
+    if not auto:
+        return None
+    table = compact_table("what auto is here")
+    for name in ("key", "value", "because"):
+        table.add_column(name, overflow="fold")
+    for one in auto:
+        table.add_row(one.key, _plain(one.value), _plain(one.why))
     return table
 
 
@@ -112,16 +151,6 @@ def inputs_table(
         sizes = [" × ".join(map(str, found[name])) for name in columns]
         table.add_row(split, *sizes, f"{found['different']:,}")
     return table
-
-
-def noise_sentence(noise: Mapping[str, float] | None) -> str | None:
-    """What the detection of wrong labels is worth, beside chance; None where it is not known."""
-    if noise is None:
-        return None
-    return (
-        f"wrong labels found: average precision {noise['average_precision']:.3f} "
-        f"(chance {noise['noise_rate']:.3f}), AUROC {noise['auroc']:.3f}"
-    )
 
 
 def rare_class_sentence(
@@ -243,7 +272,7 @@ def differences_table(found: Comparison) -> Table | None:
 
 def _plain(text: str) -> Text:
     """Text from the data: no markup, no control characters."""
-    return Text(printable(text))
+    return Text(spelt(text))
 
 
 def _measure(found: Inspected) -> str:

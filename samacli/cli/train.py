@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -74,4 +75,5 @@ def train(
         {"output": result.output, "rows": result.rows, **result.results.as_dict()},
         methods_table(f"trained on {result.rows:,} rows", {result.name: result.results}),
         f"{result.output}: model/, metrics.json, recipe.yaml",
+        f"next: sama evaluate {shlex.quote(str(result.output))} --data FILE",
     )

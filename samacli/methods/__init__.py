@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from samacli.errors import SamaError, nearest
 from samacli.methods.run import MethodRun
+from samacli.progress import Planned
 from samacli.registry import METHODS, load
 from samacli.training.experiment import Experiment
 
-__all__ = ["MethodRun", "check_methods", "run_method"]
+__all__ = ["MethodRun", "check_methods", "planned", "run_method"]
 
 
 def run_method(experiment: Experiment, name: str, seed: int) -> MethodRun:
@@ -24,6 +25,15 @@ def run_method(experiment: Experiment, name: str, seed: int) -> MethodRun:
     check_methods(experiment, [name])
     run: MethodRun = load(METHODS[name].where)(experiment, name, seed)
     return run
+
+
+def planned(experiment: Experiment, name: str, seed: int) -> list[Planned]:
+    """The trainings that `run_method` will take, in order."""
+    method = METHODS[name]
+    if method.planned is None:
+        return [experiment.planned(f"{name}, seed {seed}", name)] if method.steps else []
+    found: list[Planned] = load(method.planned)(experiment, name, seed)
+    return found
 
 
 def check_methods(experiment: Experiment, names: list[str]) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from samacli.errors import SamaError
-from samacli.methods.out_of_sample import predict_out_of_sample
+from samacli.methods.out_of_sample import fold_name, predict_out_of_sample
 from samacli.methods.run import MethodRun, measured
+from samacli.progress import Planned
 from samacli.training.experiment import Experiment
 from samacli.training.metrics import noise_detection
 
@@ -35,6 +36,15 @@ def check(experiment: Experiment) -> None:
             f"{experiment.splits.train.origin} has {largest} rows; give more, or leave the "
             "baseline out of --baselines"
         )
+
+
+def planned(experiment: Experiment, name: str, seed: int) -> list[Planned]:
+    """The folds', and the final one."""
+    folds = [
+        experiment.planned(fold_name(name, number, FOLDS, seed), f"{name}, fold {number}")
+        for number in range(1, FOLDS + 1)
+    ]
+    return [*folds, experiment.planned(f"{name}, seed {seed}", name)]
 
 
 def confident_learning(experiment: Experiment, name: str, seed: int) -> MethodRun:

@@ -49,11 +49,16 @@ def predict_out_of_sample(
     with few_members_are_fine():
         parts = list(splitter.split(rows, labels))
     for number, (seen, unseen) in enumerate(parts, start=1):
-        name = f"{description}, fold {number} of {folds}, seed {seed}"
+        name = fold_name(description, number, folds, seed)
         found = train_and_ask(experiment, seed, name, rows[seen], rows[unseen], steps=steps)
         logits[unseen] = found.logits
         fits += found.fits
     return OutOfSample(logits, fits)
+
+
+def fold_name(description: str, number: int, folds: int, seed: int) -> str:
+    """What a fold's training is called; number: counted from 1."""
+    return f"{description}, fold {number} of {folds}, seed {seed}"
 
 
 def one_part_held_out(

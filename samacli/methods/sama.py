@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samacli.bilevel.beliefs import Beliefs, Labels
-from samacli.bilevel.features import Facts, LossHistory
+from samacli.bilevel.features import Facts, LossHistory, needs_averaged_model
 from samacli.bilevel.frequencies import class_frequencies, drawn_evenly
 from samacli.bilevel.history import ExampleHistory
 from samacli.bilevel.level import CleanRows, MetaLevel
@@ -26,9 +26,10 @@ from samacli.errors import SamaError
 from samacli.meta import DataParallel
 from samacli.methods.run import MethodRun, measured
 from samacli.models import is_pretrained
+from samacli.progress import Planned
 from samacli.recipe import Reweight
 from samacli.recipe.schema import Feature
-from samacli.training.experiment import Experiment, Subset
+from samacli.training.experiment import FORWARD, Experiment, Subset
 from samacli.training.loop import Fit
 from samacli.training.objective import to_device
 from samacli.training.observation import Observer
@@ -156,6 +157,94 @@ def fit_sama(
     )
     level.history.sum_over(experiment.accelerator)
     return replace(run, seconds=run.seconds + beforehand), _score(plan, level, beliefs, run)
+
+
+def planned(experiment: Experiment, name: str, seed: int) -> list[Planned]:
+    """The training of `sama` and of what goes by other values of `meta`."""
+    config = experiment.recipe.reweight
+    description = f"{name}, seed {seed}"
+    return [planned_fit(experiment, seed, description, name, config.features, config)]
+
+
+def planned_then_clean(experiment: Experiment, name: str, seed: int) -> list[Planned]:
+    """The trainings of `sama_then_clean`."""
+    config, half = experiment.recipe.reweight, max(1, experiment.steps // 2)
+    first, second = f"{name}, first half", f"{name}, second half"
+    described = f"{first}, seed {seed}"
+    return [
+        planned_fit(experiment, seed, described, first, config.features, config, steps=half),
+        experiment.planned(f"{second}, seed {seed}", second, steps=max(1, experiment.steps - half)),
+    ]
+
+
+def auto_values(experiment: Experiment) -> list[tuple[str, str, str]]:
+    """(key, value, reason) of each `auto` that is settled here, for `sama reweight`."""
+    config, recipe = experiment.recipe.reweight, experiment.recipe
+    plan = _Plan(experiment, recipe.seed, config.features, config, None, experiment.steps)
+    found = []
+    if config.prior == "auto":
+        if plan.has_prior:
+            why = "the model is pretrained on text, and labels are learnt"
+        elif not plan.correction and "prior" not in config.features:
+            why = "labels are not corrected (reweight.correction)"
+        else:
+            why = "there is no clean set, or no pretrained text model"
+        found.append(("reweight.prior", "linear" if plan.has_prior else "none", why))
+    if config.class_frequencies == "auto":
+        value, why = "clean", "labels are not corrected, or there is no linear prior"
+        if plan.has_prior and plan.correction:
+            assert experiment.splits.meta is not None
+            labels = torch.from_numpy(experiment.splits.meta.labels)
+            even = drawn_evenly(labels, len(experiment.splits.classes))
+            if recipe.meta.class_balanced:
+                why = "meta.class_balanced asks for all classes alike"
+            elif even:
+                value, why = "training", "the clean set is too even for a random draw"
+            else:
+                why = "the clean set may have been drawn at random"
+        found.append(("reweight.class_frequencies", value, why))
+    if recipe.meta.derivative == "auto":
+        value, why = "contraction", "weights alone are learnt, beside the base step's own pass"
+        if plan.correction:
+            half = experiment.accelerator.mixed_precision == "bf16"
+            value = "forward" if half else "one-sided"
+            why = "labels are corrected, and passes are in " + ("bf16" if half else "fp32")
+        found.append(("meta.derivative", value, why))
+    return found
+
+
+def planned_fit(
+    experiment: Experiment,
+    seed: int,
+    description: str,
+    name: str,
+    features: Sequence[Feature],
+    reweight: Reweight | None = None,
+    *,
+    steps: int | None = None,
+) -> Planned:
+    """The training of `fit_sama`: what its steps pass, and the scores that follow."""
+    plan = _Plan(experiment, seed, features, reweight, None, steps or experiment.steps)
+    recipe, train = experiment.recipe, len(experiment.train)
+    training, meta = recipe.training, recipe.meta
+    base = float(training.batch_size)
+    averaged = plan.correction or needs_averaged_model(features)
+    if averaged:
+        base += FORWARD * training.batch_size
+    base *= training.accumulation
+    if plan.clean is not None:
+        base += clean_rows(experiment)
+    # The clean batch forward and back, and the base batch once more along its direction.
+    look = (meta.batch_size + FORWARD * training.batch_size) / meta.unroll
+    until = 1.0 if plan.clean is None else plan.clean.until
+    scores = FORWARD * train * (2 + plan.has_prior)
+    return experiment.planned(
+        description,
+        name,
+        steps=steps,
+        rows=((meta.warmup * until, base), (until, base + look), (1.0, base)),
+        after=scores,
+    )
 
 
 @dataclass
@@ -362,6 +451,13 @@ def known_labels(experiment: Experiment) -> Labels:
         told_of=torch.from_numpy(told_of),
         classes=len(splits.classes),
     )
+
+
+def clean_rows(experiment: Experiment) -> int:
+    """How many clean rows stand beside the others in a step, of all its batches."""
+    recipe = experiment.recipe
+    beside = recipe.reweight.clean_batch_size or recipe.training.batch_size
+    return min(beside, len(experiment.clean)) * recipe.training.accumulation
 
 
 def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:

@@ -5,12 +5,15 @@ Methods that see the clean set take no training row for noisy that it has too.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from samacli.data import Encoded
 from samacli.data.batches import Beside
 from samacli.methods.run import MethodRun, measured
-from samacli.methods.sama import known_labels
+from samacli.methods.sama import clean_rows, known_labels
+from samacli.progress import Planned
 from samacli.training.experiment import Experiment
 from samacli.training.loop import Fit
 from samacli.training.objective import (
@@ -81,6 +84,14 @@ def _beside_clean(experiment: Experiment, name: str, seed: int, objective: Objec
     )
 
 
+def planned_beside(experiment: Experiment, name: str, seed: int) -> list[Planned]:
+    """The training of `_beside_clean`, and of what is exported."""
+    one = experiment.planned(f"{name}, seed {seed}", name)
+    if experiment.recipe.reweight.clean_share == 0:
+        return [one]
+    return [replace(one, rows=((1.0, one.rows[0][1] + clean_rows(experiment)),))]
+
+
 def clean_then_noisy(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """The first half of the steps on the clean set, the second on the training split."""
     parts = (experiment.clean, None), (experiment.train, experiment.splits.noisy_rows)
@@ -109,6 +120,19 @@ def _halves(experiment: Experiment, name: str, seed: int, first: _Part, second: 
         steps=max(1, steps - half),
     )
     return measured(name, seed, [one, two], experiment.evaluate(two.model))
+
+
+def planned_halves(experiment: Experiment, name: str, seed: int) -> list[Planned]:
+    """The trainings of `_halves`."""
+    half = max(1, experiment.steps // 2)
+    rest = max(1, experiment.steps - half)
+    first = experiment.planned(
+        f"{name}, first half, seed {seed}", f"{name}, first half", steps=half
+    )
+    return [
+        replace(first, after=0.0),
+        experiment.planned(f"{name}, second half, seed {seed}", f"{name}, second half", steps=rest),
+    ]
 
 
 def early_stopping(experiment: Experiment, name: str, seed: int) -> MethodRun:

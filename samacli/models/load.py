@@ -390,17 +390,16 @@ def _freeze(network: nn.Module, patterns: Sequence[str]) -> None:
 def save_model(model: PreTrainedModel, processor: Any, directory: Path) -> None:
     """Write weights (safetensors), config, and the tokenizer or image processor."""
     put_back(model)  # what was computed once for all texts is part of the model again
-    transformers_logging.disable_progress_bar()
     limit = getattr(processor, "model_max_length", None)
     try:
-        model.save_pretrained(directory)
-        if getattr(processor, "cut_there", False):
-            processor.model_max_length = int(1e30)  # it stated none: found again when it is loaded
-        processor.save_pretrained(directory)
+        with _quiet_transformers():
+            model.save_pretrained(directory)
+            if getattr(processor, "cut_there", False):
+                processor.model_max_length = int(1e30)  # it stated none: found again when loaded
+            processor.save_pretrained(directory)
     finally:
         if limit is not None:
             processor.model_max_length = limit
-        transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ def load_recipe(
         SamaError: no such recipe, or an unknown key, a wrong type or an impossible value.
     """
     where = "(command line)" if name is None else str(recipe_path(name))
-    layers = [] if name is None else _layers(recipe_path(name))
+    layers = [] if name is None else recipe_layers(recipe_path(name))
     given = [*(_split_override(override) for override in overrides), *(values or {}).items()]
     presets = [value for key, value in given if key == PRESET]
     content = merged(layers, with_preset=not presets)
@@ -169,7 +169,7 @@ def merged(layers: Sequence[dict[str, Any]], *, with_preset: bool = True) -> dic
     return content
 
 
-def _layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+def recipe_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     """What a recipe file says, after what the one that it extends says, and so on."""
     own = path.resolve()
     if own in seen:
@@ -189,7 +189,7 @@ def _layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
         base = beside if beside.suffix and beside.is_file() else recipe_path(name)
     except (SamaError, ValueError) as error:
         raise SamaError(f"recipe '{path}': {EXTENDS}: {error}") from error
-    return [*_layers(base, (*seen, own)), content]
+    return [*recipe_layers(base, (*seen, own)), content]
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import datasets
 import numpy as np
 from PIL import Image
 
-from samacli.data import Split, Splits, load_splits
+from samacli.data import Split, load_splits
 from samacli.data.guess import guess_columns
 from samacli.data.pixels import encoded_bytes, undecoded_values
 from samacli.data.sources import make_opener
@@ -21,10 +21,12 @@ from samacli.errors import SamaError
 from samacli.models import load_processor
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
+from samacli.runs.ahead import Ahead, look_ahead
+from samacli.runs.opening import ROLES, called, copies_of
+from samacli.training.runtime import DeviceName
 
 _ROWS_AT_ONCE = 1000
 _NEAR_EMPTY = 3  # letters and digits; fewer say nothing
-ROLES = ("train", "meta", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Checked:
     columns: "text" or "image" and "label", the `guessed` among them. rows: of each split. classes:
     labelled rows by class name. copies: of each split, see `copies_of`. texts: of each split, see
     `lengths_of`; images: see `sizes_of`. problems: what stops a run or spoils its result; remarks:
-    what may be as it should.
+    what may be as it should. ahead: what training would take; None where a problem forbids it.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Checked:
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    ahead: Ahead | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,12 +60,14 @@ def check(
     given: Mapping[str, str],
     *,
     tokens: bool = False,
+    device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> Checked:
     """Read the data that a recipe names as a run would, and look at them.
 
     given: the columns that are known ("text", "image", "label"); the others are guessed from the
-    training rows. tokens: measure texts by the recipe's tokenizer, else by words.
+    training rows. tokens: measure texts by the recipe's tokenizer, else by words. device: where a
+    step of training is tried.
 
     Raises:
         SamaError: a file cannot be read, no column can be the text or the label, or the tokenizer
@@ -99,12 +104,14 @@ def check(
         else:
             found.images[role] = sizes_of(split, columns.image)
         _remark(found, role, data.max_length)
-    return found
+    read = recipe.model_copy(update={"data": data, "task": task})
+    labelled = int((splits.train.labels >= 0).sum())
+    return replace(found, ahead=look_ahead(read, found.rows, labelled, device))
 
 
 def _remark(found: Checked, role: str, max_length: int) -> None:
     """Add what is worth a word on one split."""
-    name, rows = _called(role), found.rows[role]
+    name, rows = called(role), found.rows[role]
     copies = found.copies[role]
     if copies["rows"]:
         other = f", {copies['other_label']:,} of them with another label" * (
@@ -129,15 +136,6 @@ def _remark(found: Checked, role: str, max_length: int) -> None:
                 f"{texts[key]:,} of {rows:,} {name} texts {what}; the first is row "
                 f"{texts[f'first_{key}']} (counted from 0)"
             )
-
-
-def copies_of(split: Split) -> dict[str, int]:
-    """rows: how many are the same as one before them; other_label: of these, how many whose group
-    of equal rows has more than one label."""
-    _, group, counts = np.unique(split.content, return_inverse=True, return_counts=True)
-    pairs = np.unique(np.stack([group, split.labels]), axis=1)[0]
-    torn = np.bincount(pairs, minlength=len(counts)) > 1
-    return {"rows": int(len(split) - len(counts)), "other_label": int((counts - 1)[torn].sum())}
 
 
 def lengths_of(split: Split, column: str, max_length: int, tokenizer: Any) -> dict[str, Any]:
@@ -190,33 +188,3 @@ def sizes_of(split: Split, column: str) -> dict[str, Any]:
     ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     named = {"smallest": ordered[0], "median": ordered[len(ordered) // 2], "largest": ordered[-1]}
     return {**{k: list(size) for k, size in named.items()}, "different": len(set(sizes))}
-
-
-def opening_lines(splits: Splits) -> list[str]:
-    """Of what a run begins with: rows, classes, and rows that are there twice; a line each."""
-    there = {role: split for role in ROLES if (split := getattr(splits, role)) is not None}
-    rows = ", ".join(f"{len(split):,} {_called(role)}" for role, split in there.items())
-    counts = {n: count for n, count in splits.train.class_rows(splits.classes).items() if count}
-    rarest = min(counts, key=lambda name: counts[name])
-    largest = max(counts, key=lambda name: counts[name])
-    twice = []
-    for role, split in there.items():
-        copies = copies_of(split)
-        if copies["rows"]:
-            torn = copies["other_label"]
-            other = f" ({torn:,} with another label)" if torn else ""
-            twice.append(f"{copies['rows']:,} {_called(role)} rows are copies{other}")
-        if role != "train":
-            shared = int(np.isin(split.content, splits.train.content).sum())
-            if shared:
-                twice.append(f"{shared:,} {_called(role)} rows are training rows too")
-    return [
-        f"rows: {rows}",
-        f"classes: {len(splits.classes)}; the rarest is {rarest} ({counts[rarest]:,} training "
-        f"rows), the largest {largest} ({counts[largest]:,})",
-        f"twice: {'; '.join(twice) or 'no row, neither within a split nor in two'}",
-    ]
-
-
-def _called(role: str) -> str:
-    return "training" if role == "train" else role

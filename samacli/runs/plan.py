@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from samacli.methods import check_methods
 from samacli.progress import Progress, Silent
-from samacli.pruning.selection import keep_count
+from samacli.pruning.selection import keep_counts
 from samacli.recipe import Recipe, resolve_paths
-from samacli.runs.check import opening_lines
+from samacli.runs.auto import Resolved, auto_values
+from samacli.runs.estimate import estimate, plan_line
+from samacli.runs.opening import opening_lines
+from samacli.runs.prune.planned import planned
 from samacli.runs.prune.run import check_verify
-from samacli.runs.reweight import check_clean_set, methods_of
+from samacli.runs.reweight import check_clean_set, methods_of, planned_trainings
 from samacli.store.output import check_output
 from samacli.training.experiment import Experiment
 from samacli.training.runtime import DeviceName
@@ -23,10 +27,11 @@ class Plan:
     """What a run would do.
 
     rows: of each split. classes: training rows by class name. trainings: how often each is done,
-    over all seeds. keeps: for `prune`, rows that each keep leaves. steps: of a training (of a model
-    that a part of the rows is held out from: as many fewer), each of `batch_size` training rows in
-    each of the `processes`; `epochs` is what they come to. A meta step of `meta_batch_size` rows is
-    taken every `unroll` steps.
+    over all seeds; steps_of: and for how many steps each time. keeps: for `prune`, rows that each
+    keep leaves. steps: of a training on all rows, each of `batch_size` training rows in each of the
+    `processes`; `epochs` is what they come to. A meta step of `meta_batch_size` rows is taken every
+    `unroll` steps. auto: what the recipe's `auto`s are here. seconds, memory_bytes: of all, about;
+    None where no step could be tried.
     """
 
     command: str
@@ -37,6 +42,7 @@ class Plan:
     device: str
     seeds: list[int]
     trainings: dict[str, int]
+    steps_of: dict[str, int]
     keeps: dict[str, int]
     steps: int
     epochs: float
@@ -44,6 +50,10 @@ class Plan:
     processes: int
     meta_batch_size: int
     unroll: int
+    auto: list[Resolved]
+    seconds: float | None
+    memory_bytes: int | None
+    takes: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,11 +89,13 @@ def plan(
     if command == "reweight":
         names = methods_of(experiment)
         check_methods(experiment, names)
-        trainings = dict.fromkeys(names, len(recipe.seeds))
+        trainings = planned_trainings(experiment, names)
     else:
-        rows = len(experiment.train)
-        keeps = {f"{keep:g}": keep_count(keep, rows) for keep in recipe.prune.keep}
-        trainings = _of_pruning(experiment, list(keeps))
+        keeps = keep_counts(recipe.prune.keep, len(experiment.train))
+        trainings = planned(experiment, keeps)
+    auto = auto_values(experiment, command)
+    found = estimate(experiment, trainings)
+    progress.note(plan_line(trainings, found, auto))
     training, train = experiment.recipe.training, experiment.splits.train
     processes = experiment.accelerator.num_processes
     at_once = training.batch_size * training.accumulation * processes
@@ -95,7 +107,8 @@ def plan(
         model=recipe.model.name,
         device=str(experiment.accelerator.device),
         seeds=recipe.seeds,
-        trainings=trainings,
+        trainings=dict(Counter(one.name for one in trainings)),
+        steps_of={one.name: one.steps for one in trainings},
         keeps=keeps,
         steps=experiment.steps,
         epochs=experiment.steps * at_once / max(1, int((train.labels >= 0).sum())),
@@ -103,27 +116,8 @@ def plan(
         processes=processes,
         meta_batch_size=recipe.meta.batch_size,
         unroll=recipe.meta.unroll,
+        auto=auto,
+        seconds=found.seconds,
+        memory_bytes=found.memory_bytes,
+        takes=found.text,
     )
-
-
-def _of_pruning(experiment: Experiment, keeps: list[str]) -> dict[str, int]:
-    """Trainings of `prune`: what scores and trust are made of, then on what is kept."""
-    recipe = experiment.recipe
-    config, runs, seeds = recipe.prune, len(recipe.score_seeds), len(recipe.seeds)
-    rivals = [name for name in config.scores if name != "sama"]
-    found: dict[str, int] = {}
-    if rivals or "auto" in (config.trust, config.order):
-        found["plain, that scores look on at"] = runs
-    if config.trust == "auto":
-        found["with a part held out, for trust in labels"] = runs
-    found["sama, for the weights"] = runs
-    if config.order == "trial":
-        found["trials of orders, a part held out"] = 3 * len(keeps) * runs
-    if experiment.test is None:
-        return {**found, f"sama at {keeps[0]}": 1}
-    if "full" in config.baselines or config.verify:
-        found["full"] = seeds
-    names = ["random"] if "random" in config.baselines else []
-    names += ["sama", *(rivals if config.verify else [])]
-    times = 2 if config.verify else 1  # for as many steps, and for as many epochs
-    return found | {f"{name} at {keep}": times * seeds for keep in keeps for name in names}

@@ -6,7 +6,7 @@ reweighted dataset, suspects, model, metrics
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,9 @@ from samacli.export.dataset import (
 )
 from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
-from samacli.methods import MethodRun, check_methods
+from samacli.methods import MethodRun, check_methods, planned
 from samacli.methods.export import ExportedRows, exported_rows, train_on
+from samacli.progress import Planned
 from samacli.recipe import Recipe
 from samacli.registry import METHODS, load
 from samacli.runs.run import How, open_run
@@ -72,6 +73,7 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         exported = None
         names = methods_of(experiment)
         check_methods(experiment, names)
+        run.expect(planned_trainings(experiment, names))
         run.begin()
 
         def measure(name: str, seed: int, train: Callable[[], MethodRun]) -> MethodRun:
@@ -164,6 +166,14 @@ def methods_of(experiment: Experiment) -> list[str]:
         )
         return ["sama"]
     return [*baselines, "sama", *(["export"] if baselines and config.measure_export else [])]
+
+
+def planned_trainings(experiment: Experiment, names: Sequence[str]) -> list[Planned]:
+    """All trainings of a run beforehand, in their order."""
+    seeds = experiment.recipe.seeds
+    order = [(name, seed) for seed in seeds for name in names if name != "export"]
+    order += [(name, seed) for seed in seeds for name in names if name == "export"]
+    return [one for name, seed in order for one in planned(experiment, name, seed)]
 
 
 def _reweighted(experiment: Experiment, summary: Summary, rows: ExportedRows) -> datasets.Dataset:

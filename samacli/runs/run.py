@@ -31,7 +31,7 @@ from samacli.bilevel.scored import Summary
 from samacli.data.names import row_names
 from samacli.data.overlap import overlaps
 from samacli.data.split import fingerprints
-from samacli.data.table import Table
+from samacli.data.table import Table, quiet_datasets
 from samacli.export.dataset import clean_rows, write_dataset
 from samacli.export.metrics import class_names, write_metrics, write_scores
 from samacli.export.suspects import Suspects, write_suspects
@@ -43,10 +43,12 @@ from samacli.export.training_curves import (
     write_weight_functions,
 )
 from samacli.models import save_model
-from samacli.progress import Progress, Silent
+from samacli.progress import Planned, Progress, Silent
 from samacli.recipe import Recipe, dump_recipe, resolve_paths
 from samacli.report import REPORT_FILE, build_report
-from samacli.runs.check import opening_lines
+from samacli.runs.auto import auto_values
+from samacli.runs.estimate import estimate, plan_line
+from samacli.runs.opening import opening_lines
 from samacli.store.output import METRICS_FILE, RECIPE_FILE, check_output, staged
 from samacli.store.unfinished import Recovery
 from samacli.training.experiment import Experiment
@@ -85,6 +87,16 @@ class Run:
     def begin(self, **arrays: np.ndarray | None) -> None:
         """All is checked: go on with what is unfinished, or start; see `Experiment.begin`."""
         self.experiment.begin(self.recovery, **arrays)
+
+    def expect(self, trainings: Sequence[Planned]) -> None:
+        """Tell who waits what will be trained, how long that may take, and what `auto` is."""
+        progress = self.experiment.progress
+        if isinstance(progress, Silent):  # nobody does
+            return
+        found = estimate(self.experiment, trainings)
+        auto = auto_values(self.experiment, self.command)
+        progress.note(plan_line(trainings, found, auto))
+        progress.expect(trainings, found.seconds_a_row)
 
     @property
     def writes(self) -> bool:
@@ -203,14 +215,15 @@ def open_run(command: str, recipe: Recipe, output: Path, **how: Unpack[How]) -> 
     overwrite = how.get("overwrite", False)
     check_output(output, overwrite=overwrite)
     recipe = resolve_paths(recipe)
-    with Recovery(
+    recovery = Recovery(
         command,
         output,
         recipe,
         resume=how.get("resume", False),
         overwrite=overwrite,
         progress=progress,
-    ) as recovery:
+    )
+    with recovery, quiet_datasets():
         experiment = Experiment.prepare(
             recipe,
             device=how.get("device", "auto"),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from samacli.data import encode, make_loader
 from samacli.data.parts import Parts, open_parts, part_split
 from samacli.data.split import Split
+from samacli.data.table import quiet_datasets
 from samacli.errors import SamaError, nearest
 from samacli.export.metrics import class_names
 from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
@@ -147,7 +148,7 @@ def score(
     if resumed:
         progress.note(f"going on: {resumed:,} rows are scored already")
     left = 0 if parts.rows is None else parts.rows - resumed
-    with progress.task("scoring", left // accelerator.num_processes) as task:
+    with quiet_datasets(), progress.task("scoring", left // accelerator.num_processes) as task:
         for shard, table in parts.read(rows_a_shard, first, mine):
             rows = part_split(table, shard * rows_a_shard, columns, saved.task, saved.classes)
             shards.write(shard, scorer.columns(rows, task.advance))

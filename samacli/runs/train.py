@@ -81,6 +81,7 @@ def train(
                 f"beside them {len(clean_weights):,} clean rows of '{clean_file}', {share:.0%} of "
                 "the loss; --ignore-clean leaves them out"
             )
+        run.expect([experiment.planned("training", "training")])
         run.begin(weights=weights, clean_weights=clean_weights)
         fit = experiment.fit_weighted(recipe.seed, "training", weights, clean_weights=clean_weights)
         evaluation = experiment.evaluate(fit.model)

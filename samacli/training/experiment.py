@@ -33,7 +33,7 @@ from samacli.data.table import Table
 from samacli.data.text import EncodedHidden, longest
 from samacli.models import head_note, image_processor, load_model, load_processor
 from samacli.models.frozen_layers import take_off
-from samacli.progress import Progress, Silent
+from samacli.progress import Planned, Progress, Silent
 from samacli.recipe import Recipe
 from samacli.store.unfinished import Part, Recovery, Result
 from samacli.training import tracking
@@ -58,6 +58,9 @@ from samacli.training.step import Level
 
 # Of text models: the last layer is the one most bent to what the model was pretrained for.
 BELIEF_LAYER = -2
+
+# A forward pass beside one forward and back, about, in time.
+FORWARD = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ class Experiment:
         )
         folder = Path(recipe.track_folder).expanduser()
         tracking.start_tracking(accelerator, recipe.track, folder, recipe.model_dump(mode="json"))
-        model = experiment.new_model(recipe.seed)  # better known now if it does not load
+        with progress.task(f"loading {recipe.model.name}", 0):  # from the hub it may take a while
+            model = experiment.new_model(recipe.seed)  # better known now if it does not load
         head = head_note(recipe.model, recipe.task, splits.classes)
         if head is not None:
             progress.note(head)
@@ -194,6 +198,24 @@ class Experiment:
         labelled = int((self.splits.train.labels >= 0).sum())
         rows = config.batch_size * config.accumulation * self.accelerator.num_processes
         return max(1, math.ceil(config.epochs * labelled / rows))
+
+    def planned(
+        self,
+        description: str,
+        name: str,
+        *,
+        steps: int | None = None,
+        rows: tuple[tuple[float, float], ...] | None = None,
+        after: float = 0.0,
+    ) -> Planned:
+        """A training as it is told of beforehand: a plain one, unless `rows` says what it passes.
+
+        after: see `Planned`, but for the test.
+        """
+        config, tested = self.recipe.training, 0 if self.test is None else len(self.test)
+        plain = ((1.0, float(config.batch_size * config.accumulation)),)
+        steps = self.steps if steps is None else steps
+        return Planned(description, name, steps, rows or plain, after + FORWARD * tested)
 
     def new_model(self, seed: int) -> PreTrainedModel:
         """The untrained model of a seed, the same for every method."""

@@ -23,6 +23,43 @@ GOOD = [("a good film", "pos"), ("a bad film", "neg"), ("the best of days", "pos
 CLEAN = [("what a film", "pos"), ("what a bore", "neg")]
 
 
+@pytest.fixture
+def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the step of the packaged model that is tried, which takes seconds."""
+    from samacli.runs import check
+
+    monkeypatch.setattr(check, "look_ahead", lambda *given: None)
+
+
+def test_what_lies_ahead_is_told_with_reasons(
+    run_sama: Run, texts: dict[str, Path], tiny_bert: Path
+) -> None:
+    given = ["check", texts["noisy"], texts["clean"], texts["test"], "--text-column", "text",
+             "--label-column", "label"]  # fmt: skip
+    code, out, err = run_sama(*given, "--model", tiny_bert, "--json")
+    assert code == 0, err
+    ahead = json.loads(out)["ahead"]
+    values = {one["key"]: one["value"] for one in ahead["auto"]}
+    assert values == {
+        "data.source": "csv",
+        "training.precision": values["training.precision"],
+        "reweight.prior": "none",
+        "reweight.class_frequencies": "clean",
+        "meta.derivative": "contraction",
+    }
+    assert all(one["why"] for one in ahead["auto"])
+    assert 0 < ahead["estimate"]["seconds"] < 600
+    assert 2**20 < ahead["estimate"]["memory_bytes"] < 2**34
+    # 400 rows in batches of 32, three times.
+    assert ahead["sentence"].startswith("sama reweight takes: 4 trainings of 38 steps, about ")
+    code, out, _ = run_sama(*given, "--model", "nobody/nothing")
+    assert code == 2
+    code, out, err = run_sama("check", texts["noisy"], "--model", tiny_bert)
+    assert code == 0, err
+    assert "a plain training takes: 1 training of 38 steps, about " in " ".join(out.split())
+
+
+@pytest.mark.usefixtures("no_steps")
 def test_good_data_have_no_problem(run_sama: Run, tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train.csv", GOOD, ("review", "stars"))
     meta = write_csv(tmp_path / "meta.csv", CLEAN, ("review", "stars"))
@@ -40,6 +77,7 @@ def test_good_data_have_no_problem(run_sama: Run, tmp_path: Path) -> None:
     assert (found["texts"]["train"]["median"], found["texts"]["train"]["longest"]) == (3.5, 4)
 
 
+@pytest.mark.usefixtures("no_steps")
 def test_what_would_spoil_a_result_is_a_problem(run_sama: Run, tmp_path: Path) -> None:
     rows = [*GOOD, GOOD[0], ("a good film", "neg"), ("?!", "neg"), ("12:30 / 14:45", "pos"),
             ("word " * 200, "pos"), ("rare", "odd")]  # fmt: skip
@@ -66,6 +104,7 @@ def test_what_would_spoil_a_result_is_a_problem(run_sama: Run, tmp_path: Path) -
     assert "remark: 2 of 10 training rows are copies" in shown
 
 
+@pytest.mark.usefixtures("no_steps")
 def test_what_stops_a_run_is_a_problem_and_a_missing_file_an_error(
     run_sama: Run, tmp_path: Path
 ) -> None:
@@ -105,6 +144,7 @@ def test_a_folder_of_images(run_sama: Run, tmp_path: Path) -> None:
     assert found["images"]["train"] == {
         "smallest": [8, 16], "median": [12, 24], "largest": [12, 24], "different": 2,
     }  # fmt: skip
+    assert "is not known: no model of images is named" in found["ahead"]["sentence"]
     assert "8 × 16" in run_sama("check", tmp_path / "photos")[1]
 
 
@@ -150,5 +190,5 @@ def test_a_run_begins_with_three_lines_of_it(
     code, _, err = run_sama(*given, "-o", tmp_path / "out")
     assert code == 0, err
     lines = err.splitlines()
-    for start in ("rows: 400 training, 60 meta", "classes: 3; the rarest is ", "twice: "):
+    for start in ("rows: 400 training, 60 meta; 3 classes, the rarest ", "twice: ", "takes: "):
         assert any(line.startswith(start) for line in lines), err

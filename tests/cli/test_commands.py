@@ -113,6 +113,54 @@ def test_recipes_are_listed_shown_and_copied(run_sama: Run, tmp_path: Path) -> N
     assert "exists" in err
 
 
+def test_recipes_come_in_groups_and_yours_among_them(
+    run_sama: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "mine.yaml").write_text("extends: demo-text\ndescription: my own\n")
+    (tmp_path / "recipes" / "less.yml").write_text(
+        "task: image-classification\nmodel: {name: resnet8-small}\nprune: {keep: [0.5]}\n"
+    )
+    (tmp_path / "broken.yaml").write_text("data: {pth: x}\n")
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    code, out, _ = run_sama("recipes", "ls")
+    assert code == 0
+    assert all(len(line) <= 80 for line in out.splitlines())
+    places = [
+        out.index(word)
+        for word in ("demos", "demo-vision", "yours", "mine.yaml", "reweight, texts",
+                     "prune, texts", "agnews-prune", "prune, images", "cifar10-resnet18")
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert "unknown key data.pth" in " ".join(out.split())
+    assert "compose" not in out
+    code, out, _ = run_sama("recipes", "ls", "--json")
+    found = {one["name"]: one for one in json.loads(out)}
+    assert found["mine.yaml"]["group"] == "yours"
+    assert found["mine.yaml"]["needs"] == ["extra demo"]
+    assert found["recipes/less.yml"] == {
+        "name": "recipes/less.yml", "group": "yours", "command": "prune", "modality": "image",
+        "task": "image-classification", "description": "", "needs": ["train"], "problem": None,
+    }  # fmt: skip
+    assert found["trec"]["needs"] == ["data/trec", "extra demo"]
+    assert found["agnews-hub-bert"]["needs"] == [
+        "hub: fancyzhx/ag_news", "hub: google-bert/bert-base-uncased", "GPU",
+    ]  # fmt: skip
+    assert found["demo-vision"]["needs"] == []
+    code, out, _ = run_sama("recipes", "ls", "--task", "prune", "--modality", "text", "--json")
+    assert {(one["command"], one["modality"]) for one in json.loads(out)} == {("prune", "text")}
+    code, out, _ = run_sama("recipes", "ls", "--task", "image-classification", "--json")
+    assert {one["modality"] for one in json.loads(out)} == {"image"}
+
+
+def test_models_that_need_no_download_are_known_by_name() -> None:
+    from samacli.models.small_resnet import SMALL_RESNETS
+    from samacli.recipe.listing import FROM_SCRATCH
+
+    assert all(FROM_SCRATCH.fullmatch(name) for name in SMALL_RESNETS)
+
+
 def test_the_recipe_may_stand_among_the_overrides() -> None:
     assert split_arguments(["seed=1", "trec", "data.path=x"]) == ("trec", ["seed=1", "data.path=x"])
     assert split_arguments(None) == (None, [])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samacli.cli.console import _Lines
+from samacli.cli.console import _Stretch
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -22,13 +22,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def arrange(name: str, *numbers: signal.Signals) -> None:
         left = list(numbers)
 
-        def advance(self: _Lines, steps: int = 1) -> None:
+        def advance(self: _Stretch, steps: int = 1) -> None:
             self.done += steps
             if left and self.description.startswith(name) and self.done >= 3:
                 while left:
                     os.kill(os.getpid(), left.pop())
 
-        monkeypatch.setattr(_Lines, "advance", advance)
+        monkeypatch.setattr(_Stretch, "advance", advance)
 
     return arrange
 

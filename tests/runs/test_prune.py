@@ -31,7 +31,7 @@ class Heard:
     def __init__(self) -> None:
         from samacli.progress import Silent
 
-        self.task = Silent().task
+        self.task, self.expect = Silent().task, Silent().expect
         self.notes: list[str] = []
         self.warnings: list[str] = []
 

@@ -48,20 +48,14 @@ def retrain(
     recipe = experiment.recipe
     verify, baselines = recipe.prune.verify, recipe.prune.baselines
     ours, exported = next(iter(selections)), next(iter(counts))
-    labelled = max(1, int((experiment.splits.train.labels >= 0).sum()))
-    done = Retrained(
-        steps_by_epochs={
-            keep: max(1, round(experiment.steps * count / labelled))
-            for keep, count in counts.items()
-        }
-    )
+    done = Retrained(steps_by_epochs=steps_by_epochs(experiment, counts))
 
     def train_on(name: str, keep: str, seed: int, chosen: np.ndarray | None) -> None:
         at = f"{name} at {keep}" if keep else name
         lengths: list[tuple[str, Measured, int | None]] = [(at, done.methods, None)]
         if verify and keep:
-            steps_by_epochs = done.steps_by_epochs[keep]
-            lengths.append((f"{at}, same epochs", done.by_epochs, steps_by_epochs))
+            longer = f"{at}, same epochs"
+            lengths.append((longer, done.by_epochs, done.steps_by_epochs[keep]))
         for called, methods, steps in lengths:
             if experiment.test is not None:
                 called = f"{called}, seed {seed}"
@@ -93,6 +87,14 @@ def retrain(
                 if name == ours or verify:
                     train_on(name, keep, seed, by_keep[keep])
     return done
+
+
+def steps_by_epochs(experiment: Experiment, counts: Mapping[str, int]) -> dict[str, int]:
+    """Steps at each keep that are as many epochs as all steps are on all rows."""
+    labelled = max(1, int((experiment.splits.train.labels >= 0).sum()))
+    return {
+        keep: max(1, round(experiment.steps * count / labelled)) for keep, count in counts.items()
+    }
 
 
 def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -> list[Point]:

@@ -22,6 +22,7 @@ from samacli.pruning.duplicates import copies, duplicate_groups
 from samacli.pruning.selection import keep_counts, lost_classes
 from samacli.recipe import Recipe
 from samacli.runs.prune.order import select
+from samacli.runs.prune.planned import planned
 from samacli.runs.prune.retrain import points, retrain
 from samacli.runs.prune.scoring import score
 from samacli.runs.prune.written import (
@@ -70,8 +71,11 @@ def prune(recipe: Recipe, output: Path, **how: Unpack[How]) -> PruneResult:
     """
     check_verify(recipe)
     with open_run("prune", recipe, output, **how) as run:
+        experiment = run.experiment
+        counts = keep_counts(run.recipe.prune.keep, len(experiment.train))
+        run.expect(planned(experiment, counts))
         run.begin()
-        return _prune(run)
+        return _prune(run, counts)
 
 
 def check_verify(recipe: Recipe) -> None:
@@ -83,11 +87,8 @@ def check_verify(recipe: Recipe) -> None:
         )
 
 
-def _prune(run: Run) -> PruneResult:
+def _prune(run: Run, counts: dict[str, int]) -> PruneResult:
     recipe, experiment, progress = run.recipe, run.experiment, run.experiment.progress
-    rows = len(experiment.train)
-    counts = keep_counts(recipe.prune.keep, rows)
-
     scores = score(experiment, counts)
     if scores.diagnosis.warning is not None:
         progress.warn(scores.diagnosis.warning)

@@ -1,0 +1,47 @@
+"""What a run begins with: its rows and classes, and rows that are there twice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samacli.data import Split, Splits
+
+ROLES = ("train", "meta", "validation", "test")
+
+
+def opening_lines(splits: Splits) -> list[str]:
+    """Of what a run begins with: rows and classes, and rows that are there twice; a line each."""
+    there = {role: split for role in ROLES if (split := getattr(splits, role)) is not None}
+    rows = ", ".join(f"{len(split):,} {called(role)}" for role, split in there.items())
+    counts = {n: count for n, count in splits.train.class_rows(splits.classes).items() if count}
+    rarest = min(counts, key=lambda name: counts[name])
+    largest = max(counts, key=lambda name: counts[name])
+    twice = []
+    for role, split in there.items():
+        copies = copies_of(split)
+        if copies["rows"]:
+            torn = copies["other_label"]
+            other = f" ({torn:,} with another label)" if torn else ""
+            twice.append(f"{copies['rows']:,} {called(role)} rows are copies{other}")
+        if role != "train":
+            shared = int(np.isin(split.content, splits.train.content).sum())
+            if shared:
+                twice.append(f"{shared:,} {called(role)} rows are training rows too")
+    return [
+        f"rows: {rows}; {len(splits.classes)} classes, the rarest {rarest} ({counts[rarest]:,} "
+        f"training rows), the largest {largest} ({counts[largest]:,})",
+        f"twice: {'; '.join(twice) or 'no row, neither within a split nor in two'}",
+    ]
+
+
+def copies_of(split: Split) -> dict[str, int]:
+    """rows: how many are the same as one before them; other_label: of these, how many whose group
+    of equal rows has more than one label."""
+    _, group, counts = np.unique(split.content, return_inverse=True, return_counts=True)
+    pairs = np.unique(np.stack([group, split.labels]), axis=1)[0]
+    torn = np.bincount(pairs, minlength=len(counts)) > 1
+    return {"rows": int(len(split) - len(counts)), "other_label": int((counts - 1)[torn].sum())}
+
+
+def called(role: str) -> str:
+    return "training" if role == "train" else role
