@@ -6,12 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from samacli.data.batches import Batch
 from samacli.progress import Planned, Timetable
 from samacli.report.numbers import duration, size
 from samacli.runs.auto import Resolved
 from samacli.store.random_state import random_state, restore_random_state
 from samacli.training.experiment import Experiment
+from samacli.training.memory import free_memory
 from samacli.training.objective import model_logits, to_device, weighted_cross_entropy
 from samacli.training.optim import make_optimizer
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory, resident_bytes
@@ -53,6 +56,7 @@ def estimate(experiment: Experiment, trainings: Sequence[Planned]) -> Estimate:
         return Estimate()
     finally:
         restore_random_state(before, device)
+        free_memory(device)
     largest = max((rows for one in trainings for _, rows in one.rows), default=0.0)
     largest = min(largest, 3.0 * experiment.recipe.training.batch_size)  # passes of their own
     # The moving average and the direction of a meta step.
@@ -106,9 +110,8 @@ def _try_steps(experiment: Experiment) -> tuple[float, float, float]:
     return took / count, settled, a_row
 
 
-def _bytes_now(device: object) -> float:
-    import torch
-
-    if getattr(device, "type", "") == "cuda":
-        return float(torch.cuda.memory_allocated(device))  # type: ignore[arg-type]
+def _bytes_now(device: torch.device) -> float:
+    """Allocated on the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_allocated(device))
     return float(resident_bytes("VmRSS") or 0)
