@@ -66,7 +66,7 @@ tour: $(INSTALLED) ## a newcomer's first ten minutes, typed and answered, into d
 	$(VENV)/bin/python docs/make_tour.py
 
 # The runs that are there are taken as they are: `make demo` repeats them.
-report-screenshots: $(INSTALLED) ## the demos' reports in a browser, into docs/screenshots
+report-screenshots: $(INSTALLED) ## the demos' reports and their review in a browser, into docs/screenshots
 	test -f runs/demo-text/metrics.json || $(SAMA) demo text
 	test -f runs/demo-vision/metrics.json || $(SAMA) demo vision
 	$(VENV)/bin/python docs/make_screenshots.py

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,10 @@ class Page:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
 
-    def show(self, file: Path, *, width: int, height: int = 900, theme: str = "light") -> None:
-        """Load a file in a window of that size; theme: what the system prefers."""
+    def show(
+        self, file: Path | str, *, width: int, height: int = 900, theme: str = "light"
+    ) -> None:
+        """Load a file or an address in a window of that size; theme: what the system prefers."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
@@ -75,7 +78,8 @@ class Page:
             features=[{"name": "prefers-color-scheme", "value": theme}],
         )
         self.events.clear()
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        url = file if isinstance(file, str) else file.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self.events:
             self._next()
 
@@ -85,6 +89,23 @@ class Page:
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 10.0) -> None:
+        """Until an expression is true."""
+        until = time.monotonic() + seconds
+        while not self.ask(expression):
+            assert time.monotonic() < until, f"never true: {expression}"
+            time.sleep(0.02)
+
+    def press(self, *keys: str) -> None:
+        """Type keys, by their names in KeyboardEvent.key, as a person does."""
+        for key in keys:
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            code = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+            number = code.get(key, ord(key.upper()) if len(key) == 1 else 0)
+            pressed = {"key": key, "windowsVirtualKeyCode": number}
+            self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **pressed)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **pressed)
 
     def picture(self, *, height: int | None = None) -> bytes:
         """The page from its top as PNG: whole, or so many pixels of it."""

@@ -20,6 +20,7 @@ LAYERS = [
     {"cli"},
     {"api", "trainer"},
     {"runs"},
+    {"review"},
     {"methods", "report"},
     {"export"},
     {"bilevel", "pruning"},

@@ -22,6 +22,7 @@ from samacli.cli import (
     prune,
     recipes,
     report,
+    review,
     reweight,
     score,
     select,
@@ -69,6 +70,7 @@ app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
+app.command()(review.review)
 app.command()(report.inspect)
 app.command()(report.compare)
 app.command()(score.score)

@@ -29,6 +29,9 @@ from samacli.errors import SamaError
 from samacli.progress import Progress
 from samacli.recipe.schema import Columns, Data, Task
 
+# Of clean rows that `sama review` wrote: the label that each had before, by its class's name.
+GIVEN_COLUMN = "sama_given"
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -187,6 +190,10 @@ def clean_pool(
     if true_column is not None and true_column in table.rows.column_names:
         column = true_column
     check_column(table, column, "data.columns.label")
+    given_column = columns.label
+    if column == given_column and GIVEN_COLUMN in table.rows.column_names:
+        # Labels are classes by their names there, even those that look like ids of other classes.
+        given_column, classes = GIVEN_COLUMN, replace(classes, declared=False)
     names = label_names(table, column, classes.by_number)
     names = known_minus_one(names, table, column, classes.names)
     missing = np.flatnonzero([name is None for name in names])
@@ -200,7 +207,7 @@ def clean_pool(
     positions = np.arange(len(names))
     found = read_content(table, columns, task, positions, role, progress, skip=skip)
     labels = class_ids(names, classes.names)
-    given = None if column == columns.label else _given(table, columns.label, classes)
+    given = None if column == given_column else _given(table, given_column, classes)
     positions = positions[found.readable]
     pool = Pool(table, labels, None, found.hashes, positions, columns, classes, given)
     return pool, [] if found.note is None else [found.note]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from samacli.export.escape import printable
 from samacli.report.finished import FinishedRun, example_rows
+from samacli.report.reviewed import suspects
 
 SUSPECTS_AT_MOST = 150
 VALUABLE_AT_MOST = 100
@@ -27,11 +28,13 @@ _SMALL = 40  # below, images are shown enlarged
 class Example:
     """A training row as it is shown.
 
-    row: position in the input. value: its weight, or score where rows are pruned. text: empty for
-    an image. image: a data URI, empty for a text and for an image that is not there any more.
+    row: position in the input. name: what it is called there, or empty. value: its weight, or score
+    where rows are pruned. text: empty for an image. image: a data URI, empty for a text and for an
+    image that is not there any more.
     """
 
     row: int
+    name: str
     given: str
     suggested: str
     value: float
@@ -43,20 +46,22 @@ class Example:
 
 def suspicious(run: FinishedRun) -> list[Example]:
     """The first of `suspects.csv`."""
-    measure = dict(zip(run.scores.index.tolist(), run.scores.ranked_by.tolist(), strict=True))
     return [
         Example(
-            row=int(line["index"]),
-            given=line["given_label"],
-            suggested=line["suggested_label"],
-            value=measure.get(int(line["index"]), math.nan),
-            loss=float(line["loss"]),
-            probability=float(line["probability"]) if line.get("probability") else None,
-            text="" if run.image_column else _text([line.get(c, "") for c in run.text_columns]),
+            row=one.row,
+            name=one.name,
+            given=one.given,
+            suggested=one.suggested,
+            value=one.value,
+            loss=one.loss,
+            probability=one.probability,
+            text="" if run.image_column else _text(one.content),
             # An absolute path stays what it is.
-            image=_thumbnail({"path": line.get("image") and run.directory / line["image"]}),
+            image=_thumbnail({"path": one.content[0] and run.directory / one.content[0]})
+            if run.image_column
+            else "",
         )
-        for line in run.suspects[:SUSPECTS_AT_MOST]
+        for one in suspects(run)[:SUSPECTS_AT_MOST]
     ]
 
 
@@ -83,6 +88,7 @@ def example(run: FinishedRun, row: int, content: dict[str, Any]) -> Example:
     image = content.get(run.image_column) if run.image_column else None
     return Example(
         row=int(scores.index[row]),
+        name="" if scores.names is None else scores.names[row] or "",
         given=scores.given[row] or "",
         suggested=scores.suggested[row] or "",
         value=float(scores.ranked_by[row]),
@@ -100,19 +106,29 @@ def _text(parts: Sequence[str | None]) -> str:
 
 
 def _thumbnail(image: dict[str, Any]) -> str:
-    """A small copy as a data URI, from a `datasets.Image`'s bytes or path; empty if unreadable."""
+    """A small copy as a data URI; empty where there is none."""
+    kind, data = small_copy(image, _SIDE)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if data else ""
+
+
+def small_copy(image: dict[str, Any], side: int) -> tuple[str, bytes]:
+    """(png or jpeg, a copy of at most `side` pixels a side) of a `datasets.Image`'s bytes or path.
+
+    Upright, as the model sees it. No bytes where it is unreadable: moved or damaged since.
+    """
     source = io.BytesIO(image["bytes"]) if image.get("bytes") else image.get("path")
     if not source:
-        return ""
+        return "", b""
     try:
         with Image.open(source) as opened:
-            small = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
-            small.thumbnail((_SIDE, _SIDE))
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return ""  # moved or damaged since: the report shows its place
-    kind, options = "jpeg", {"quality": 80}
+            small = ImageOps.exif_transpose(opened)
+            small = small.convert("RGBA" if small.has_transparency_data else "RGB")
+            small.thumbnail((side, side))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return "", b""
+    kind, options = "jpeg", {"quality": 80 if side == _SIDE else 90}
     if max(small.size) <= _SMALL or small.mode == "RGBA":
         kind, options = "png", {"optimize": True}
     file = io.BytesIO()
     small.save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return kind, file.getvalue()

@@ -129,9 +129,9 @@ class FinishedRun:
             recipe=recipe,
             recipe_text=text,
             scores=_scores(directory, corrected=_corrected(str(workflow), recipe)),
-            suspects=list(_lines(directory / "suspects.csv")),
-            learning=list(_lines(directory / LEARNING_FILE, needed=False)),
-            weight_lines=list(_lines(directory / WEIGHT_FILE, needed=False)),
+            suspects=list(lines(directory / "suspects.csv")),
+            learning=list(lines(directory / LEARNING_FILE, needed=False)),
+            weight_lines=list(lines(directory / WEIGHT_FILE, needed=False)),
         )
 
     @property
@@ -208,13 +208,20 @@ def _text(file: Path) -> str:
         raise SamaError(f"'{file}' cannot be read: {error}") from error
 
 
-def _lines(file: Path, *, needed: bool = True) -> Iterator[dict[str, str]]:
+def lines(file: Path, *, needed: bool = True, escaped: bool = True) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file; escaped: whether its cells are `csv_cell`s, or as they are.
+
+    Raises:
+        SamaError: it is missing and needed, or damaged.
+    """
     if not needed and not file.is_file():
         return
+    plain = csv_text if escaped else str
     limit = csv.field_size_limit(2**31 - 1)  # the library's own stops at 131,072 characters
     try:
-        for line in csv.DictReader(io.StringIO(_text(file), newline="")):
-            yield {key: csv_text(value or "") for key, value in line.items() if key is not None}
+        text = _text(file).removeprefix("\ufeff")  # a spreadsheet's
+        for line in csv.DictReader(io.StringIO(text, newline="")):
+            yield {key: plain(value or "") for key, value in line.items() if key is not None}
     except csv.Error as error:
         raise SamaError(f"'{file}' is not CSV: {error}") from error
     finally:

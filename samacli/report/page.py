@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from samacli.export.escape import printable
 from samacli.report import figures
-from samacli.report.examples import suspicious, valuable
+from samacli.report.examples import Example, suspicious, valuable
 from samacli.report.finished import FinishedRun, Scores
 from samacli.report.numbers import duration, percent, size
+from samacli.report.reviewed import download_data, script_data
 from samacli.report.trainings import Training, trainings
 from samacli.report.verdict import verdict
-from samacli.store.output import written
+from samacli.store.output import REVIEWED_FILE, written
 from samacli.training.spread import mean_and_spread, with_spread
 
 REPORT_FILE = "report.html"
@@ -45,7 +46,36 @@ def build_report(directory: Path) -> Path:
 
 def render(run: FinishedRun) -> str:
     """The page as HTML."""
+    return template("page.html.j2").render(_content(run))
+
+
+def review_page(run: FinishedRun, data: dict[str, Any], file: str, remark: str) -> str:
+    """The page of `sama review` as HTML.
+
+    data: what its script is told. file: where decisions are kept. remark: said beside it.
+    """
+    title = run.directory.resolve().name
+    page = template("review_page.html.j2")
+    return page.render(title=title, review=script_data(data), file=file, remark=remark)
+
+
+def review_policy() -> str:
+    """That page's content security policy: its own script and style, and this server."""
+    found = template("review_page.html.j2").environment.globals
+    return (
+        f"default-src 'none'; img-src 'self' data:; style-src '{found['style_hash']}'; "
+        f"script-src '{found['script_hash']}'; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def template(name: str) -> Template:
+    """A page's template; it may include what lies beside this file.
+
+    style, script: of all pages, script_hash and style_hash: for their content security policies.
+    """
     environment = Environment(
+        loader=FunctionLoader(_asset),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -60,20 +90,21 @@ def render(run: FinishedRun) -> str:
         "duration": duration,
         "mean": lambda values: mean_and_spread(values)[0],
     }
-    script = _asset("script.js")
-    return environment.from_string(_asset("page.html.j2")).render(
-        {
-            "style": Markup(_asset("style.css")),
-            "script": Markup(script),
-            "script_hash": _hash(script),
-            **_content(run),
-        }
-    )
+    style = _asset("style.css") + _asset("review.css")
+    script = _asset("script.js") + _asset("review.js")
+    environment.globals |= {
+        "style": Markup(style),
+        "style_hash": _hash(style),
+        "script": Markup(script),
+        "script_hash": _hash(script),
+    }
+    return environment.get_template(name)
 
 
 def _content(run: FinishedRun) -> dict[str, Any]:
     found, scores = trainings(run.metrics), run.scores
     measured = [training for training in found if training.accuracy]
+    shown = suspicious(run)
     return {
         "run": run,
         "metrics": run.metrics,
@@ -95,17 +126,25 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "at_most": figures.AT_MOST,
         "confusion": _confusion(scores),
         "learning": figures.learning(run),
-        "lists": _lists(run),
+        "lists": _lists(run, shown),
+        "review": _download(run, shown) if shown else None,
     }
+
+
+def _download(run: FinishedRun, shown: Sequence[Example]) -> Markup:
+    """What the script needs for a download of what is decided on the suspects that are shown."""
+    data = download_data(run, [bool(one.image) for one in shown])
+    file = f"Download {REVIEWED_FILE}; sama {run.workflow} … --meta {REVIEWED_FILE} takes it."
+    return script_data({**data, "next": file})
 
 
 def _five(count: int) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, 5).round()]
 
 
-def _lists(run: FinishedRun) -> list[dict[str, Any]]:
+def _lists(run: FinishedRun, suspects: Sequence[Example]) -> list[dict[str, Any]]:
     """Lists of examples."""
-    suspects, total = suspicious(run), len(run.suspects)
+    total = len(run.suspects)
     order = "the most probably wrong first"
     if run.scores.mislabelled is None:
         order = "the lightest first"
@@ -169,7 +208,7 @@ def _asset(name: str) -> str:
     return (resources.files("samacli.report") / name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
-    """For the page's content security policy: this script and no other."""
-    digest = hashlib.sha256(script.encode()).digest()
+def _hash(text: str) -> str:
+    """For a page's content security policy: this script or style and no other."""
+    digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"

@@ -14,6 +14,7 @@ from samacli.recipe.paths import local_path
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
+REVIEWED_FILE = "reviewed.csv"  # what a person has decided of the run's suspects
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -21,7 +22,8 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
     Raises:
         SamaError: it holds a finished run and `overwrite` is not set, or it holds anything else
-            (which is never deleted), or its parent cannot be written.
+            (which is never deleted), or what a person has made of the run, or its parent cannot
+            be written.
     """
     if output.name in ("", ".."):
         raise SamaError(
@@ -40,6 +42,11 @@ def check_output(output: Path, *, overwrite: bool) -> None:
             raise SamaError(
                 f"--output '{output}' already holds a finished run; "
                 "add --overwrite to replace it, or name another directory"
+            )
+        if (output / REVIEWED_FILE).is_file():
+            raise SamaError(
+                f"--output '{output}' holds {REVIEWED_FILE}, which was made by hand; --overwrite "
+                "would delete it with the run: move it elsewhere first, or name another directory"
             )
     check_parent("--output", output, called="parent")
 

@@ -50,6 +50,9 @@ def test_what_must_not_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SamaError, match="already holds a finished run; add --overwrite"):
         check_output(tmp_path / "out", overwrite=False)
     check_output(tmp_path / "out", overwrite=True)
+    (tmp_path / "out" / "reviewed.csv").write_text("hours of a person's")
+    with pytest.raises(SamaError, match=r"holds reviewed\.csv, which was made by hand"):
+        check_output(tmp_path / "out", overwrite=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(SamaError, match="is a file"):
         check_output(tmp_path / "file", overwrite=True)
