@@ -43,16 +43,16 @@ def review(page: Page, run: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as there:
         own = Path(there, "runs", run.name)
         shutil.copytree(run, own, ignore=shutil.ignore_patterns("model", "reviewed*"))
-        with contextlib.chdir(there), opened(own.relative_to(there), 1000) as session:
-            with served(session, 0) as address:
-                for name, width, height in REVIEW_SHOTS:
-                    theme = "dark" if name == "dark" else "light"
-                    page.show(address, width=width, height=height, theme=theme)
-                    page.press(*"aaara2aaaraaa")
-                    page.wait("document.querySelector('[data-part=content]').children.length > 0")
-                    page.wait("document.getAnimations().every((a) => a.playState === 'finished')")
-                    file = f"{run.name.replace('demo', 'review')}-{name}.png"
-                    save(page, folder.resolve() / file, None)
+        asked = opened(own.relative_to(there), 1000)
+        with contextlib.chdir(there), asked as session, served(session, 0) as address:
+            for name, width, height in REVIEW_SHOTS:
+                theme = "dark" if name == "dark" else "light"
+                page.show(address, width=width, height=height, theme=theme)
+                page.press(*"aaara2aaaraaa")
+                page.wait("document.querySelector('[data-part=content]').children.length > 0")
+                page.wait("document.getAnimations().every((a) => a.playState === 'finished')")
+                file = f"{run.name.replace('demo', 'review')}-{name}.png"
+                save(page, folder.resolve() / file, None)
 
 
 def save(page: Page, file: Path, height: int | None) -> None:
