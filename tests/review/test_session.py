@@ -332,26 +332,3 @@ def test_reweight_reads_booleans_of_texts(run_sama: Run, tiny_bert: Path, tmp_pa
     assert ((splits.meta.labels == splits.meta.given_labels) == right).all()
     assert splits.meta.given_labels.tolist() == splits.train.labels[:12].tolist()
     assert splits.meta.rows["body"][:] == splits.train.rows["body"][:12]
-
-
-def test_reweight_reads_images_by_their_paths(run_sama: Run, tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for role, count in (("photos", 12), ("clean", 3)):
-        for label in ("cat", "dog"):
-            (tmp_path / role / label).mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / role / label / f"{i}.png")
-    out = reviewed_run(
-        run_sama, tmp_path / "out", "--train", tmp_path / "photos", "--meta", tmp_path / "clean",
-        "--image-column", "image", "--model", "resnet8-small",
-    )  # fmt: skip
-    lines = table(out / "reviewed.csv")
-    assert list(lines[0]) == ["index", "id", "image", "label", GIVEN_COLUMN]
-    assert all(line["image"] == f"reviewed/{line['index']}.png" for line in lines)
-    splits = read_back(run_sama, out)
-    pairs = zip(splits.meta.rows["image"], splits.train.rows["image"][:12], strict=True)
-    same = [np.asarray(image) == np.asarray(other) for image, other in pairs]
-    assert np.all(same)
-    assert splits.meta.given_labels.tolist() == [0] * 12
-    assert splits.meta.labels.tolist() == [0, 1] * 6
