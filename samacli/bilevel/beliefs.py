@@ -15,6 +15,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from samacli.bilevel.doubt import doubt_about
 from samacli.bilevel.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.meta import LabelCorrector
 from samacli.meta.label_corrector import label_likelihood
@@ -84,6 +85,8 @@ class Beliefs:
         self.linear: LinearBelief | None = None
         self.of_train: Tensor | None = None
         self.calibration: Calibration | None = None
+        # Why nothing is known of which labels are wrong, where clean rows say so.
+        self.doubt: str | None = None
         self.corrector: LabelCorrector | None = None
         self._fit_linear(base_rows)
 
@@ -151,7 +154,10 @@ class Beliefs:
         given, of = labels.told[told], labels.told_of[told]
         asked = logits[np.searchsorted(rows, of.numpy())]
         raw = self._wrong(asked, given, self._of_clean(of.numpy()))
-        self.calibration = calibrate(raw, (given != labels.clean[of]).numpy())
+        wrong = (given != labels.clean[of]).numpy()
+        self.calibration = calibrate(raw, wrong)
+        believed = self._without_given(logits, self._of_clean(rows))
+        self.doubt = doubt_about(believed, labels.clean[rows].numpy(), raw, wrong)
 
     def mislabelled(self, model: nn.Module, averaged_logits: np.ndarray) -> np.ndarray:
         """Probability (n,) that each training row's given label is wrong; NaN without one.
@@ -167,24 +173,36 @@ class Beliefs:
         raw = self._wrong(torch.from_numpy(averaged_logits), given, self.of_train)
         return np.where(given.numpy() >= 0, self.calibration(raw), np.nan)
 
+    def _without_given(self, averaged: Tensor, fixed: Tensor | None) -> np.ndarray:
+        """What is believed of rows (k, classes) before their given label is looked at."""
+        nothing = torch.full((len(averaged),), -1)
+        return self._soft(averaged, nothing, fixed).double().cpu().numpy()
+
     @torch.no_grad()
     def _wrong(self, averaged: Tensor, given: Tensor, fixed: Tensor | None) -> np.ndarray:
         """1 − q(given label), not calibrated, from the averaged model's logits (k, classes)."""
+        soft = self._soft(averaged, given, fixed)
+        known = given.clamp_min(0)[:, None].to(soft.device)
+        return 1 - soft.gather(-1, known)[:, 0].double().cpu().numpy()
+
+    @torch.no_grad()
+    def _soft(self, averaged: Tensor, given: Tensor, fixed: Tensor | None) -> Tensor:
+        """q (k, classes): the averaged model's logits, the fixed belief and the given label."""
         corrector = self.corrector
         if corrector is None:
             corrector = LabelCorrector(self.labels.classes, self.labels.likelihood(self.base_rows))
         device = corrector.start.device
         belief = averaged.log_softmax(-1).to(device)
         fixed = None if fixed is None else fixed.to(device)
-        soft = corrector(given.to(device), belief, fixed)
-        known = given.clamp_min(0)[:, None].to(device)
-        return 1 - soft.gather(-1, known)[:, 0].double().cpu().numpy()
+        soft: Tensor = corrector(given.to(device), belief, fixed)
+        return soft
 
     def state_dict(self) -> Tree:
         """What settling changes, but for the corrector, which the reweighter's state holds."""
         known, linear = self.calibration, self.linear
         return {
             "calibration": None if known is None else [known.slope, known.offset],
+            "doubt": self.doubt,
             "linear": None if linear is None else [linear.mean, linear.deviation, linear.weight],
             "of_train": self.of_train,
         }
@@ -193,6 +211,7 @@ class Beliefs:
         """Go on from what `state_dict` gave."""
         if state["calibration"] is not None:
             self.calibration = Calibration(*state["calibration"])
+        self.doubt = state["doubt"]
         if state["linear"] is not None:
             self.linear = LinearBelief(*state["linear"])
             self.of_train = state["of_train"].to(self.device)

@@ -25,6 +25,7 @@ class Scored:
     mislabelled: probability that the given label is wrong (nan without one), where a clean set
         tells what given labels are worth.
     weight_function: weight against loss, where the loss is a feature.
+    doubt: why `mislabelled` is not known (nan), where clean rows say that nothing was learnt.
     """
 
     weight: np.ndarray
@@ -34,6 +35,7 @@ class Scored:
     targets: np.ndarray | None
     mislabelled: np.ndarray | None
     weight_function: WeightFunction | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Summary:
     noise: how well that probability, or else low weight, finds wrong labels, where the truth is
         known.
     weight_functions: weight against loss, of each run, where the loss is a feature.
+    doubt: why `mislabelled` is not known, where no run knows it.
     """
 
     weight: np.ndarray
@@ -57,6 +60,7 @@ class Summary:
     noise: dict[str, float] | None
     train: Split
     weight_functions: tuple[WeightFunction, ...] = ()
+    doubt: str | None = None
 
 
 def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None = None) -> Summary:
@@ -69,10 +73,15 @@ def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None =
         return np.mean([getattr(one, name) for one in scored], axis=0)
 
     weight = mean("weight")
-    mislabelled = None if scored[0].mislabelled is None else mean("mislabelled")
+    sure = [one for one in scored if one.doubt is None]
+    doubt = None if sure else scored[0].doubt
+    mislabelled = None
+    if scored[0].mislabelled is not None:
+        told = [one.mislabelled for one in sure or scored if one.mislabelled is not None]
+        mislabelled = np.mean(told, axis=0)
     noise = None
     if train.true_labels is not None:
-        goodness = weight if mislabelled is None else 1 - mislabelled
+        goodness = weight if mislabelled is None or doubt else 1 - mislabelled
         asked = train.labels if known is None else np.where(known, -1, train.labels)
         noise = noise_detection(asked, train.true_labels, goodness)
     return Summary(
@@ -87,4 +96,5 @@ def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None =
         weight_functions=tuple(
             one.weight_function for one in scored if one.weight_function is not None
         ),
+        doubt=doubt,
     )

@@ -97,8 +97,11 @@ def clean_like(
     shared = [name for name in meta.rows.column_names if name in features and name not in own]
     made = meta.rows.select_columns(shared)
     for name in shared:
+        if made.features[name] == features[name]:
+            continue
         try:
-            made = made.cast_column(name, features[name])
+            with quiet_datasets():
+                made = made.cast_column(name, features[name])
         except (pa.ArrowException, ValueError, TypeError):
             made = made.remove_columns(name)
     for name in features:

@@ -36,7 +36,7 @@ class Suspects:
         average, the lightest first. Ties are ordered by the larger loss.
         """
         suspect = (self.given >= 0) & (self.given != self.suggested)
-        if self.probability is not None:
+        if self.probability is not None and np.isfinite(self.probability[self.given >= 0]).any():
             with np.errstate(invalid="ignore"):  # no probability without a given label
                 rows = np.flatnonzero(suspect & (self.probability > 0.5))
             return rows[np.lexsort((-self.loss[rows], -self.probability[rows]))]
@@ -79,7 +79,7 @@ def write_suspects(
             yield [
                 int(suspects.index[row]),
                 *([] if names is None else [names[row] or ""]),
-                *([] if probability is None else [f"{probability[row]:.4f}"]),
+                *([] if probability is None else [_cell(probability[row])]),
                 f"{suspects.weight[row]:.4f}",
                 classes[suspects.given[row]],
                 classes[suspects.suggested[row]],
@@ -89,6 +89,10 @@ def write_suspects(
 
     write_csv(path, header, lines())
     return len(order)
+
+
+def _cell(probability: float) -> str:
+    return f"{probability:.4f}" if np.isfinite(probability) else ""
 
 
 def _image_path(rows: datasets.Dataset, row: int, column: str, folder: Path | None) -> str:

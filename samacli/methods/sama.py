@@ -504,6 +504,8 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
     if plan.reweight is not None and experiment.splits.meta is not None:
         judge = run.model if run.averaged is None else run.averaged
         mislabelled = beliefs.mislabelled(judge, averaged)
+        if beliefs.doubt is not None:
+            mislabelled = np.full_like(mislabelled, np.nan)
         checked = np.flatnonzero(twins >= 0)
         true = experiment.splits.meta.labels[twins[checked]]
         mislabelled[checked] = np.where(labelled[checked], given[checked] != true, np.nan)
@@ -517,4 +519,5 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
         targets=corrected,
         mislabelled=mislabelled,
         weight_function=weight_function(level.reweighter, evidence, trained),
+        doubt=beliefs.doubt,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from samacli.export.escape import printable
-from samacli.report.finished import FinishedRun, example_rows
+from samacli.report.finished import FinishedRun, Scores, example_rows
 from samacli.report.reviewed import suspects
 
 SUSPECTS_AT_MOST = 150
@@ -93,10 +93,15 @@ def example(run: FinishedRun, row: int, content: dict[str, Any]) -> Example:
         suggested=scores.suggested[row] or "",
         value=float(scores.ranked_by[row]),
         loss=float(scores.loss[row]),
-        probability=None if scores.mislabelled is None else float(scores.mislabelled[row]),
+        probability=_known(scores, row),
         text=_text([content.get(column) for column in run.text_columns]),
         image="" if image is None else _thumbnail(image),
     )
+
+
+def _known(scores: Scores, row: int) -> float | None:
+    known = None if scores.mislabelled is None else float(scores.mislabelled[row])
+    return None if known is None or math.isnan(known) else known
 
 
 def _text(parts: Sequence[str | None]) -> str:

@@ -146,7 +146,7 @@ def _lists(run: FinishedRun, suspects: Sequence[Example]) -> list[dict[str, Any]
     """Lists of examples."""
     total = len(run.suspects)
     order = "the most probably wrong first"
-    if run.scores.mislabelled is None:
+    if run.scores.mislabelled is None or run.metrics.get("no_probability"):
         order = "the lightest first"
     remark = f"{total:,} in suspects.csv, {order}"
     if len(suspects) < total:

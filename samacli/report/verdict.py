@@ -139,7 +139,13 @@ def _chance(run: FinishedRun, tested: int) -> list[str]:
 def _labels(run: FinishedRun) -> list[str]:
     points = []
     labelled = int(run.scores.labelled.sum())
-    if run.scores.mislabelled is not None and labelled:
+    why = run.metrics.get("no_probability")
+    if isinstance(why, str):
+        points.append(
+            f"Which labels are wrong is not known: {why}. {len(run.suspects):,} of {labelled:,} "
+            "labels are disputed by it and count less than average."
+        )
+    elif run.scores.mislabelled is not None and labelled:
         count = len(run.suspects)
         points.append(
             f"{count:,} of {labelled:,} labels ({percent(count / labelled)}) are more probably "

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 import samacli
 from samacli.bilevel.scored import Scored, Summary, summarize
@@ -101,6 +102,8 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         rows = exported_rows(experiment, summary)
         for seed in recipe.seeds if "export" in names else []:
             measure("export", seed, partial(train_on, experiment, rows, "export", seed))
+        if summary.doubt is not None:
+            experiment.progress.warn(f"which labels are wrong is not known: {summary.doubt}")
         metrics = run.metrics(
             {
                 "class_rows": splits.train.class_rows(splits.classes),
@@ -115,6 +118,7 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                     },
                 },
                 "noise_detection": summary.noise,
+                "no_probability": summary.doubt,
                 "seconds": run.recovery.seconds,
                 "samples_per_second": methods["sama"].samples_per_second,
                 "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
@@ -122,7 +126,8 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         )
         columns = run.score_columns(summary)
         if summary.mislabelled is not None:
-            columns["mislabelled"] = summary.mislabelled.astype(np.float32)
+            known = summary.mislabelled.astype(np.float32)
+            columns["mislabelled"] = pa.array(known, from_pandas=True)  # null where it is not known
         suspects = 0
         if run.writes:
             assert exported is not None
