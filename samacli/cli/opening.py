@@ -149,7 +149,7 @@ def tell_plan(context: typer.Context, command: str, recipe: Recipe) -> None:
     found = plan(
         command,
         recipe,
-        context.params["output"],
+        Path(context.params["output"]),
         overwrite=context.params["overwrite"],
         device=settings(context).device.value,
         progress=progress(context),
