@@ -200,7 +200,8 @@ SCORES: dict[str, Score] = {
     ),
     "ccs": Score(
         "samacli.pruning.scores:CCS",
-        "in strata of AUM in each class, the hardest tenth left out (CCS, Zheng et al. 2023)",
+        "in strata of AUM in each class, the hardest tenth left out (its paper searches that share "
+        "for each keep; CCS, Zheng et al. 2023)",
         select="samacli.pruning.selection:keep_covering",
     ),
     "dual": Score(

@@ -47,7 +47,8 @@ def reweight(
         str | None,
         typer.Option(
             "--baselines",
-            help="What is run beside sama, in as many steps: none, all, or names with commas: "
+            help="What is run beside sama, in as many optimiser steps (a table tells the "
+            "rows that each saw, and its seconds): none, all, or names with commas: "
             f"{', '.join(RIVALS)}.",
             rich_help_panel=options.MODEL,
         ),

@@ -48,7 +48,7 @@ def compact_table(title: str) -> Table:
 
 
 # Columns of `methods_table` that go first where the terminal is too narrow.
-_LESS = ("samples/s", "macro-F1", "seconds")
+_LESS = ("rows seen", "macro-F1", "seconds")
 
 
 def methods_table(title: str, methods: Mapping[str, Results]) -> Table:
@@ -64,7 +64,7 @@ def methods_table(title: str, methods: Mapping[str, Results]) -> Table:
     if any(method.noise for method in methods.values()):
         columns["noise AP"] = [with_spread(m.average_precision) for m in methods.values()]
         columns["AUROC"] = [with_spread(method.auroc) for method in methods.values()]
-    for name, value in (("seconds", "seconds"), ("samples/s", "samples_per_second")):
+    for name, value in (("seconds", "seconds"), ("rows seen", "rows_seen")):
         means = [mean_and_spread(getattr(method, value))[0] for method in methods.values()]
         columns[name] = [f"{mean:,.0f}" for mean in means]
     for left_out in _LESS:

@@ -2,7 +2,8 @@
 
 One seam for all, by the names of `samacli.registry.METHODS`: `run_method(experiment, name, seed)`.
 Each starts from the same initial model and trains with the same frozen parts, optimiser and number
-of steps, unless its description says otherwise.
+of steps, unless its description says otherwise. Rows and seconds differ, and each
+run tells its own.
 """
 
 from __future__ import annotations

@@ -423,7 +423,11 @@ class Reweight(Section):
         description="clean rows that every batch of the base model holds on top of "
         "training.batch_size others; default: as many again",
     )
-    baselines: list[ReweightBaseline] = ["noisy", "clean", "mixed"]
+    baselines: list[ReweightBaseline] = Field(
+        ["noisy", "clean", "mixed", "no-meta-steps"],
+        description="what is trained beside sama; no-meta-steps, which takes nearly as long, "
+        "says what its meta steps are worth",
+    )
     measure_export: bool = Field(
         True,
         description="where baselines are run, also train afresh on the exported data, as "
@@ -487,8 +491,8 @@ class Prune(Section):
         None,
         ge=1,
         le=100,
-        description="runs that the scores are averaged over, with seeds seed, seed+1, …; default: "
-        "repeats",
+        description="runs, with networks of their own, that the scores are averaged over, with "
+        "seeds seed, seed+1, …; default: repeats. The paper of el2n and grand averages ten",
     )
     verify: bool = Field(
         False,

@@ -17,6 +17,7 @@ _WORDS = {
     "noisy": "as given",
     "clean": "clean examples alone",
     "mixed": "both together",
+    "no-meta-steps": "the same without meta steps",
 }
 
 

@@ -76,7 +76,8 @@ class Experiment:
     """Splits, encodings and device of a recipe; each method's run starts from here.
 
     Make it with `prepare`. Every run of one seed starts from the same initial model and takes the
-    same number of steps, so that methods differ in nothing else.
+    same number of steps, unless its method says otherwise; how many rows it sees a step, and how
+    long that takes, is the method's.
     """
 
     recipe: Recipe

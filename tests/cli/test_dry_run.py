@@ -43,7 +43,14 @@ def test_a_dry_run_of_reweight_says_what_a_run_does(
     assert code == 0, err
     plan = json.loads(out)
     assert plan["rows"] == {"train": 400, "meta": 60, "validation": 0, "test": 90}
-    assert plan["trainings"] == {"noisy": 2, "clean": 2, "mixed": 2, "sama": 2, "export": 2}
+    assert plan["trainings"] == {
+        "noisy": 2,
+        "clean": 2,
+        "mixed": 2,
+        "no-meta-steps": 2,
+        "sama": 2,
+        "export": 2,
+    }
     assert fits == []
     assert not (tmp_path / "out").exists()
     assert run_sama(*given)[0] == 0

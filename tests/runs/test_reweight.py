@@ -46,7 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple
 def test_every_method_is_measured_once_a_seed(finished: tuple[Path, Any]) -> None:
     output, _ = finished
     metrics = json.loads((output / "metrics.json").read_text())
-    assert set(metrics["methods"]) == {"noisy", "clean", "mixed", "sama", "export"}
+    assert set(metrics["methods"]) == {"noisy", "clean", "mixed", "no-meta-steps", "sama", "export"}
     assert metrics["seeds"] == [0, 1]
     for method in metrics["methods"].values():
         assert len(method["accuracy"]) == len(method["macro_f1"]) == 2

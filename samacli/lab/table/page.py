@@ -180,7 +180,10 @@ def _roles(table: TableSpec) -> list[str]:
             "after rows of it had been seen here, the ledger below says so."
         )
     if table.draws is not None:
-        splits = "splits (the rows of all splits pooled and dealt out anew), " * table.draws.splits
+        splits = (
+            "splits (where the recipe names several, their rows pooled and dealt out anew), "
+            * table.draws.splits
+        )
         said.append(
             f"Every seed has {splits}clean set, subsets and noise of its own, drawn by seed "
             f"{table.draws.seed} of the table; spreads and errors are over all of these together."
