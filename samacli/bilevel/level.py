@@ -19,6 +19,7 @@ from samacli.bilevel.reweighter import Reweighter
 from samacli.data import Batches
 from samacli.errors import SamaError
 from samacli.meta import (
+    Clip,
     DataParallel,
     Direction,
     UnsupportedLayerError,
@@ -425,7 +426,9 @@ class MetaLevel:
             done.weights *= factor
         return factor
 
-    def after_step(self, step: int, good: Tensor | bool = True) -> Tensor | float:
+    def after_step(
+        self, step: int, good: Tensor | bool = True, clip: Clip | None = None
+    ) -> Tensor | float:
         """Remember what the step gave its examples, let λ learn, and begin a meta step in time.
 
         Uses up `p.grad`. At the end of learning, where clean rows share the base level, beliefs
@@ -433,7 +436,7 @@ class MetaLevel:
 
         good: whether it was not skipped; a bool () where that is not known here: of a step that was
         nothing is remembered, λ stays, and the next meta step comes to nothing (∂u/∂g is not
-        finite either).
+        finite either). clip: of its gradients; ∂u/∂g counts the factor.
         """
         meta_loss: Tensor | float = math.nan
         if good is not False:
@@ -441,7 +444,7 @@ class MetaLevel:
             self._remember(step, unsure)
             self._learn(step, unsure)
             if self.due(step, self._steps):
-                meta_loss = self._look(step)
+                meta_loss = self._look(step, clip)
         self._averaged.update_parameters(self._model)
         settles = self.clean is not None and step == self.clean.last_step(self._steps)
         if settles and self.beliefs is not None:
@@ -499,7 +502,7 @@ class MetaLevel:
         learning = self.config.warmup * last < step <= last
         return learning and step % self.config.unroll == 0 and step < total_steps
 
-    def _look(self, step: int) -> Tensor | float:
+    def _look(self, step: int, clip: Clip | None) -> Tensor | float:
         """The first half of a meta step: v. Where memory is short none, and smaller ones from then.
 
         Raises:
@@ -511,7 +514,11 @@ class MetaLevel:
         try:
             with self._accelerator.autocast():
                 self._ahead = direction(
-                    self._problem, part, self.config.method, release_gradients=True
+                    self._problem,
+                    part,
+                    self.config.method,
+                    release_gradients=True,
+                    clip=clip,
                 )
             self.rows_seen += len(part["labels"]) * self._accelerator.num_processes
             return self._ahead.loss

@@ -34,6 +34,14 @@ def local(tensor: Tensor) -> Tensor:
     return shard
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, gathered from its shards; any other tensor as it is."""
+    if not is_sharded(tensor):
+        return tensor
+    gathered: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    return gathered
+
+
 def summed_over_shards(value: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """Σ of a number over the processes among which `tensors` are sharded; (), any dtype.
 

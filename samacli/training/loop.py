@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from samacli.errors import SamaError
+from samacli.meta import Clip
 from samacli.meta.preserve import preserved
+from samacli.meta.shards import whole
 from samacli.progress import Progress, Silent
 from samacli.recipe import Training
 from samacli.store.checkpoints import Checkpoints, Request, interruptible
@@ -221,9 +223,11 @@ class _Run:
         accelerator, level = gradients.accelerator, gradients.level
         done = gradients(batches)
         good: Tensor | bool = done.loss.isfinite()
+        clip: Clip | None = None
         if self.config.clip_norm is not None:
             norm = accelerator.clip_grad_norm_(state.model.parameters(), self.config.clip_norm)
-            good = good & torch.as_tensor(norm).isfinite()
+            clip = Clip(whole(torch.as_tensor(norm)), self.config.clip_norm)
+            good = good & clip.norm.isfinite()
         state.step += 1
         due = self.checkpoints is not None and self.checkpoints.due(state)
         if self.ahead and isinstance(good, Tensor):
@@ -240,7 +244,7 @@ class _Run:
                 gradients.start.restore_buffers()
         meta_loss: Tensor | float = math.nan
         if level is not None:
-            meta_loss = level.after_step(state.step, good)
+            meta_loss = level.after_step(state.step, good, clip)
         state.schedule.step()
         state.note(done.loss, meta_loss, good)
         state.samples += done.samples

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from samacli.errors import SamaError
+from samacli.meta import Clip
 from samacli.meta.shards import any_sharded
 from samacli.progress import Progress
 from samacli.training.average import MovingAverage
@@ -94,10 +95,11 @@ class Level(Protocol):
         """What clean rows beside a batch add to its loss."""
         ...
 
-    def after_step(self, step: int, good: Tensor | bool) -> Tensor | float:
+    def after_step(self, step: int, good: Tensor | bool, clip: Clip | None) -> Tensor | float:
         """After optimiser step `step` (from 1) and before the learning rate changes.
 
         good: whether it was not skipped; a bool () on the device, where that is not known here.
+        clip: of its gradients, if they were clipped by their norm.
         Returns the meta loss where a meta step was begun, else NaN.
         """
         ...

@@ -16,7 +16,9 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from samacli.bilevel import level
 from samacli.errors import SamaError
+from samacli.meta import Clip, direction
 from samacli.methods import check_methods, run_method
 from samacli.models import load_model, load_processor
 from samacli.recipe import Recipe, load_recipe
@@ -142,6 +144,30 @@ def test_without_meta_steps_nothing_else_is_different(
     np.testing.assert_allclose(still.scored.weight, unmoved.scored.weight, rtol=1e-4)
     losses = [[loss for _, loss, _ in run.curve] for run in (still, unmoved)]
     np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_the_meta_step_is_told_how_the_gradient_was_clipped(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0.01
+    training = experiment.recipe.training.model_copy(update={"clip_norm": most})
+    recipe = experiment.recipe.model_copy(update={"training": training})
+    monkeypatch.setattr(experiment, "recipe", recipe)
+    told: list[tuple[float, Clip | None]] = []
+
+    def watched(problem: Any, *arguments: Any, clip: Clip | None, **options: Any) -> Any:
+        gradients = [p.grad for p in problem.model.parameters() if p.grad is not None]
+        told.append((float(torch.nn.utils.get_total_norm(gradients)), clip))
+        return direction(problem, *arguments, clip=clip, **options)
+
+    monkeypatch.setattr(level, "direction", watched)
+    run_method(experiment, "sama", 0)
+    assert told
+    for taken, clip in told:
+        assert clip is not None
+        assert clip.most == most
+        assert float(clip.factor * clip.norm) == pytest.approx(taken, rel=1e-4)
+        assert taken == pytest.approx(most, rel=1e-3)
 
 
 def test_clean_rows_beside_a_batch_have_their_share_of_its_gradient(
