@@ -467,8 +467,8 @@ class Prune(Section):
         description="which trusted rows are kept first; auto: where the model learns most of them "
         "at once, those that it does not, evenly over the weights, then the others, the hardest "
         "first, and else all evenly over the weights; highest, even, lowest: by weight; trial: of "
-        "these three what trains best on held-out training rows, for each keep (three training "
-        "runs a keep and score run)",
+        "these three what trains best on training rows that the weights have not seen, for each "
+        "keep (three training runs a keep, and one of sama, for each score run)",
     )
     folds: int = Field(
         3,

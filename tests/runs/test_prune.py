@@ -21,6 +21,7 @@ from samacli.pruning.label_noise import TRUSTED
 from samacli.recipe import Recipe, load_recipe
 from samacli.runs.prune import prune
 from samacli.runs.prune.order import choose_order, select_random
+from samacli.training.experiment import Experiment
 
 SELECTIONS = ("random", "sama", "ccs")
 
@@ -249,6 +250,39 @@ def test_verified_subsets_are_trained_by_steps_and_by_epochs(
         assert sentence in said
     assert "same epochs" in said
     assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_orders_are_judged_by_rows_that_no_weight_has_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rows that a trial asks about are in no run whose weights it ranks by."""
+    from samacli.runs.prune import order, scoring
+
+    recipe = digits("prune.order=trial", "prune.score_runs=1", "prune.keep=[0.5]", "data.meta=null")
+    experiment = Experiment.prepare(recipe, device="cpu")
+    learnt: list[np.ndarray] = []
+    asked: list[np.ndarray] = []
+    learn, ask = scoring.fit_sama, order.train_and_ask
+
+    def learns(*arguments: Any, rows: np.ndarray | None, **options: Any) -> Any:
+        assert rows is not None
+        learnt.append(rows)
+        return learn(*arguments, rows=rows, **options)
+
+    def asks(experiment: Any, seed: int, name: str, rows: Any, unseen: Any, **options: Any) -> Any:
+        asked.append(unseen)
+        return ask(experiment, seed, name, rows, unseen, **options)
+
+    monkeypatch.setattr(scoring, "fit_sama", learns)
+    monkeypatch.setattr(order, "train_and_ask", asks)
+    found = scoring.score(experiment, {"0.5": 200})
+    assert set(found.tried["0.5"]) == {"highest", "even", "lowest"}
+    everything, others = learnt
+    assert set(asked[0]) & set(everything), "the final weights are learnt from all"
+    assert len(others)
+    for rows in asked:
+        assert not set(rows) & set(others)
+    assert found.costs["order"]["runs"] == 4
 
 
 def test_verifying_without_a_test_split_is_refused(tmp_path: Path) -> None:

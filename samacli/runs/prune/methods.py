@@ -106,7 +106,7 @@ def plain_runs(recipe: Recipe, name: str) -> float:
     runs = config.score_runs or 1
     if name == RIVAL_SCORES:
         return float(runs)
-    orders = 3 * len(config.keep) if config.order == "trial" else 0
+    orders = 3 * len(config.keep) + 1.5 if config.order == "trial" else 0
     held_out = (config.folds - 1) / config.folds if config.trust == "auto" else 0.0
     plain = 1.0 if "auto" in (config.trust, config.order) else 0.0
     return runs * (plain + held_out + 1.5 + orders)

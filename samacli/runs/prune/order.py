@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from samacli.export.results import Cost
 from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
+from samacli.methods.run import MethodRun
 from samacli.pruning.ranking import ORDERS, Order, rank
 from samacli.pruning.scores import Random
 from samacli.pruning.selection import Select, keep_by_class, keep_highest
 from samacli.registry import SCORES, load
 from samacli.training.experiment import Experiment
-from samacli.training.loop import Fit
 
 # Standard errors: what one model gets right varies from run to run beyond the rows it is asked.
 _CLEAR = 2.0
@@ -34,20 +35,22 @@ class Tried:
 
 def try_orders(
     experiment: Experiment,
-    weight: np.ndarray,
+    weigh: Callable[[int, np.ndarray], MethodRun],
     right: np.ndarray,
     keeps: Mapping[str, int],
     seeds: Sequence[int],
-) -> tuple[dict[str, Tried], list[Fit]]:
+) -> tuple[dict[str, Tried], list[Cost]]:
     """Every order at every keep.
 
     Which order is best depends on how much is kept and on how much data the model needs (Sorscher
-    et al. 2022); no score knows it. So a fold is held out (another one each seed), each order
-    chooses as large a fraction of the other folds as is to be kept, a model is trained on that for
-    as many steps as any other run, and asked about the held-out rows. A row counts there with the
-    probability that its given label is right; the test split is not looked at.
+    et al. 2022); no score knows it. So a fold is held out (another one each seed), weights are
+    learnt without it, each order chooses as large a fraction of the other folds as is to be kept, a
+    model is trained on that for as many steps as any other run, and asked about the held-out rows.
+    A row counts there with the probability that its given label is right, which all orders share;
+    the test split is not looked at.
 
-    weight, right: as `rank` takes them. keeps: rows to keep of the training split, by text.
+    weigh: learns the weights of a seed from rows of the training split (m,) alone. right: as `rank`
+    takes it. keeps: rows to keep of the training split, by text.
     """
     labels, folds = experiment.splits.train.labels, experiment.recipe.prune.folds
     rows = np.flatnonzero(labels >= 0)
@@ -55,9 +58,13 @@ def try_orders(
         keep: {order: [] for order in ORDERS} for keep in keeps
     }
     trust: list[np.ndarray] = []
-    fits: list[Fit] = []
+    runs: list[Cost] = []
     for seed in seeds:
         seen, unseen = one_part_held_out(rows, labels, folds, seed)
+        weighed = weigh(seed, seen)
+        assert weighed.scored is not None
+        weight = weighed.scored.weight
+        runs.append(weighed)
         trust.append(right[unseen])
         for keep, count in keeps.items():
             as_many = max(1, round(count * len(seen) / len(labels)))
@@ -67,8 +74,8 @@ def try_orders(
                 name = f"{order} weights first at {keep}, held out, seed {seed}"
                 found = train_and_ask(experiment, seed, name, chosen, unseen)
                 agrees[keep][order].append(found.logits.argmax(-1) == labels[unseen])
-                fits += found.fits
-    return {keep: choose_order(by_order, trust) for keep, by_order in agrees.items()}, fits
+                runs += found.fits
+    return {keep: choose_order(by_order, trust) for keep, by_order in agrees.items()}, runs
 
 
 def choose_order(

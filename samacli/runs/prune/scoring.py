@@ -111,9 +111,14 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     tried: dict[str, Tried] = {}
     order: dict[str, str] = dict.fromkeys(counts, config.order)
     if config.order == "trial":
-        tried, fits = try_orders(experiment, summary.weight, right, counts, seeds)
+
+        def weigh(seed: int, seen: np.ndarray) -> MethodRun:
+            among = seen if trusted is None else np.intersect1d(seen, trusted)
+            return _learn_weights(experiment, seed, among, "sama scores of the other folds")
+
+        tried, held_out = try_orders(experiment, weigh, right, counts, seeds)
         order = {keep: one.chosen for keep, one in tried.items()}
-        costs["order"] = _cost(fits)
+        costs["order"] = _cost(held_out)
 
     def ranking(by: str) -> np.ndarray:
         if by == "auto":
@@ -215,8 +220,10 @@ def _of_every_row(experiment: Experiment, loss: np.ndarray, fit: Fit) -> np.ndar
     return loss
 
 
-def _learn_weights(experiment: Experiment, seed: int, rows: np.ndarray | None) -> MethodRun:
-    name, features = f"sama scores, seed {seed}", experiment.recipe.prune.features
+def _learn_weights(
+    experiment: Experiment, seed: int, rows: np.ndarray | None, called: str = "sama scores"
+) -> MethodRun:
+    name, features = f"{called}, seed {seed}", experiment.recipe.prune.features
     part = experiment.part(name, MethodRun)
     if part.result is not None:
         return part.result
