@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def methods_table(title: str, methods: Mapping[str, Results]) -> Table:
         columns["AUROC"] = [with_spread(method.auroc) for method in methods.values()]
     for name, value in (("seconds", "seconds"), ("rows seen", "rows_seen")):
         means = [mean_and_spread(getattr(method, value))[0] for method in methods.values()]
-        columns[name] = [f"{mean:,.0f}" for mean in means]
+        columns[name] = ["–" if math.isnan(mean) else f"{mean:,.0f}" for mean in means]
     for left_out in _LESS:
         widths = [max(map(len, (name, *values))) for name, values in columns.items()]
         if sum(widths) + 2 * len(widths) + max(map(len, methods), default=0) + 3 <= stdout.width:

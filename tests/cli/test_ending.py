@@ -109,7 +109,7 @@ def test_rows_go_by_their_ids(terminal: Any, tmp_path: Path) -> None:
 
 def test_what_a_narrow_terminal_has_no_room_for(terminal: Any) -> None:
     methods = {name: Results.from_dict(values) for name, values in METHODS.items()}
-    less = ["samples/s", "macro-F1", "seconds"]
+    less = ["rows seen", "macro-F1", "seconds"]
     for width, left_out in ((120, less[:0]), (90, less[:1]), (80, less[:2]), (66, less)):
         read = terminal(width)
         say(tables.methods_table("results", methods))
