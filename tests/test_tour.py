@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import typer
 import typer.main
 
 from samacli.__main__ import app
@@ -30,7 +31,9 @@ def test_a_command_parses(line: str) -> None:
         return
     command = group.get_command(above, words[0])  # type: ignore[attr-defined]
     assert command is not None, line
-    with contextlib.suppress(click.exceptions.Exit):  # --help; an error is another exception
+    with contextlib.suppress(
+        click.exceptions.Exit, typer.Exit
+    ):  # --help; an error is another exception
         command.make_context(words[0], words[1:], parent=above)
 
 
