@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,11 @@ from samacli.meta import (
     WeightingProblem,
     average,
     direction,
-    outputs_and_meta_gradient,
+    mixed_derivative,
+    outputs_and_tangent,
     riding,
 )
+from samacli.meta.preserve import preserved
 from samacli.meta.weight_net import normalized
 from samacli.progress import Progress
 from samacli.recipe import Meta
@@ -44,8 +47,21 @@ _log = logging.getLogger(__name__)
 # An example's weight is its mean over the steps after this fraction of the run.
 AVERAGE_FROM = 0.5
 
-# The rest of a meta step, once a base pass's backward pass is made: this process's gradient.
-_Finish = Callable[[float], list[Tensor]]
+# Where the recipe does not say: slopes are of use from the start, losses only once the base model
+# has learnt something.
+WARMUP, WARMUP_OF_SLOPES = 0.25, 0.05
+
+
+def warmup(config: Meta, *, slopes: bool) -> float:
+    """The fraction of the part in which λ learns before the first meta step."""
+    if config.warmup is not None:
+        return config.warmup
+    return WARMUP_OF_SLOPES if slopes else WARMUP
+
+
+# The rest of a meta step, once a base pass's backward pass is made: ȯ (n, classes), the logits'
+# derivative along v, or what of it weights depend on.
+_Finish = Callable[[float], Tensor]
 
 
 @dataclass
@@ -53,16 +69,22 @@ class _Pass:
     """What a base pass leaves, detached: what the rows that count (b,) were given, and losses.
 
     weights: (b,), of mean 1 over the step once its passes are made. targets: (b,) or (b, classes).
+    outputs: logits (n, classes) of all rows of the pass. evidence: of those that count.
     losses: of all rows of the pass, where losses are remembered: their numbers (n,), nats (n,), and
     whether (0 or 1) they have a given label (n,).
     moments: of the features, where they are standardised, see `Reweighter.moments`; times scale.
+    slopes: of all rows of the pass, where such weights learn from it: their numbers (n,), given
+    labels (n,), evidence (n, columns) and slopes (n,), NaN for those that do not count.
     """
 
     index: Tensor
     weights: Tensor
     targets: Tensor
+    outputs: Tensor
+    evidence: Evidence
     losses: tuple[Tensor, Tensor, Tensor] | None = None
     moments: Tensor | None = None
+    slopes: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
 class _Scaled(nn.Module):
@@ -70,8 +92,12 @@ class _Scaled(nn.Module):
 
     def __init__(self, reweighter: Reweighter) -> None:
         super().__init__()
-        self.factor = nn.Parameter(next(reweighter.parameters()).new_ones(()))
+        self.factor = nn.Parameter(torch.ones((), device=_device(reweighter)))
         self.reweighter = reweighter
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(itertools.chain(module.parameters(), module.buffers())).device
 
 
 class _Sums:
@@ -84,7 +110,7 @@ class _Sums:
     def __init__(self, reweighter: Reweighter) -> None:
         self._reweighter = reweighter
         self._params = list(reweighter.parameters())
-        self._sums = [p.new_zeros(()) for p in self._params[:1] * 2]
+        self._sums = [torch.zeros((), device=_device(reweighter)) for _ in range(2)]
         self._sums += [torch.zeros_like(p) for p in self._params * 2]
 
     def add_mean(self, mean: Tensor, scale: float, *, slope: bool) -> None:
@@ -202,6 +228,7 @@ class MetaLevel:
         self._rides = config.derivative in ("auto", "contraction") and not correction
         self._ahead: Direction | None = None
         self.rows_seen = 0
+        self._params = list(reweighter.parameters())
         self._scaled = _Scaled(reweighter)
 
     def begin(
@@ -223,13 +250,16 @@ class MetaLevel:
         # The two levels chase each other: a class that loses its weight is missed by the clean set
         # some steps later. Little momentum and a rate that falls to 0 with the base level's keep
         # the weights from swinging.
-        self.optimizer = torch.optim.AdamW(
-            self.reweighter.parameters(),
-            lr=self.config.learning_rate,
-            betas=(0.5, 0.999),
-            weight_decay=self.config.weight_decay,
-            fused=ahead or None,
-        )
+        # Weights that are fitted to slopes have no parameters.
+        self.optimizer = None
+        if self._params:
+            self.optimizer = torch.optim.AdamW(
+                self._params,
+                lr=self.config.learning_rate,
+                betas=(0.5, 0.999),
+                weight_decay=self.config.weight_decay,
+                fused=ahead or None,
+            )
         self._ahead_of_device = ahead
         self._averaged, self._accelerator, self._steps = averaged, accelerator, steps
         self._model, self._progress, self._description = model, progress, description
@@ -351,7 +381,7 @@ class MetaLevel:
             loss = self._take(logits, batch, scale)
         yield logits, loss
         if finish is not None:
-            self._learn_from(finish, scale)
+            self._learn_from(finish, batch, scale)
 
     def _take(self, logits: Tensor, batch: Batch, scale: float) -> Tensor:
         """The pass's loss; what it gave its rows is kept."""
@@ -364,14 +394,15 @@ class MetaLevel:
         elif len(weights):
             self._sums.add_mean(weights.mean(), scale, slope=self._at is not None)
         weights, targets = weights.detach(), targets.detach()
-        done = _Pass(index if rows is None else index[rows], weights, targets)
+        index = index if rows is None else index[rows]
+        done = _Pass(index, weights, targets, logits.detach(), evidence)
         self._passes.append(done)
         if self.facts.losses is not None:
             labels = batch["labels"]
             losses = torch.nn.functional.cross_entropy(
                 logits.detach(), labels, reduction="none", ignore_index=-1
             )
-            done.losses = (index, losses, (labels >= 0).long())
+            done.losses = (batch["index"], losses, (labels >= 0).long())
         if self.reweighter.standardize:
             done.moments = self.reweighter.moments(evidence) * scale
         return self._loss(weights, targets, counted)
@@ -393,25 +424,52 @@ class MetaLevel:
                 self._rides = False
                 _log.info("%s: meta steps take a pass of their own", reason)
             else:
-                return logits, lambda scale: rider.meta_gradient(batch, logits.detach(), scale)
+                return logits, lambda scale: rider.tangent(batch, logits.detach(), scale)
         derivative = "auto" if self.config.derivative == "contraction" else self.config.derivative
-        logits, gradients = outputs_and_meta_gradient(
+        logits, tangent = outputs_and_tangent(
             problem, batch, at, derivative=derivative, base_pass=plain, keep=several
         )
-        return logits, lambda scale: gradients
+        return logits, lambda scale: tangent
 
-    def _learn_from(self, finish: _Finish, scale: float) -> None:
-        """Once a pass is made: its part of the meta gradient."""
+    def _learn_from(self, finish: _Finish, batch: Batch, scale: float) -> None:
+        """Once a pass is made: its part of the meta gradient, and its slopes."""
         try:
-            gradients = finish(scale)
+            tangent = finish(scale)
         except UnsupportedLayerError as reason:  # a layer's parameters were used behind its back
             self._rides, self._at = False, None
             _log.info("%s: from the next meta step on, a pass of its own", reason)
             return
+        done = self._passes[-1]
+        if self.reweighter.slopes is not None:
+            done.slopes = self._slopes(done, batch, tangent)
+        if not self._params:
+            return
+        problem = self._problem if self._sums is None else self._summed
+        with preserved(self.reweighter):
+            gradients = mixed_derivative(problem, batch, done.outputs, tangent)
         if self._sums is None:
             self._gradients = gradients
         else:
             self._sums.add_slope(gradients, scale)
+
+    def _slopes(
+        self, done: _Pass, batch: Batch, tangent: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c_i = ⟨p_i − target_i, ȯ_i⟩, with what is known of the rows."""
+        rows, labels = self._rows(batch), batch["labels"]
+        towards = done.targets
+        if towards.dim() == 1:
+            towards = torch.nn.functional.one_hot(towards, self.reweighter.classes).float()
+        part = tangent.detach().float() if rows is None else tangent.detach().float()[rows]
+        found = ((done.evidence.logits.softmax(-1) - towards) * part).sum(-1)
+        x = self.reweighter.inputs(done.evidence)
+        if rows is None:
+            return batch["index"], labels, x, found
+        slopes = found.new_full((len(labels),), math.nan)
+        slopes[rows] = found
+        whole = x.new_zeros(len(labels), x.shape[1])
+        whole[rows] = x
+        return batch["index"], labels, whole, slopes
 
     def end_passes(self) -> Tensor | None:
         """The base passes are made: what brings the mean weight of all of them to 1.
@@ -467,12 +525,21 @@ class MetaLevel:
         if moments:
             (found,) = average([torch.stack(moments).sum(0)], self._parallel).wait()
             self.reweighter.follow(found, good)
-        self._passes = []
+        if (slopes := self.reweighter.slopes) is not None:
+            masses = [slopes.masses(done.weights, done.evidence.labels) for done in self._passes]
+            (found,) = average([torch.stack(masses).sum(0)], self._parallel).wait()
+            slopes.follow(found, good)
 
     def _learn(self, step: int, good: Tensor | None) -> None:
-        """Update λ by the meta gradient that the step's passes have made, if they have."""
+        """Update λ by the meta gradient and the slopes that the step's passes have made, if any."""
         gradients, self._gradients = self._gradients, None
-        if gradients is None:
+        slopes = [done.slopes for done in self._passes if done.slopes is not None]
+        self._passes = []
+        if slopes and self.reweighter.slopes is not None:
+            joined = [torch.cat(parts) for parts in zip(*slopes, strict=True)]
+            index, labels, x, found = self._accelerator.gather(joined)
+            self.reweighter.slopes.learn(index, labels, x, found, good)
+        if not gradients or self.optimizer is None:
             return
         finite = torch.nn.utils.get_total_norm(gradients).isfinite()
         if self._ahead_of_device:
@@ -483,7 +550,7 @@ class MetaLevel:
         over = (step - 1) / (self._steps * self._until)  # of the part in which λ learns
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * max(0.0, 1 - over)
-        for parameter, gradient in zip(self.reweighter.parameters(), gradients, strict=True):
+        for parameter, gradient in zip(self._params, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -493,13 +560,18 @@ class MetaLevel:
         """The fraction of the run in which λ learns."""
         return 1.0 if self.clean is None else self.clean.until
 
+    @property
+    def _warmup(self) -> float:
+        """The fraction of that part before the first meta step."""
+        return warmup(self.config, slopes=self.reweighter.slopes is not None)
+
     def due(self, step: int, total_steps: int) -> bool:
         """Whether the reweighter learns after base step `step` (counted from 1).
 
         Not after the last: there is no later step to share passes with, or to profit.
         """
         last = self._until * total_steps
-        learning = self.config.warmup * last < step <= last
+        learning = self._warmup * last < step <= last
         return learning and step % self.config.unroll == 0 and step < total_steps
 
     def _look(self, step: int, clip: Clip | None) -> Tensor | float:
@@ -543,7 +615,7 @@ class MetaLevel:
         assert isinstance(self.batches, Batches)
         return {
             "reweighter": dict(self.reweighter.state_dict()),
-            "optimizer": optimizer_state(self.optimizer),
+            "optimizer": None if self.optimizer is None else optimizer_state(self.optimizer),
             "rides": self._rides,
             "parts": self._parts,
             "rows_seen": self.rows_seen,
@@ -560,7 +632,8 @@ class MetaLevel:
             self.beliefs.load_state_dict(state["beliefs"])
             self.facts.prior = self.beliefs.of_train
         self.reweighter.load_state_dict(state["reweighter"])
-        restore_optimizer(self.optimizer, state["optimizer"])
+        if self.optimizer is not None:
+            restore_optimizer(self.optimizer, state["optimizer"])
         self._rides, self._parts = state["rides"], state["parts"]
         self.rows_seen = state["rows_seen"]
         assert isinstance(self.batches, Batches)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from samacli.bilevel.features import Evidence, feature_count, feature_matrix
+from samacli.bilevel.slopes import SlopeRegression
 from samacli.meta import LabelCorrector, MetaWeightNet
 from samacli.meta.label_corrector import entropy
 from samacli.meta.weight_net import normalized
@@ -24,8 +26,21 @@ _MOMENT_DECAY = 0.9
 _LEAST_DEVIATION, _FARTHEST = 1e-3, 10.0
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """What fitting weights to slopes takes; see `SlopeRegression`.
+
+    shares: (classes,), of the loss, for each given class, or None. rows: of the training split.
+    """
+
+    shares: Tensor | None
+    rows: int
+
+
 class Reweighter(nn.Module):
-    """Meta-weight-net over the chosen features, and optionally a label corrector.
+    """A weight from the chosen features, and optionally a label corrector.
+
+    The weight is a meta-weight-net's, or fitted to slopes.
 
     With a corrector an example's weight is also a power of its soft label's confidence,
     (1 − H(q)/log c)^κ with κ learnt: where given label and beliefs leave it open what the example
@@ -40,10 +55,13 @@ class Reweighter(nn.Module):
         standardize: bring each feature to mean 0 and deviation 1 over the examples of the latest
             steps (`follow`): what an example is given does not depend on how a step is split into
             passes.
+        slopes: set where the weights are fitted to slopes (`SlopeRegression`) in place of the
+            meta-weight-net.
     """
 
     seen_moments: Tensor
     steps_followed: Tensor
+    weight_net: MetaWeightNet | SlopeRegression
 
     def __init__(
         self,
@@ -54,19 +72,23 @@ class Reweighter(nn.Module):
         widths: Mapping[str, int] | None = None,
         corrector: LabelCorrector | None = None,
         standardize: bool = False,
+        slopes: Slopes | None = None,
     ) -> None:
         super().__init__()
         self.features = tuple(features)
         self.classes = classes
         self.standardize = standardize
-        # An example without a given label has an embedding of its own, the last.
-        self.weight_net = MetaWeightNet(
-            feature_count(features, classes, widths or {}),
-            num_classes=classes + 1 if "label" in features else None,
-            hidden=hidden,
-            normalize=False,
-        )
         width = feature_count(features, classes, widths or {})
+        if slopes is not None:
+            self.weight_net = SlopeRegression(width, classes, slopes.shares, slopes.rows)
+        else:
+            # An example without a given label has an embedding of its own, the last.
+            self.weight_net = MetaWeightNet(
+                width,
+                num_classes=classes + 1 if "label" in features else None,
+                hidden=hidden,
+                normalize=False,
+            )
         if standardize:
             self.register_buffer(
                 "seen_moments", torch.stack([torch.zeros(width), torch.ones(width)])
@@ -74,6 +96,11 @@ class Reweighter(nn.Module):
             self.register_buffer("steps_followed", torch.zeros(()))
         self.corrector = corrector
         self.log_power = None if corrector is None else nn.Parameter(torch.zeros(()))
+
+    @property
+    def slopes(self) -> SlopeRegression | None:
+        """The weights' function, where it is fitted to slopes."""
+        return self.weight_net if isinstance(self.weight_net, SlopeRegression) else None
 
     def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """(weights with mean 1 over the batch (n,), targets)."""
@@ -121,7 +148,9 @@ class Reweighter(nn.Module):
         self.steps_followed += 1 if good is None else good
 
     def of_inputs(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """The meta-weight-net's positive weights (n,) for `inputs` and given labels (n,)."""
+        """Positive weights (n,) for `inputs` and given labels (n,), −1 for none."""
+        if isinstance(self.weight_net, SlopeRegression):
+            return self.weight_net(inputs, labels)
         takes_label = "label" in self.features
         label = torch.where(labels < 0, self.classes, labels) if takes_label else None
         return self.weight_net(inputs, label)

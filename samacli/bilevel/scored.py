@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samacli.bilevel.rater import Rater
 from samacli.bilevel.weight_function import WeightFunction
 from samacli.data import Split
 from samacli.training.metrics import noise_detection
@@ -26,6 +27,9 @@ class Scored:
         tells what given labels are worth.
     weight_function: weight against loss, where the loss is a feature.
     doubt: why `mislabelled` is not known (nan), where clean rows say that nothing was learnt.
+    slope: the predicted slope of the clean loss, see `SlopeRegression.predict`; positive: training
+        on the row lowers it. Where weights are fitted to slopes.
+    rater: what predicts it for other rows, where it looks at nothing that only training rows have.
     """
 
     weight: np.ndarray
@@ -36,6 +40,8 @@ class Scored:
     mislabelled: np.ndarray | None
     weight_function: WeightFunction | None = None
     doubt: str | None = None
+    slope: np.ndarray | None = None
+    rater: Rater | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,10 @@ class Summary:
     weight: mean 1. loss, uncertainty: nats. prediction: class ids from the mean probabilities.
     corrected: class ids from the mean corrected targets, where they are learnt.
     mislabelled: probability that the given label is wrong, where a clean set tells.
+    slope: the mean predicted slope, where weights are fitted to slopes.
     noise: how well that probability, or else low weight, finds wrong labels, where the truth is
-        known.
+        known; `by_weight_average_precision` and `by_weight_auroc` are of the weight (of the slope
+        that it is made of, where there is one: weights of what is left out are nearly all alike).
     weight_functions: weight against loss, of each run, where the loss is a feature.
     doubt: why `mislabelled` is not known, where no run knows it.
     """
@@ -59,6 +67,7 @@ class Summary:
     mislabelled: np.ndarray | None
     noise: dict[str, float] | None
     train: Split
+    slope: np.ndarray | None = None
     weight_functions: tuple[WeightFunction, ...] = ()
     doubt: str | None = None
 
@@ -79,11 +88,17 @@ def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None =
     if scored[0].mislabelled is not None:
         told = [one.mislabelled for one in sure or scored if one.mislabelled is not None]
         mislabelled = np.mean(told, axis=0)
+    slope = None if scored[0].slope is None else mean("slope")
     noise = None
     if train.true_labels is not None:
         goodness = weight if mislabelled is None or doubt else 1 - mislabelled
         asked = train.labels if known is None else np.where(known, -1, train.labels)
         noise = noise_detection(asked, train.true_labels, goodness)
+        by_weight = noise_detection(asked, train.true_labels, weight if slope is None else slope)
+        if noise is not None and by_weight is not None:
+            noise |= {
+                f"by_weight_{name}": by_weight[name] for name in ("average_precision", "auroc")
+            }
     return Summary(
         weight=weight,
         loss=mean("loss"),
@@ -93,6 +108,7 @@ def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None =
         mislabelled=mislabelled,
         noise=noise,
         train=train,
+        slope=slope,
         weight_functions=tuple(
             one.weight_function for one in scored if one.weight_function is not None
         ),

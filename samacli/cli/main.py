@@ -20,6 +20,7 @@ from samacli.cli import (
     evaluate,
     launch,
     prune,
+    rate,
     recipes,
     report,
     review,
@@ -74,6 +75,7 @@ app.command()(review.review)
 app.command()(report.inspect)
 app.command()(report.compare)
 app.command()(score.score)
+app.command()(rate.rate)
 app.command()(select.select)
 app.command()(env.env)
 app.add_typer(recipes.app, name="recipes")

@@ -5,7 +5,7 @@ respect to the meta parameters, and step them with any optimiser.
 """
 
 from samacli.meta.adaptation import Clip
-from samacli.meta.alongside import outputs_and_meta_gradient, riding
+from samacli.meta.alongside import outputs_and_meta_gradient, outputs_and_tangent, riding
 from samacli.meta.derivatives.contraction import UnsupportedLayerError
 from samacli.meta.direction import Direction, direction
 from samacli.meta.distributed import DataParallel, average
@@ -13,7 +13,7 @@ from samacli.meta.estimators import meta_gradient
 from samacli.meta.label_corrector import LabelCorrector
 from samacli.meta.problem import BilevelProblem, WeightingProblem
 from samacli.meta.weight_net import MetaWeightNet
-from samacli.meta.weighting import weighting_meta_gradient
+from samacli.meta.weighting import mixed_derivative, weighting_meta_gradient
 
 __all__ = [
     "BilevelProblem",
@@ -27,7 +27,9 @@ __all__ = [
     "average",
     "direction",
     "meta_gradient",
+    "mixed_derivative",
     "outputs_and_meta_gradient",
+    "outputs_and_tangent",
     "riding",
     "weighting_meta_gradient",
 ]

@@ -50,6 +50,23 @@ def outputs_and_meta_gradient(
     base_pass() -> the outputs, if not problem.outputs(model, base_batch) (a wrapped model, say).
     keep: v is needed again, by another part of the base step.
     """
+    value, tangent = outputs_and_tangent(
+        problem, base_batch, at, derivative=derivative, base_pass=base_pass, keep=keep
+    )
+    with preserved(problem.meta):
+        return value, mixed_derivative(problem, base_batch, value, tangent)
+
+
+def outputs_and_tangent(
+    problem: WeightingProblem,
+    base_batch: Any,
+    at: Direction,
+    *,
+    derivative: str = "auto",
+    base_pass: Callable[[], Tensor] | None = None,
+    keep: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The first half of `outputs_and_meta_gradient`: o(θ), with its graph, and ȯ = ∂o/∂θ·v."""
     if derivative == "auto":
         derivative = "forward" if half_precision(at) else "one-sided"
 
@@ -67,8 +84,7 @@ def outputs_and_meta_gradient(
         value = base_pass() if base_pass else problem.outputs(problem.model, base_batch)
     if tangent is None:
         (tangent,) = slope_towards(moved, epsilon, [value])
-    with preserved(problem.meta):
-        return value, mixed_derivative(problem, base_batch, value, tangent)
+    return value, tangent
 
 
 class Rider:
@@ -90,14 +106,22 @@ class Rider:
         Raises ValueError if labels depend on λ, UnsupportedLayerError if layers were passed by,
         RuntimeError if there was no backward pass.
         """
+        tangent = self.tangent(base_batch, outputs, loss_scale)
+        with preserved(self._problem.meta):
+            return mixed_derivative(self._problem, base_batch, outputs, tangent)
+
+    def tangent(self, base_batch: Any, outputs: Tensor, loss_scale: float = 1.0) -> Tensor:
+        """The part of ȯ (n, ...) along ∂J/∂o, which is all of it that weights depend on.
+
+        Once, and otherwise as `meta_gradient`.
+        """
         self._record.check_complete()
         if self._record.per_sample is None:
             raise RuntimeError("the base step's backward pass has not been made")
         self._record.let_go()
         with preserved(self._problem.meta):
             d = weighted_cotangent(self._problem, base_batch, outputs)
-            tangent = tangent_along(d, self._record.per_sample / loss_scale)
-            return mixed_derivative(self._problem, base_batch, outputs, tangent)
+        return tangent_along(d, self._record.per_sample / loss_scale)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,11 @@ from samacli.bilevel.beliefs import Beliefs, Labels
 from samacli.bilevel.features import Facts, LossHistory, needs_averaged_model
 from samacli.bilevel.frequencies import class_frequencies, drawn_evenly
 from samacli.bilevel.history import ExampleHistory
-from samacli.bilevel.level import CleanRows, MetaLevel
-from samacli.bilevel.reweighter import Reweighter
+from samacli.bilevel.level import CleanRows, MetaLevel, warmup
+from samacli.bilevel.rater import Rater
+from samacli.bilevel.reweighter import Reweighter, Slopes
 from samacli.bilevel.scored import Scored, summarize
+from samacli.bilevel.slopes import Projection
 from samacli.bilevel.weight_function import weight_function
 from samacli.data import Batches
 from samacli.data.batches import Beside, Mapped
@@ -27,7 +30,7 @@ from samacli.meta import DataParallel
 from samacli.methods.run import MethodRun, measured
 from samacli.models import is_pretrained
 from samacli.progress import Planned
-from samacli.recipe import Reweight
+from samacli.recipe import Meta, Reweight
 from samacli.recipe.schema import Feature
 from samacli.training.experiment import FORWARD, Experiment, Subset
 from samacli.training.loop import Fit
@@ -121,7 +124,7 @@ def fit_sama(
     """
     config = experiment.recipe.meta.model_copy(update=dict(meta or {}))
     steps = experiment.steps if steps is None else steps
-    plan = _Plan(experiment, seed, features, reweight, rows, steps)
+    plan = _Plan(experiment, config, seed, features, reweight, rows, steps)
     plan.check()
     started = time.perf_counter()
     model = experiment.new_model(seed)
@@ -129,12 +132,14 @@ def fit_sama(
     facts = plan.facts(beliefs)
     corrector = beliefs.make_corrector() if plan.correction else None
     device, classes = experiment.accelerator.device, len(experiment.splits.classes)
+    slopes = plan.slopes(beliefs) if plan.amortised else None
     reweighter = Reweighter(
-        features,
+        plan.evidence,
         classes,
         widths=facts.widths,
         corrector=corrector,
-        standardize=config.standardize,
+        standardize=config.standardize and slopes is None,
+        slopes=slopes,
     ).to(device)
     several = experiment.accelerator.num_processes > 1
     level = MetaLevel(
@@ -180,8 +185,16 @@ def planned_then_clean(experiment: Experiment, name: str, seed: int) -> list[Pla
 def auto_values(experiment: Experiment) -> list[tuple[str, str, str]]:
     """(key, value, reason) of each `auto` that is settled here, for `sama reweight`."""
     config, recipe = experiment.recipe.reweight, experiment.recipe
-    plan = _Plan(experiment, recipe.seed, config.features, config, None, experiment.steps)
+    plan = _Plan(
+        experiment, recipe.meta, recipe.seed, config.features, config, None, experiment.steps
+    )
     found = []
+    if recipe.meta.reweighter == "auto":
+        value, why = "amortised", "there is a clean set, and labels stay as given"
+        if not plan.amortised:
+            value = "stepwise"
+            why = "labels are corrected" if plan.correction else "there is no clean set"
+        found.append(("meta.reweighter", value, why))
     if config.prior == "auto":
         if plan.has_prior:
             why = "the model is pretrained on text, and labels are learnt"
@@ -224,9 +237,10 @@ def planned_fit(
     steps: int | None = None,
 ) -> Planned:
     """The training of `fit_sama`: what its steps pass, and the scores that follow."""
-    plan = _Plan(experiment, seed, features, reweight, None, steps or experiment.steps)
+    meta = experiment.recipe.meta
+    plan = _Plan(experiment, meta, seed, features, reweight, None, steps or experiment.steps)
     recipe, train = experiment.recipe, len(experiment.train)
-    training, meta = recipe.training, recipe.meta
+    training = recipe.training
     base = float(training.batch_size)
     averaged = plan.correction or needs_averaged_model(features)
     if averaged:
@@ -242,7 +256,11 @@ def planned_fit(
         description,
         name,
         steps=steps,
-        rows=((meta.warmup * until, base), (until, base + look), (1.0, base)),
+        rows=(
+            (warmup(meta, slopes=plan.amortised) * until, base),
+            (until, base + look),
+            (1.0, base),
+        ),
         after=scores,
     )
 
@@ -252,6 +270,7 @@ class _Plan:
     """What a run is made of: which rows are at which level, and what is known beforehand."""
 
     experiment: Experiment
+    config: Meta
     seed: int
     features: Sequence[Feature]
     reweight: Reweight | None
@@ -328,6 +347,68 @@ class _Plan:
     @property
     def clean(self) -> CleanRows | None:
         return None if self.share == 0 else CleanRows(self.share, LEARN_UNTIL)
+
+    # what weights are made of
+
+    @property
+    def amortised(self) -> bool:
+        """Whether weights are fitted to slopes."""
+        if self.config.reweighter != "auto":
+            return self.config.reweighter == "amortised"
+        # Without a clean set the slopes of hard rows, right or wrong, are the same.
+        return self.experiment.meta is not None and not self.correction
+
+    @property
+    def evidence(self) -> list[Feature]:
+        """The features of a row, what tells most first: many classes leave room for the first."""
+        if not self.amortised:
+            return list(self.features)
+        asked = [name for name in self.features if name != "label"]
+        names: list[Feature] = ["loss", "margin", *asked]
+        if "representation" not in asked and self._has_representations:
+            names.append("representation")
+        return list(dict.fromkeys([*names, "prediction"]))
+
+    @functools.cached_property
+    def projection(self) -> Projection | None:
+        """Of the representation, where weights fitted to slopes see it."""
+        if not self.amortised or "representation" not in self.evidence:
+            return None
+        table = torch.from_numpy(self.experiment.representations[0])
+        projection = Projection.fit(table)
+        device = self.experiment.accelerator.device
+        return Projection(projection.basis.to(device), projection.offset.to(device))
+
+    @property
+    def _has_representations(self) -> bool:
+        recipe = self.experiment.recipe
+        return recipe.task == "text-classification" and is_pretrained(recipe.model)
+
+    def slopes(self, beliefs: Beliefs) -> Slopes:
+        """What fitting weights to slopes takes."""
+        return Slopes(self._shares(beliefs), len(self.experiment.train))
+
+    def _shares(self, beliefs: Beliefs) -> Tensor | None:
+        """Of each given class in the loss (classes,): how frequent the class is expected to be.
+
+        By the clean rows; by what is estimated, or else by the given labels, where the clean rows
+        were drawn evenly from classes that are not.
+        """
+        labels, classes = beliefs.labels, beliefs.labels.classes
+        if not len(labels.clean) or self.correction:
+            return None
+        if self.config.class_balanced:
+            return torch.full((classes,), 1 / classes)
+        counts = torch.bincount(labels.clean, minlength=classes) + 0.5
+        if drawn_evenly(labels.clean, classes):
+            found = None
+            if self._has_representations:
+                features, clean = (torch.from_numpy(x) for x in self.experiment.representations)
+                likelihood = labels.likelihood(self.all_clean)
+                found = class_frequencies(features, labels.given, clean, labels.clean, likelihood)
+            given = torch.bincount(labels.given[labels.given >= 0], minlength=classes)
+            counts = given + 0.5 if found is None else found
+        return (counts / counts.sum()).float()
 
     # batches
 
@@ -425,9 +506,12 @@ class _Plan:
             votes = experiment.splits.train.votes
             assert votes is not None  # checked before
             facts.votes = torch.from_numpy(votes).to(device)
-        if "representation" in self.features:
+        if "representation" in self.evidence:
             table = torch.from_numpy(experiment.representations[0]).to(device)
-            facts.representation = (table - table.mean(0)) / table.std(0).clamp_min(1e-6)
+            if self.projection is None:
+                facts.representation = (table - table.mean(0)) / table.std(0).clamp_min(1e-6)
+            else:
+                facts.representation = self.projection(table)
         return facts
 
 
@@ -487,8 +571,12 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
         torch.from_numpy(known).to(device),
         torch.from_numpy(averaged).to(device),
     )
+    slope = None
     with torch.no_grad():
         raw, targets = level.reweighter.raw(evidence)
+        if level.reweighter.slopes is not None:
+            inputs = level.reweighter.inputs(evidence)
+            slope = level.reweighter.slopes.predict(inputs, evidence.labels).cpu().numpy()
     weights = raw.double().cpu().numpy()
     # Weights of the training steps have mean 1 in their batch; those of rows that no later step
     # visited are brought to the same scale.
@@ -520,4 +608,6 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
         mislabelled=mislabelled,
         weight_function=weight_function(level.reweighter, evidence, trained),
         doubt=beliefs.doubt,
+        slope=slope,
+        rater=Rater.of(level.reweighter, plan.projection),
     )

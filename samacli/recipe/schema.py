@@ -354,6 +354,14 @@ class Meta(Section):
     """The meta level: how the reweighter learns."""
 
     method: Literal["sama", "sama-na"] = "sama"
+    reweighter: Literal["auto", "amortised", "stepwise"] = Field(
+        "auto",
+        description="how weights are learnt; amortised: the slopes of the clean loss by each row's "
+        "weight are kept, and the weights fitted to all of them, from what is known of a row "
+        "(reweight.features, its prediction, and a pretrained text model's representation); "
+        "stepwise: a meta-weight-net takes a gradient step at each meta step (the paper's way); "
+        "auto: amortised with a clean set and labels as given, else stepwise",
+    )
     unroll: int = Field(1, ge=1, description="base steps between two meta steps")
     batch_size: int = Field(32, ge=1)
     class_balanced: bool = Field(
@@ -372,12 +380,13 @@ class Meta(Section):
         description="bring each feature to mean 0 and deviation 1 in the batch: where all losses "
         "are alike the weights otherwise take long to part",
     )
-    warmup: float = Field(
-        0.25,
+    warmup: float | None = Field(
+        None,
         ge=0,
         lt=1,
         description="fraction of the steps before the first meta step: until the "
-        "base model has learnt something, its losses say nothing",
+        "base model has learnt something, its losses say nothing; default: 0.25, or 0.05 where "
+        "weights are fitted to slopes, which say something from the start",
     )
     derivative: Literal["auto", "central", "one-sided", "forward", "contraction"] = Field(
         "auto", description="how the directional derivative of each example is taken"

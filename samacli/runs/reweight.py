@@ -133,6 +133,10 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
             assert exported is not None
             with run.stage() as stage:
                 dataset = _reweighted(experiment, summary, rows)
+                if (rater := scored[0].rater) is not None:
+                    # The first seed's, as the model is that it looks at.
+                    model = recipe.model.model_dump(mode="json")
+                    rater.save(stage / "rater", class_names=splits.classes, model=model)
                 if rows.clean_weights is not None:
                     write_rows(_clean(experiment, dataset, rows), stage / CLEAN_FILE)
                 suspects = run.write_all(

@@ -140,6 +140,7 @@ class Run:
             "loss": summary.loss.astype(np.float32),
             "uncertainty": summary.uncertainty.astype(np.float32),
             "weight": summary.weight.astype(np.float32),
+            **({} if summary.slope is None else {"slope": summary.slope.astype(np.float32)}),
             **({} if splits.noisy_rows is None else {"clean_row": clean_rows(splits)}),
         }
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samacli.bilevel.rater import Rater
 from samacli.data import encode, make_loader
 from samacli.data.parts import Parts, open_parts, part_split
 from samacli.data.split import Split
@@ -32,7 +33,8 @@ from samacli.pruning.scores import WindowScore
 from samacli.recipe import Data, Model
 from samacli.registry import SCORES, load, scores_of
 from samacli.runs.saved_model import SavedModel, find_model, reading, with_columns
-from samacli.training.embed import last_linear, listening_to
+from samacli.training.embed import last_linear, listening_to, pooled_embedding
+from samacli.training.experiment import BELIEF_LAYER
 from samacli.training.objective import model_logits, to_device
 from samacli.training.observation import Observation
 from samacli.training.runtime import DeviceName, make_accelerator
@@ -66,6 +68,7 @@ def score(
     image_column: str | None = None,
     label_column: str | None = None,
     names: Sequence[str] | None = None,
+    rate: bool = False,
     batch_size: int = 64,
     workers: int = 0,
     precision: Precision | None = None,
@@ -78,8 +81,9 @@ def score(
 
     data: a file, a folder, or a data set on the hub, of which `split` is scored; columns and text
     length are those of the run's recipe unless they are given. names: by default all that the
-    registry has for it. precision: by default the recipe's; bf16 is faster where it is computed in,
-    and leaves three digits, so that more scores are equal.
+    registry has for it. rate: `slope` and `weight` by the run's rater in place of scores; see
+    `samacli.bilevel.rater`. precision: by default the recipe's; bf16 is faster where it is computed
+    in, and leaves three digits, so that more scores are equal.
 
     `output` gets shards of `rows_a_shard` rows as they are made, with the columns `index` (position
     in the split), `given_label`, `prediction` and the scores, of which the higher is kept first.
@@ -92,10 +96,15 @@ def score(
     """
     progress = progress or Silent()
     started = time.perf_counter()
-    names = _names(names)
+    names = [] if rate else _names(names)
     for option, value in (("--batch-size", batch_size), ("--shard-rows", rows_a_shard)):
         if value < 1:
             raise SamaError(f"{option} {value} is too little; give 1 or more")
+    rater = None
+    if rate:
+        run = run.parent if run.name == "rater" else run
+        rater = _Rating(run / "rater")
+        names = list(rater.columns)
     saved = find_model(run)
     columns = with_columns(saved.recipe.data.columns, text_column, image_column, label_column)
     source = {"train": data} if Path(data).is_file() else {"path": data, "train": split}
@@ -111,12 +120,13 @@ def score(
     parts = open_parts(read, stream=stream)
     _check_not_empty(parts, data)
     accelerator = make_accelerator(device, precision or saved.recipe.training.precision)
-    scorer = _Scorer(saved, read, names, batch_size, workers, accelerator)
+    scorer = _Scorer(saved, read, names, rater, batch_size, workers, accelerator)
 
     if accelerator.is_main_process:
         shards = open_shards(
             output,
-            model=_model_identity(saved.folder),
+            model=_model_identity(saved.folder)
+            | ({} if rater is None else _model_identity(rater.folder)),
             data=parts.identity,
             settings={
                 "scores": names,
@@ -162,6 +172,32 @@ def score(
     return ScoreResult(output, parts.rows, resumed, names, time.perf_counter() - started)
 
 
+class _Rating:
+    """A run's rater with the pretrained model that it looks at besides."""
+
+    columns = ("slope", "weight")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rater, facts = Rater.load(folder)
+        self._model = Model.model_validate(facts.get("model"))
+        self.pretrained: nn.Module | None = None
+
+    def to(self, device: torch.device, saved: SavedModel) -> None:
+        """Load the pretrained model, if it is looked at."""
+        if self.rater.sees_representation:
+            model: nn.Module = load_model(self._model, saved.task, saved.classes)
+            self.pretrained = model.to(device).eval()
+
+    def columns_of(self, seen: Observation, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Of a batch on the device."""
+        table = None
+        if self.pretrained is not None:
+            table = pooled_embedding(self.pretrained, batch, layer=BELIEF_LAYER)
+        found = self.rater.rate(seen.logits, seen.labels, table)
+        return dict(zip(self.columns, found, strict=True))
+
+
 class _Scorer:
     """A trained model that gives the columns of a shard."""
 
@@ -170,10 +206,12 @@ class _Scorer:
         saved: SavedModel,
         read: Data,
         names: list[str],
+        rating: _Rating | None,
         batch_size: int,
         workers: int,
         accelerator: Any,
     ) -> None:
+        self._names, self._rating = names, rating
         self._saved, self._read = saved, read
         self._batch_size, self._workers, self._accelerator = batch_size, workers, accelerator
         settings = Model(name=str(saved.folder))
@@ -185,13 +223,16 @@ class _Scorer:
             )
         model = load_model(settings, saved.task, saved.classes)
         self._model: nn.Module = model.to(accelerator.device).eval()
+        if rating is not None:
+            rating.to(accelerator.device, saved)
+            names = []
         self._scores: dict[str, type[WindowScore]] = {n: load(SCORES[n].where) for n in names}
         listens = any(score.needs_features for score in self._scores.values())
         self._layer = last_linear(model) if listens else None
 
     def columns(self, rows: Split, advance: Callable[[int], None]) -> dict[str, Any]:
         """A shard's columns, a row a row of the split; `advance` is told of every batch."""
-        found = {name: np.full(len(rows), np.nan, dtype=np.float32) for name in self._scores}
+        found = {name: np.full(len(rows), np.nan, dtype=np.float32) for name in self._names}
         prediction = np.empty(len(rows), dtype=np.int64)
         with tempfile.TemporaryDirectory(prefix="sama-tokens-") as tokens:
             encoded = encode(
@@ -206,9 +247,13 @@ class _Scorer:
                 encoded, self._batch_size, shuffle=False, seed=0, num_workers=self._workers
             ):
                 place = batch["index"].numpy()
-                seen = self._seen(batch)
-                for name, values in found.items():
-                    values[place] = self._scores[name].value(seen).cpu().numpy()
+                moved = to_device(batch, self._accelerator.device)
+                seen = self._seen(moved)
+                for name, score in self._scores.items():
+                    found[name][place] = score.value(seen).cpu().numpy()
+                if self._rating is not None:
+                    for name, values in self._rated(self._rating, seen, moved).items():
+                        found[name][place] = values
                 prediction[place] = seen.logits.argmax(-1).cpu().numpy()
                 advance(len(place))
         return {
@@ -219,8 +264,14 @@ class _Scorer:
         }
 
     @torch.inference_mode()
-    def _seen(self, batch: dict[str, Any]) -> Observation:
-        moved = to_device(batch, self._accelerator.device)
+    def _rated(
+        self, rating: _Rating, seen: Observation, batch: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        with self._accelerator.autocast():
+            return rating.columns_of(seen, batch)
+
+    @torch.inference_mode()
+    def _seen(self, moved: dict[str, Any]) -> Observation:
         layer, heard = self._layer, list[Tensor]()
         with self._accelerator.autocast(), contextlib.ExitStack() as listening:
             if layer is not None:

@@ -29,7 +29,8 @@ def pooled_embedding(model: nn.Module, batch: Batch, *, layer: int = -1) -> Tens
         output = backbone(**inputs, output_hidden_states=layer != -1)
     hidden = getattr(output, "last_hidden_state", None)
     if output is not None and hidden is not None and layer != -1:
-        hidden = output.hidden_states[layer]
+        # Where the lower layers were taken off, the lowest states there are may be above `layer`.
+        hidden = output.hidden_states[max(layer, -len(output.hidden_states))]
     if output is None or hidden is None:
         raise SamaError(
             f"the model {type(model).__name__} (model.name) has no backbone that gives hidden "

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from samacli.bilevel import slopes
 from samacli.bilevel.features import Facts, LossHistory
 from samacli.bilevel.history import ExampleHistory
 from samacli.bilevel.level import CleanRows, MetaLevel
-from samacli.bilevel.reweighter import Reweighter
+from samacli.bilevel.reweighter import Reweighter, Slopes
 from samacli.meta import DataParallel, LabelCorrector
 from samacli.pruning.scores import MeanLoss
 from samacli.recipe import Meta
@@ -25,7 +26,7 @@ from tests.store.test_recovery import Net, Small
 from tests.training.test_loop import endless, problem, settings
 
 ROWS, STEPS = 16, 8
-KINDS = ["weights", "standardised", "correction"]
+KINDS = ["weights", "standardised", "correction", "slopes"]
 
 
 class Watched(MetaLevel):
@@ -36,9 +37,11 @@ class Watched(MetaLevel):
         self.alone = alone
 
     def _learn(self, step: int, good: Any) -> None:
-        if self._gradients is not None:
+        if self._gradients:
             self.found.append(torch.cat([g.flatten() for g in self._gradients]))
         super()._learn(step, good)
+        if self.reweighter.slopes is not None and self.reweighter.slopes.gram.any():
+            self.found.append(self.reweighter.slopes.gram.float().flatten())
 
 
 def train(
@@ -57,7 +60,8 @@ def train(
             derivative="forward" if corrector else "auto",
         ),
         Reweighter(
-            features, 3, hidden=8, corrector=corrector, standardize=kind == "standardised"
+            features, 3, hidden=8, corrector=corrector, standardize=kind == "standardised",
+            slopes=Slopes(torch.full((3,), 1 / 3), 64) if kind == "slopes" else None,
         ),
         batches=endless(clean_x, clean_y, 10, seed=4),
         history=ExampleHistory(64, 3, targets=corrector is not None),
@@ -98,19 +102,27 @@ def train(
 
 def assert_same(kind: str, split: Any, whole: Any) -> None:
     (parameters, found, weights, scores), theirs = split, whole
-    torch.testing.assert_close(parameters, theirs[0], rtol=1e-4, atol=1e-6)
+    # A regression is solved on the way to the weights.
+    rtol, atol = (1e-3, 1e-5) if kind == "slopes" else (1e-4, 1e-6)
+    torch.testing.assert_close(parameters, theirs[0], rtol=rtol, atol=atol)
     assert len(found) == len(theirs[1]) >= 4
     for ours, other in zip(found, theirs[1], strict=True):
         assert other.norm() > 1e-6, "there is something to compare"
-        assert (ours - other).norm() < 1e-3 * other.norm()
-    torch.testing.assert_close(weights, theirs[2], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(scores, theirs[3], rtol=1e-4, atol=1e-5, equal_nan=True)
+        assert (ours - other).norm() < 10 * rtol * other.norm()
+    torch.testing.assert_close(weights, theirs[2], rtol=rtol, atol=atol)
+    torch.testing.assert_close(scores, theirs[3], rtol=rtol, atol=10 * atol, equal_nan=True)
 
 
 def facts(result: tuple[Fit, Watched, Tensor]) -> Any:
     run, level, scores = result
     parameters = torch.cat([p.detach().flatten() for p in run.model.parameters()])
     return parameters, level.found, level.history.weights, torch.as_tensor(scores)
+
+
+@pytest.fixture(autouse=True)
+def less_steep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs in the last digits is not to be made large by a steep weight function."""
+    monkeypatch.setattr(slopes, "_TEMPERATURE", 2.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,6 +144,7 @@ def test_parts_where_memory_is_short(kind: str) -> None:
 
 
 def _replica(rank: int, kind: str) -> Any:
+    slopes._TEMPERATURE = 2.0
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
         MASTER_PORT="29400", ACCELERATE_USE_CPU="true",

@@ -134,7 +134,8 @@ def test_without_meta_steps_nothing_else_is_different(
     """A rate of 0 learns nothing either: then both are one and the same run."""
     # A pass that the meta step rides on draws other dropout masks.
     model = experiment.recipe.model.model_copy(update={"config": NO_DROPOUT})
-    frozen = experiment.recipe.meta.model_copy(update={"learning_rate": 0.0})
+    stays = {"learning_rate": 0.0, "reweighter": "stepwise"}
+    frozen = experiment.recipe.meta.model_copy(update=stays)
     recipe = experiment.recipe.model_copy(update={"meta": frozen, "model": model})
     monkeypatch.setattr(experiment, "recipe", recipe)
     still = run_method(experiment, "no-meta-steps", 0)
@@ -433,5 +434,5 @@ def test_metrics_tell_how_each_method_finds_wrong_labels(
     assert "noise_detection" not in methods["noisy"]
     for name in ("confident-learning", "sama"):
         found = methods[name]["noise_detection"]
-        assert set(found) == {"noise_rate", "average_precision", "auroc"}
+        assert {"noise_rate", "average_precision", "auroc"} <= set(found)
         assert found["noise_rate"] == [0.25]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from samacli.bilevel.features import Facts, LossHistory
 from samacli.bilevel.history import ExampleHistory
 from samacli.bilevel.level import CleanRows, MetaLevel
-from samacli.bilevel.reweighter import Reweighter
+from samacli.bilevel.reweighter import Reweighter, Slopes
 from samacli.data.batches import Beside
 from samacli.errors import Interrupted, SamaError
 from samacli.meta import LabelCorrector
@@ -87,8 +87,15 @@ def level_of(kind: str) -> MetaLevel:
     correction = kind == "correction"
     features: Any = ["loss", "label", "history"] if kind == "history" else ["loss", "label"]
     reweighter = Reweighter(
-        features, 3, hidden=8, corrector=LabelCorrector(3) if correction else None
+        features,
+        3,
+        hidden=8,
+        corrector=LabelCorrector(3) if correction else None,
+        slopes=Slopes(torch.tensor([0.2, 0.5, 0.3]), 64) if kind == "slopes" else None,
     )
+
+    if reweighter.slopes is not None:
+        reweighter.slopes._next_fit = 3.0  # of the run's five meta steps
 
     class Settling:
         """Beliefs that settle on a number of the averaged model's."""
@@ -185,7 +192,7 @@ def everything(result: tuple[Fit, MetaLevel | None, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("cuts", [[1], [6, 7], [3, 11], [12]], ids=str)
 @pytest.mark.parametrize(
-    "kind", ["plain", "elr", "scores", "weights", "unroll", "history", "correction"]
+    "kind", ["plain", "elr", "scores", "weights", "unroll", "history", "correction", "slopes"]
 )
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     kind: str, cuts: list[int], tmp_path: Path

@@ -51,6 +51,10 @@ def difference(mean: Mean | None) -> str:
     return "–" if mean is None else shown(mean.mean, mean.error, sign="+")
 
 
+# Of `Row.noise`.
+NOISE = ("average_precision", "auroc", "noise_rate", "by_weight_average_precision")
+
+
 @dataclass(frozen=True)
 class Line:
     """One method in one setting. rows: by seed. lead: accuracy of ours minus this one's, over
@@ -75,8 +79,9 @@ class Line:
         rows = self.rows.values()
         if measure == "lowest_recall":
             return Mean.of([min(row.recall.values()) for row in rows if row.recall])
-        if measure in ("average_precision", "auroc", "noise_rate"):
-            return Mean.of([row.noise[measure] for row in rows if row.noise])
+        if measure in NOISE:
+            found = [row.noise.get(measure) for row in rows if row.noise]
+            return Mean.of([value for value in found if value is not None])
         return Mean.of([getattr(row, measure) for row in rows])
 
     @property

@@ -313,6 +313,7 @@ def _across(blocks: Sequence[Block]) -> dict[str, list[tuple[Block, Line | None]
 def _methods(table: TableSpec, block: Block) -> list[str]:
     head = ["method", "accuracy", "seeds", "macro-F1", "recall of the worst class",
             f"{table.ours} minus it (± s.e.)", "noise: average precision", "AUROC",
+            "by weight: average precision",
             "steps", "rows seen", "seconds", f"time, {table.plain} = 1", "peak MiB"]  # fmt: skip
     if table.equal_time:
         same = f"in the time of {table.ours}"
@@ -327,6 +328,7 @@ def _methods(table: TableSpec, block: Block) -> list[str]:
             difference(line.lead),
             _measured(block, line, "average_precision"),
             _measured(block, line, "auroc"),
+            _measured(block, line, "by_weight_average_precision"),
             *_took(line),
             figure(line.time, 2),
             _peak(line),
