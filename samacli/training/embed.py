@@ -30,7 +30,8 @@ def pooled_embedding(model: nn.Module, batch: Batch, *, layer: int = -1) -> Tens
     hidden = getattr(output, "last_hidden_state", None)
     if output is not None and hidden is not None and layer != -1:
         # Where the lower layers were taken off, the lowest states there are may be above `layer`.
-        hidden = output.hidden_states[max(layer, -len(output.hidden_states))]
+        states = output.hidden_states
+        hidden = states[max(layer, -len(states))] if states else hidden
     if output is None or hidden is None:
         raise SamaError(
             f"the model {type(model).__name__} (model.name) has no backbone that gives hidden "
