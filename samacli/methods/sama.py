@@ -355,8 +355,10 @@ class _Plan:
         """Whether weights are fitted to slopes."""
         if self.config.reweighter != "auto":
             return self.config.reweighter == "amortised"
-        # Without a clean set the slopes of hard rows, right or wrong, are the same.
-        return self.experiment.meta is not None and not self.correction
+        # Without a clean set the slopes of hard rows, right or wrong, are the same; what pruning
+        # makes of such weights is not measured.
+        reweights = self.reweight is not None and self.experiment.meta is not None
+        return reweights and not self.correction
 
     @property
     def evidence(self) -> list[Feature]:
