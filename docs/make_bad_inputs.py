@@ -48,6 +48,22 @@ def link_out(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
 
+def held(path: Path) -> None:
+    """Another command's lock on the output, until this process ends."""
+    from samacli.store.lock import Lock
+
+    lock = Lock()
+    assert lock.take(path)
+    atexit.register(lock.release)
+
+
+def strange_weights(path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"tower.weight": torch.zeros(2)}, path, {"format": "pt"})
+
+
 def picture(path: Path) -> None:
     from PIL import Image
 
@@ -160,6 +176,49 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
         {"t.csv": "text,label\na,-1\nb,0\nc,1\n"},
         ["prune", "--model", "tiny", "--train", "t.csv"],
     ),
+    (
+        "Tables",
+        "classes by other letters",
+        {"t.csv": "text,label\na,X\nb,Y\n"},
+        [*TEXT, "t.csv"],
+    ),
+    (
+        "Tables",
+        "numbers and truth as labels",
+        {"t.jsonl": '{"text": "a", "label": 1}\n{"text": "b", "label": true}\n'},
+        [*TEXT, "t.jsonl"],
+    ),
+    (
+        "Tables",
+        "a pair of a text with itself",
+        {"t.csv": GOOD},
+        [*TEXT, "t.csv", "data.columns.text_pair=text"],
+    ),
+    (
+        "Tables",
+        "the training file as the clean set",
+        {"t.csv": GOOD},
+        ["reweight", "--model", "tiny", "--train", "t.csv", "--meta", "t.csv"],
+    ),
+    (
+        "Tables",
+        "a column of true labels that is not there",
+        {"t.csv": GOOD},
+        [*TEXT, "t.csv", "data.columns.true_label=truth"],
+    ),
+    (
+        "Tables",
+        "a column of names that is not there",
+        {"t.csv": GOOD},
+        [*TEXT, "t.csv", "--id-column", "name"],
+    ),
+    (
+        "Tables",
+        "UTF-16, as Excel saves it",
+        {"t.csv": GOOD.encode("utf-16")},
+        [*TEXT, "t.csv"],
+    ),
+    ("Tables", "UTF-16 without a mark", {"t.csv": GOOD.encode("utf-16-le")}, [*TEXT, "t.csv"]),
     ("Tables", "half a character", {"t.jsonl": '{"text": "\\ud800"}\n'}, [*TEXT, "t.jsonl"]),
     ("Tables", "JSON cut short", {"t.json": '[{"text": "a", '}, [*TEXT, "t.json"]),
     ("Tables", "a line that is no object", {"t.jsonl": '{"text": "a"}\n[1]\n'}, [*TEXT, "t.jsonl"]),
@@ -240,6 +299,38 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
         "a folder of several splits as another one",
         {f"set/{s}/{c}/a.png": picture for s in ("train", "val") for c in ("x", "y")},
         [*IMAGES, "./set/train", "--test", "./set"],
+    ),
+    ("Images", "a folder without images", {"set/x/a.txt": "hi"}, [*IMAGES, "./set"]),
+    ("Models", "a configuration alone", {"t.csv": GOOD}, [*TEXT, "t.csv"]),
+    (
+        "Models",
+        "weights of something else",
+        {"t.csv": GOOD, "tiny/model.safetensors": strange_weights},
+        [*TEXT, "t.csv"],
+    ),
+    (
+        "Models",
+        "no tokenizer",
+        {"t.csv": GOOD, "bare/config.json": "{}"},
+        ["reweight", "--model", "bare", "--train", "t.csv", "--meta", "clean.csv"],
+    ),
+    (
+        "Models",
+        "texts for a model of images",
+        {"t.csv": GOOD},
+        ["reweight", "--model", "resnet8-small", "--train", "t.csv", "--meta", "clean.csv"],
+    ),
+    (
+        "Outputs",
+        "another command at work on the output",
+        {"t.csv": GOOD, ".out.lock": held},
+        [*TEXT, "t.csv"],
+    ),
+    (
+        "Outputs",
+        "keep nothing",
+        {"t.csv": GOOD},
+        ["prune", "--model", "tiny", "--train", "t.csv", "--keep", "0"],
     ),
     (
         "Attacks",

@@ -199,6 +199,84 @@ def test_the_columns_reach_the_loss(trainer: Any) -> None:
     assert loss.item() == pytest.approx(-chances[0, 1].log().item(), rel=1e-5)
 
 
+IDS = {"input_ids": [[1, 2], [3, 4], [5, 6], [7, 8]]}
+
+
+def batch_labels(trainer: Any, rows: Any, column: str = "labels") -> list[int]:
+    """The labels of the rows, in their order, as they reach the loss."""
+    (batch,) = trainer.get_eval_dataloader(rows)
+    return batch[column].tolist()
+
+
+def test_labels_by_name_are_the_model_s_own_numbers(trainer: Any) -> None:
+    trainer.model.config.id2label = {0: "pos", 1: "neg", 2: "01"}
+    names = ["neg", "pos ", None, "01"]
+    rows = datasets.Dataset.from_dict({**IDS, "label": names, "sama_label": ["pos", *names[1:]]})
+    for given in (rows, rows.to_pandas(), rows.to_list()):
+        assert batch_labels(trainer, given) == [1, 0, -100, 2]
+        assert batch_labels(trainer, given, "sama_label") == [0, 0, -100, 2]
+    # Numbers of named classes in another order than the model's, and numbers without names.
+    declared = datasets.ClassLabel(names=["neg", "pos"])
+    by_number = datasets.Dataset.from_dict({**IDS, "label": [0, 1, 1, -1]})
+    assert batch_labels(trainer, by_number.cast_column("label", declared)) == [1, 0, 0, -100]
+    assert batch_labels(trainer, by_number) == [0, 1, 1, -100]
+    trainer.model.config.id2label = {0: "1", 1: "2", 2: "3"}
+    ratings = datasets.Dataset.from_dict({**IDS, "label": [3, 1, 2, 3]})
+    assert batch_labels(trainer, ratings) == [2, 0, 1, 2]
+    trainer.model.config.id2label = {0: "False", 1: "True"}
+    bools = datasets.Dataset.from_dict({**IDS, "label": [True, False, False, True]})
+    assert batch_labels(trainer, bools) == [1, 0, 0, 1]
+
+
+def test_a_label_that_is_no_class_of_the_model_is_refused(trainer: Any) -> None:
+    trainer.model.config.id2label = {0: "pos", 1: "neg", 2: "so-so"}
+    rows = datasets.Dataset.from_dict({**IDS, "label": ["pos", "neg", "good", "neg"]})
+    with pytest.raises(SamaError, match=r"the label 'good' .* is no class of the model; .*so-so"):
+        trainer.get_eval_dataloader(rows)
+    trainer.model.config.id2label = {0: "1", 1: "2", 2: "3"}
+    rows = datasets.Dataset.from_dict({**IDS, "label": [0, 1, 2, 0]})  # ids, or ratings?
+    with pytest.raises(SamaError, match="the label '0'"):
+        trainer.get_eval_dataloader(rows)
+
+
+def test_a_model_without_names_takes_those_of_the_rows(trainer: Any) -> None:
+    def anew(rows: Any) -> Any:
+        trainer.model.config.id2label = {i: f"LABEL_{i}" for i in range(3)}
+        return samacli.WeightedTrainer(trainer.model, trainer.args, train_dataset=rows)
+
+    rows = datasets.Dataset.from_dict({**IDS, "label": ["10", "9", "2", "9"]})
+    made = anew(rows)
+    assert made.model.config.id2label == {0: "2", 1: "9", 2: "10"}  # as `sama` orders them
+    assert batch_labels(made, rows) == [2, 1, 0, 1]
+    # A class that only the corrected labels have is one too.
+    corrected = rows.add_column("sama_label", ["10", "9", "9", "9"])
+    assert anew(corrected).model.config.label2id == {"2": 0, "9": 1, "10": 2}
+    with pytest.raises(SamaError, match=r"are 2 classes .* 3 outputs; load it with num_labels=2"):
+        anew(rows.select([1, 2]))
+
+
+def test_what_the_tool_hands_back_is_trained_on(tiny_bert: Path, trainer: Any) -> None:
+    """Text labels, as `reweight` gives them, are trained on to the end, by their names."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    frame = pandas.DataFrame(rows(40, 0))
+    result = run(samacli.reweight, frame, rows(12, 1), tiny_bert, correction=True)
+    assert result.dataset["sama_label"].isin(["film", "money", "sport"]).all()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    table = datasets.Dataset.from_pandas(result.dataset)
+    table = table.map(lambda batch: tokenizer(batch["said"], truncation=True), batched=True)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tiny_bert, num_labels=3, ignore_mismatched_sizes=True
+    )
+    trainer.args.max_steps, trainer.args.save_strategy = 3, "no"
+    made = samacli.WeightedTrainer(
+        model, trainer.args, train_dataset=table.rename_column("about", "label"),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    assert made.train().global_step == 3
+    assert made.model.config.id2label == {0: "film", 1: "money", 2: "sport"}
+
+
 def test_an_unfinished_run_is_gone_on_with(tiny_bert: Path, tmp_path: Path) -> None:
     train, clean = rows(40, 0), rows(12, 1)
     settings = {"repeats": 2, "checkpoint.every_steps": 1}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def read_json(paths: Sequence[Path]) -> datasets.Dataset:
     """The rows of all files. Raises SamaError naming the file, and the line or column at fault."""
 
     def convert(target: Path) -> None:
-        try:
+        with _whole_characters(paths):
             # The types of the first rows are tried on all; where they don't fit, those of all are.
             schema = _schema(next(_batches(paths), []))
             try:
@@ -35,25 +36,34 @@ def read_json(paths: Sequence[Path]) -> datasets.Dataset:
                 for rows in _batches(paths):
                     schema = _widened(schema, _schema(rows))
                 _write(paths, schema, target)
-        except UnicodeEncodeError as error:
-            raise SamaError(
-                f"{paths[0]} holds half a character ({error.object[error.start]!a}), which is no "
-                "text; take it out"
-            ) from error
 
     return converted(paths, "json", convert)
 
 
-def refuse_null_row(path: Path) -> None:
-    """Raise SamaError for a first line `null`: Arrow's reader ends the process at it.
+def json_parts(paths: Sequence[Path], size: int) -> Iterator[pa.Table]:
+    """The rows as they are read, `size` at a time; a part's types are those that its rows need.
 
-    (pyarrow 26: `pyarrow.json.read_json` of b"null" is a segmentation fault.) For rows that the
-    library reads as a stream.
+    Raises SamaError as `read_json` does.
     """
-    with pa.input_stream(str(path), compression="detect") as stream:
-        start = stream.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith(b"null"):
-        raise _no_object(path, 1)
+    for path in paths:
+        if path.stat().st_size == 0:
+            raise SamaError(f"{path} is empty")
+    with _whole_characters(paths):
+        for rows in _batches(paths, size):
+            schema = _schema(rows)
+            columns = [_column([row.get(f.name) for row in rows], f.type) for f in schema]
+            yield pa.table(columns, _stored(schema))
+
+
+@contextlib.contextmanager
+def _whole_characters(paths: Sequence[Path]) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise SamaError(
+            f"{paths[0]} holds half a character ({error.object[error.start]!a}), which is no text; "
+            "take it out"
+        ) from error
 
 
 class _OtherError(Exception):
@@ -67,13 +77,17 @@ _STORED = {_LARGE: pa.int64(), _WRITTEN: pa.string()}
 
 
 def _write(paths: Sequence[Path], schema: pa.Schema, target: Path) -> None:
-    stored = pa.schema([(f.name, _STORED.get(f.type, f.type)) for f in schema])
+    stored = _stored(schema)
     with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_stream(sink, stored) as writer:
         for rows in _batches(paths):
             if _widened(schema, _schema(rows)) != schema:
                 raise _OtherError
             columns = [_column([row.get(f.name) for row in rows], f.type) for f in schema]
             writer.write_batch(pa.record_batch(columns, stored))
+
+
+def _stored(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([(f.name, _STORED.get(f.type, f.type)) for f in schema])
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -134,12 +148,12 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     return _WRITTEN if both <= {pa.int64(), pa.float64(), _LARGE, _WRITTEN} else pa.json_()
 
 
-def _batches(paths: Sequence[Path]) -> Iterator[list[Record]]:
+def _batches(paths: Sequence[Path], size: int = _ROWS_AT_ONCE) -> Iterator[list[Record]]:
     rows: list[Record] = []
     for path in paths:
         for row in _records(path):
             rows.append(row)
-            if len(rows) >= _ROWS_AT_ONCE:
+            if len(rows) >= size:
                 yield rows
                 rows = []
     if rows:

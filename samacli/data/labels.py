@@ -100,10 +100,12 @@ def settle_minus_one(
     return _without_minus_one(names)
 
 
-def known_minus_one(
-    names: np.ndarray, table: Table, column: str, classes: Sequence[str]
-) -> np.ndarray:
-    """The names with −1 as no label (None) where it is a number and none of the classes."""
+def as_known(names: np.ndarray, table: Table, column: str, classes: Sequence[str]) -> np.ndarray:
+    """The names as those of known classes: −1 as no label (None) where it is a number and none of
+    them, true and false in the letters that they have (CSV's are text, JSON's are none)."""
+    written = {name.casefold(): name for name in classes}
+    if set(written) == {"true", "false"}:
+        names = np.array([name and written.get(name.casefold(), name) for name in names], object)
     found = {name for name in names if name is not None}
     if "-1" not in classes and is_numbers(table, column, found):
         return _without_minus_one(names)
@@ -189,10 +191,11 @@ def check_known(
     for row, name in enumerate(names):
         if name is not None and name not in known:
             shown = ", ".join(list(classes)[:12]) + (" …" if len(classes) > 12 else "")
+            twin = next((one for one in classes if folded(one) == folded(name)), None)
+            meant = nearest(name, classes) if twin is None else f"; did you mean '{twin}'?"
             raise SamaError(
                 f"{table.origin} has the label '{name}' in row {row} (counted from 0, column "
-                f"'{column}'), which {known_to} lacks; the labels known are: {shown}"
-                f"{nearest(name, classes)}"
+                f"'{column}'), which {known_to} lacks; the labels known are: {shown}{meant}"
             )
 
 

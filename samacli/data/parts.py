@@ -20,8 +20,8 @@ from samacli.data.confine import refuse_images_outside
 from samacli.data.content import check_inputs, input_columns
 from samacli.data.files import file_kind
 from samacli.data.hub import stream_hub
-from samacli.data.json_files import refuse_null_row
-from samacli.data.labels import NONE, class_ids, known_minus_one, label_names
+from samacli.data.json_files import json_parts
+from samacli.data.labels import NONE, as_known, class_ids, label_names
 from samacli.data.pool import with_images
 from samacli.data.sources import make_opener, match_split
 from samacli.data.split import Split
@@ -30,8 +30,8 @@ from samacli.errors import SamaError, nearest
 from samacli.recipe.schema import Columns, Data, Task
 
 _SAMPLED_ROWS = 64
-# The library's builders; its reading of CSV is not ours, and an Arrow file is mapped as it is.
-_STREAMED_KINDS = {"parquet": "parquet", "jsonl": "json"}
+# Our reading of CSV knows a column by its last row alone, and an Arrow file is mapped as it is.
+_STREAMED_KINDS = ("parquet", "jsonl")
 
 Wanted = Callable[[int], bool]
 
@@ -113,6 +113,28 @@ class StreamedParts:
         self.rows = rows
 
 
+class JsonLinesParts:
+    """Of JSON lines files: nothing is converted or cached. Cells are as the mapped reader has them,
+    which the library's stream would make dates and rounded numbers of."""
+
+    def __init__(self, files: Sequence[Path], origin: str, identity: dict[str, Any]) -> None:
+        self._files, self._origin = files, origin
+        self.identity = identity
+        self.rows: int | None = None
+
+    def read(self, size: int, first: int, wanted: Wanted) -> Iterator[tuple[int, Table]]:
+        rows = 0
+        try:
+            for number, part in enumerate(json_parts(self._files, size)):
+                rows += part.num_rows
+                if number >= first and wanted(number):
+                    base = self._files[0].parent
+                    yield number, Table(datasets.Dataset(part), self._origin, base=base)
+        except UnicodeDecodeError as error:
+            raise SamaError(f"{self._origin} is not UTF-8 text; convert it to UTF-8") from error
+        self.rows = rows
+
+
 def open_parts(config: Data, *, stream: bool = False) -> Parts:
     """The split that `config.train` names.
 
@@ -139,11 +161,10 @@ def open_parts(config: Data, *, stream: bool = False) -> Parts:
             f"{named} cannot be read as a stream: that takes Parquet files, JSON lines files, or a "
             "data set on the hub; leave --stream out"
         )
-    for file in files:
-        if file_kind(file) == "jsonl":
-            refuse_null_row(file)
-    stream_ = stream_with_library(_STREAMED_KINDS[str(kinds.pop())], files)
     identity = {"files": {file.name: file.stat().st_size for file in files}}
+    if kinds == {"jsonl"}:
+        return JsonLinesParts(files, str(named), identity)
+    stream_ = stream_with_library("parquet", files)
     return StreamedParts(stream_, str(named), identity, base=files[0].parent)
 
 
@@ -169,7 +190,7 @@ def part_split(
         for column, _ in input_columns(columns, task):
             _check_texts(table, column, first)
     names = label_names(table, columns.label, list(classes))
-    names = known_minus_one(names, table, columns.label, classes)
+    names = as_known(names, table, columns.label, classes)
     labels = class_ids(names, classes)
     unknown = np.flatnonzero((labels == NONE) & np.array([name is not None for name in names]))
     if unknown.size:

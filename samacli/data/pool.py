@@ -14,12 +14,12 @@ from samacli.data.content import check_inputs, read_content
 from samacli.data.labels import (
     NONE,
     as_class_labels,
+    as_known,
     check_known,
     class_ids,
     class_order,
     declared_classes,
     folded,
-    known_minus_one,
     label_names,
     settle_minus_one,
 )
@@ -151,9 +151,7 @@ def training_pool(
     notes: list[str] = []
     truth = None
     if true_column is not None:
-        true = known_minus_one(
-            label_names(table, true_column, declared), table, true_column, classes
-        )
+        true = as_known(label_names(table, true_column, declared), table, true_column, classes)
         truth = _truth(true, classes, notes)
     positions = _labelled(labels, table, columns, config.abstain, notes)
     content = np.zeros(len(labels), dtype=np.uint64)
@@ -195,7 +193,7 @@ def clean_pool(
         # Labels are classes by their names there, even those that look like ids of other classes.
         given_column, classes = GIVEN_COLUMN, replace(classes, declared=False)
     names = label_names(table, column, classes.by_number)
-    names = known_minus_one(names, table, column, classes.names)
+    names = as_known(names, table, column, classes.names)
     missing = np.flatnonzero([name is None for name in names])
     if missing.size:
         raise SamaError(
@@ -289,7 +287,7 @@ def _given(table: Table, column: str, classes: Classes) -> np.ndarray | None:
         names = label_names(table, column, classes.by_number)
     except SamaError:  # nothing is trained on these labels, so they are no reason to refuse rows
         return None
-    names = known_minus_one(names, table, column, classes.names)
+    names = as_known(names, table, column, classes.names)
     return class_ids(names, classes.names)
 
 

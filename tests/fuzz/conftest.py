@@ -9,10 +9,19 @@ from pathlib import Path
 
 import datasets
 import pytest
+from hypothesis import HealthCheck, settings
 
 TRIED: Counter[str] = Counter()
 # `make fuzz` asks for more; this is the normal test suite's share, of all kinds together.
 INPUTS = int(os.environ.get("SAMA_FUZZ_INPUTS", "300"))
+KINDS = 17
+fuzzed = settings(
+    max_examples=max(1, -(-INPUTS // KINDS)),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=INPUTS <= 300,  # the same inputs each time in the normal test suite
+    database=None,
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,6 +6,7 @@ few places: random bytes alone would never come past the first check.
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import Any
 
@@ -246,6 +247,58 @@ def naive_rows(draw: st.DrawFn) -> list[tuple[str, str]]:
         rows.append((text, draw(st.sampled_from(["pos", "neg"]))))
     return draw(st.permutations(rows))
 
+
+ENCODINGS = st.sampled_from(
+    ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "mac-roman",
+     "shift-jis", "gb18030", "koi8-r", "utf-7"]
+)  # fmt: skip
+
+
+@st.composite
+def styles(draw: st.DrawFn) -> dict[str, Any]:
+    """Of `csv.writer`, and how many blank lines stand between rows."""
+    style: dict[str, Any] = {
+        "delimiter": draw(st.sampled_from(",;\t|")),
+        "lineterminator": draw(st.sampled_from(["\n", "\r\n", "\r"])),
+        "quoting": csv.QUOTE_ALL,
+        "blank": draw(st.sampled_from([0, 0, 1])),
+    }
+    if style["lineterminator"] == "\r\n" and draw(st.booleans()):
+        style["quoting"] = csv.QUOTE_MINIMAL  # the writer looks for its own line end's characters
+    if draw(st.booleans()):
+        style |= {"doublequote": False, "escapechar": "\\", "quoting": csv.QUOTE_ALL}
+    return style
+
+
+@st.composite
+def texts_in_cells(draw: st.DrawFn) -> list[list[str]]:
+    """Rows of a text with all that has a meaning in CSV, and a label."""
+    marks = st.sampled_from([*",;\t|\"'\\\n\r ", '""', "\r\n", '\\"', "a", "é", "\u2028", "\x85"])
+    texts = st.lists(marks, min_size=1, max_size=8).map("".join)
+    rows = draw(st.lists(texts, min_size=2, max_size=5))
+    return [[f"t{text}", f"c{place % 2}"] for place, text in enumerate(rows)]
+
+
+@st.composite
+def label_columns(draw: st.DrawFn) -> list[Any]:
+    """Of two classes or three, of every type that a format may have."""
+    kinds = [("neg", "pos"), (" a", "b "), ("01", "02", "1"), ("0", "1"), (0, 1), (True, False),
+             (0.0, 1.0), (-1, 0, 1), (-1, 1), (7, 11, 100), ("ja", "nein, nie"), ("NaN", "x"),
+             ("1e3", "1000"), ("true", "false"), ("TRUE", "FALSE"), ("x", "é"), ("1.5", "a"),
+             (10**15, 10**15 + 1)]  # fmt: skip
+    kind = draw(st.sampled_from(kinds))
+    more = draw(st.lists(st.sampled_from(kind), max_size=5))
+    return list(draw(st.permutations([*kind, *more])))
+
+
+@st.composite
+def row_ids(draw: st.DrawFn) -> list[Any]:
+    kinds = [st.sampled_from(IDENTIFIERS), st.integers(0, 2**62), st.none(), _letters_of_ids]
+    chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2))
+    return draw(st.lists(st.one_of(chosen), min_size=4, max_size=8))
+
+
+_letters_of_ids = st.text(_letters, max_size=6)
 
 # Image folders: (path below the root, what it holds)
 
