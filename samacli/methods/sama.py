@@ -190,10 +190,11 @@ def auto_values(experiment: Experiment) -> list[tuple[str, str, str]]:
     )
     found = []
     if recipe.meta.reweighter == "auto":
-        value, why = "amortised", "there is a clean set, and labels stay as given"
+        value, why = "amortised", "a clean set, labels as given, and a pretrained text model"
         if not plan.amortised:
-            value = "stepwise"
-            why = "labels are corrected" if plan.correction else "there is no clean set"
+            value, why = "stepwise", "there is no clean set, or no pretrained text model"
+            if plan.correction:
+                why = "labels are corrected"
         found.append(("meta.reweighter", value, why))
     if config.prior == "auto":
         if plan.has_prior:
@@ -355,10 +356,10 @@ class _Plan:
         """Whether weights are fitted to slopes."""
         if self.config.reweighter != "auto":
             return self.config.reweighter == "amortised"
-        # Without a clean set the slopes of hard rows, right or wrong, are the same; what pruning
-        # makes of such weights is not measured.
+        # Where it is measured (docs/results/slopes.md). Without a clean set the slopes of hard rows,
+        # right or wrong, are the same.
         reweights = self.reweight is not None and self.experiment.meta is not None
-        return reweights and not self.correction
+        return reweights and not self.correction and self._has_representations
 
     @property
     def evidence(self) -> list[Feature]:

@@ -360,7 +360,8 @@ class Meta(Section):
         "weight are kept, and the weights fitted to all of them, from what is known of a row "
         "(reweight.features, its prediction, and a pretrained text model's representation); "
         "stepwise: a meta-weight-net takes a gradient step at each meta step (the paper's way); "
-        "auto: amortised where `sama reweight` has a clean set and labels as given, else stepwise",
+        "auto: amortised where `sama reweight` has a clean set, labels as given and a pretrained "
+        "text model, else stepwise",
     )
     unroll: int = Field(1, ge=1, description="base steps between two meta steps")
     batch_size: int = Field(32, ge=1)
