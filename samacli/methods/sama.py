@@ -356,7 +356,7 @@ class _Plan:
         """Whether weights are fitted to slopes."""
         if self.config.reweighter != "auto":
             return self.config.reweighter == "amortised"
-        # Where it is measured (docs/results/slopes.md). Without a clean set the slopes of hard rows,
+        # Where it is measured (docs/results/slopes.md). Without a clean set slopes of hard rows,
         # right or wrong, are the same.
         reweights = self.reweight is not None and self.experiment.meta is not None
         return reweights and not self.correction and self._has_representations
