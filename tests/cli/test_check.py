@@ -42,6 +42,7 @@ def test_what_lies_ahead_is_told_with_reasons(
     values = {one["key"]: one["value"] for one in ahead["auto"]}
     assert values == {
         "data.source": "csv",
+        "meta.reweighter": "amortised",
         "training.precision": values["training.precision"],
         "reweight.prior": "none",
         "reweight.class_frequencies": "clean",
@@ -51,7 +52,7 @@ def test_what_lies_ahead_is_told_with_reasons(
     assert 0 < ahead["estimate"]["seconds"] < 600
     assert 2**20 < ahead["estimate"]["memory_bytes"] < 2**34
     # 400 rows in batches of 32, three times.
-    assert ahead["sentence"].startswith("sama reweight takes: 5 trainings of 38 steps, about ")
+    assert ahead["sentence"].startswith("sama reweight takes: 6 trainings of 38 steps, about ")
     code, out, _ = run_sama(*given, "--model", "nobody/nothing")
     assert code == 2
     code, out, err = run_sama("check", texts["noisy"], "--model", tiny_bert)

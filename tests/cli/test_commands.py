@@ -95,7 +95,8 @@ def test_quiet_leaves_the_results_alone_on_stdout(
         "--model", tiny_bert, "-o", tmp_path / "out", *QUICK,
     )  # fmt: skip
     assert code == 0
-    assert stderr == ""
+    # A few steps teach nothing, which is a warning and said all the same.
+    assert [line for line in stderr.splitlines() if not line.startswith("warning: ")] == []
     assert "suspects.csv" in stdout
 
 

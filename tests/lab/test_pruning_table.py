@@ -283,7 +283,7 @@ def test_goals_are_judged_by_the_rows(table: TableSpec) -> None:
 
 def test_the_page_shows_each_score_beside_the_full_set(table: TableSpec, tmp_path: Path) -> None:
     cells, ledger = plan(table), filled(table)
-    text = texts(table, cells, ledger)["md"]
+    text = texts(table, cells, ledger, {})["md"]
     lines = text.splitlines()
     assert "| all rows | 0.910 ± 0.014 | 0.910 ± 0.014 | -0.010 ± 0.000 | -0.110 ± 0.010 |" in lines
     assert "| sama | 0.900 ± 0.014 | 0.800 ± 0.000 | – | – |" in lines
