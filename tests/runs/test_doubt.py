@@ -69,7 +69,9 @@ def test_a_run_that_learnt_nothing_gives_no_probability(
     texts: dict[str, Path], tiny_bert: Path, tmp_path: Path
 ) -> None:
     settings = ("training.steps=2", "training.optimizer.learning_rate=1e-9", "reweight.prior=none")
-    recipe = text_recipe(texts, tiny_bert, *settings, "reweight.baselines=[]")
+    # Weights that differ, so that there are suspects: fitted ones stay even after two steps.
+    stepwise = ("reweight.baselines=[]", "meta.reweighter=stepwise")
+    recipe = text_recipe(texts, tiny_bert, *settings, *stepwise)
     result = reweight(recipe, tmp_path / "out", device="cpu")
     assert "no better than the frequencies" in result.metrics["no_probability"]
     scores = pq.read_table(tmp_path / "out" / "scores.parquet")

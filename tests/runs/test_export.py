@@ -184,7 +184,7 @@ def test_known_rows_are_no_noisy_rows(plain: tuple[Path, Path, Any]) -> None:
 def test_the_base_level_sees_none_of_them_among_the_noisy(tiny_bert: Path, tmp_path: Path) -> None:
     recipe = text_recipe(relabelled(tmp_path), tiny_bert, *SHORT)
     experiment = Experiment.prepare(recipe, device="cpu")
-    plan = _Plan(experiment, 0, ["loss"], recipe.reweight, None, experiment.steps)
+    plan = _Plan(experiment, recipe.meta, 0, ["loss"], recipe.reweight, None, experiment.steps)
     batches = plan.base_batches()
     seen = {int(i) for _ in range(60) for i in next(batches)["index"]}
     assert seen == set(range(8, 400))
