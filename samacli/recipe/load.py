@@ -14,7 +14,7 @@ from samacli.errors import SamaError, nearest, reason
 from samacli.recipe.paths import possible_path
 from samacli.recipe.retired import without_retired
 from samacli.recipe.schema import Recipe
-from samacli.redact import redact
+from samacli.redact import redact, redact_all
 from samacli.registry import PRESETS
 
 EXTENDS = "extends"  # a recipe file's key: the recipe that it starts from
@@ -250,8 +250,9 @@ def dump_recipe(recipe: Recipe) -> str:
 
     But for secrets: what looks like a token or a password is written as `***`.
     """
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return redact(text)
+    # Value by value: in the text a bare *** would be no YAML.
+    content = redact_all(recipe.model_dump(mode="json"))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def result_relevant(content: dict[str, Any]) -> dict[str, Any]:

@@ -399,7 +399,7 @@ def test_figures_are_of_the_right_rows(table: TableSpec, store: Store) -> None:
     assert not block.best(sama)
     text = page(table, blocks(table, plan(table), ledger))
     assert (
-        "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | 3 | 48 | 10.0 | 1.00 |"
+        "| clean | **0.900** | 1 | **0.400** | 0.250 | -0.100 | – | – | – | 3 | 48 | 10.0 | 1.00 |"
         in text
     )
     assert "| sama | 0.850 ± 0.071 | 2 | **0.400 ± 0.000** | **0.300 ± 0.000** | – |" in text

@@ -101,6 +101,7 @@ def test_scores_have_a_row_for_each_input_row(finished: tuple[Path, Any]) -> Non
         "loss",
         "uncertainty",
         "weight",
+        "slope",
         "mislabelled",
     ]
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
