@@ -138,7 +138,7 @@ def test_a_killed_process_ends_the_run_with_a_clear_message(
     ) as process:  # fmt: skip
         assert process.stderr is not None
         for line in process.stderr:  # training has begun
-            if "noisy, seed" in line:
+            if "(noisy), " in line:
                 break
         os.kill(workers(process.pid)[-1], signal.SIGKILL)
         killed = time.monotonic()
