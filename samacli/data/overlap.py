@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,22 +27,6 @@ def check_classes(splits: Splits) -> None:
             )
 
 
-def overlaps(splits: Splits) -> dict[str, dict[str, int]]:
-    """Rows that two splits share, by "meta, train" and the like: how many each of both has."""
-    there = {
-        name: split
-        for name in ("validation", "test", "meta", "train")
-        if (split := getattr(splits, name)) is not None
-    }
-    found = {}
-    for (name, split), (other_name, other) in itertools.combinations(there.items(), 2):
-        shared = int((split.twins_in(other) >= 0).sum())
-        if shared:
-            theirs = int((other.twins_in(split) >= 0).sum())
-            found[f"{name}, {other_name}"] = {name: shared, other_name: theirs}
-    return found
-
-
 def known_rows_note(splits: Splits) -> str | None:
     """What becomes of training rows that the clean set has too; None where there are none."""
     meta, twins = splits.meta, splits.clean_twins
@@ -52,7 +35,7 @@ def known_rows_note(splits: Splits) -> str | None:
         return None
     given = splits.train.labels[known]
     differ = int(((given >= 0) & (given != meta.labels[twins[known]])).sum())
-    shared = int((meta.twins_in(splits.train) >= 0).sum())
+    shared = splits.overlaps["meta, train"]["meta"]
     return (
         f"{shared:,} of {len(meta):,} meta rows also occur in the training split (same "
         f"{_kind(splits)}): its {known.size:,} rows with them count as "
@@ -65,7 +48,7 @@ def split_warnings(splits: Splits) -> list[str]:
     train, meta = splits.train, splits.meta
     others = [split for split in (meta, splits.validation, splits.test) if split is not None]
     warnings = []
-    for pair, shared in overlaps(splits).items():
+    for pair, shared in splits.overlaps.items():
         (name, rows), (other, _) = shared.items()
         if pair != "meta, train":  # which is no mistake, see `known_rows_note`
             other = "training" if other == "train" else other

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -101,6 +102,19 @@ class Splits:
         if self.meta is None:
             return np.full(len(self.train), -1)
         return self.train.twins_in(self.meta)
+
+    @functools.cached_property
+    def overlaps(self) -> dict[str, dict[str, int]]:
+        """Rows that two splits share, by "meta, train" and the like: how many each of both has."""
+        names = ("validation", "test", "meta", "train")
+        there = {name: split for name in names if (split := getattr(self, name)) is not None}
+        found = {}
+        for (name, split), (other_name, other) in itertools.combinations(there.items(), 2):
+            shared = int((split.twins_in(other) >= 0).sum())
+            if shared:
+                theirs = int((other.twins_in(split) >= 0).sum())
+                found[f"{name}, {other_name}"] = {name: shared, other_name: theirs}
+        return found
 
     @property
     def noisy_rows(self) -> np.ndarray | None:

@@ -24,7 +24,7 @@ def opening_lines(splits: Splits) -> list[str]:
             other = f" ({torn:,} with another label)" if torn else ""
             twice.append(f"{copies['rows']:,} {called(role)} rows are copies{other}")
         if role != "train":
-            shared = int(np.isin(split.content, splits.train.content).sum())
+            shared = splits.overlaps.get(f"{role}, train", {}).get(role, 0)
             if shared:
                 twice.append(f"{shared:,} {called(role)} rows are training rows too")
     return [

@@ -29,7 +29,6 @@ from transformers import PreTrainedModel
 import samacli
 from samacli.bilevel.scored import Summary
 from samacli.data.names import row_names
-from samacli.data.overlap import overlaps
 from samacli.data.split import fingerprints
 from samacli.data.table import Table, quiet_datasets
 from samacli.export.dataset import clean_rows, write_dataset
@@ -123,7 +122,7 @@ class Run:
             "rows": self.experiment.sizes,
             **own,
             "processes": accelerator.num_processes,
-            "overlaps": overlaps(self.experiment.splits),
+            "overlaps": self.experiment.splits.overlaps,
             "fingerprints": fingerprints(self.experiment.splits),
             "environment": environment(accelerator.device),
         }
