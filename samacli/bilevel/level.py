@@ -108,7 +108,6 @@ class _Sums:
     """
 
     def __init__(self, reweighter: Reweighter) -> None:
-        self._reweighter = reweighter
         self._params = list(reweighter.parameters())
         self._sums = [torch.zeros((), device=_device(reweighter)) for _ in range(2)]
         self._sums += [torch.zeros_like(p) for p in self._params * 2]
@@ -284,19 +283,16 @@ class MetaLevel:
         The features are detached: a weight is a fact about an example, not a way for the base model
         to lower its loss. Where clean rows have a share of the base loss, this is the rest of it.
         """
-        rows = self._rows(batch)
-        logits = logits if rows is None else logits[rows]
-        weights, targets = self._weighed(reweighter, self._evidence(logits, batch, rows))
-        return self._loss(normalized(weights), targets, logits)
+        _, counted, evidence = self._counted(logits, batch)
+        weights, targets = self._weighed(reweighter, evidence)
+        return self._loss(normalized(weights), targets, counted)
 
     def _unnormalised(self, scaled: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
         """The same with weights of any mean, times `scaled.factor`."""
         assert isinstance(scaled, _Scaled)
-        rows = self._rows(batch)
-        logits = logits if rows is None else logits[rows]
-        evidence = self._evidence(logits, batch, rows)
+        _, counted, evidence = self._counted(logits, batch)
         weights, targets = self._weighed(scaled.reweighter, evidence)
-        return scaled.factor * self._loss(weights, targets, logits)
+        return scaled.factor * self._loss(weights, targets, counted)
 
     def _weighed(self, reweighter: nn.Module, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Weights (b,), not normalised, and targets."""
@@ -337,14 +333,15 @@ class MetaLevel:
         """The numbers of the rows that count (b,); None for all, known without looking."""
         return None if self._every_row else self.counted(batch).nonzero()[:, 0]
 
-    def _evidence(self, logits: Tensor, batch: Batch, rows: Tensor | None) -> Evidence:
-        """Of the `rows` of a batch, whose logits (b, classes) are given."""
+    def _counted(self, logits: Tensor, batch: Batch) -> tuple[Tensor | None, Tensor, Evidence]:
+        """The rows that count (`_rows`), their logits (b, classes), and what is known of them."""
+        rows = self._rows(batch)
         index, labels = batch["index"], batch["labels"]
         averaged = batch.get("averaged_logits")
         if rows is not None:
-            index, labels = index[rows], labels[rows]
+            logits, index, labels = logits[rows], index[rows], labels[rows]
             averaged = None if averaged is None else averaged[rows]
-        return self.facts.evidence(index, logits, labels, averaged)
+        return rows, logits, self.facts.evidence(index, logits, labels, averaged)
 
     # a step
 
@@ -385,16 +382,14 @@ class MetaLevel:
 
     def _take(self, logits: Tensor, batch: Batch, scale: float) -> Tensor:
         """The pass's loss; what it gave its rows is kept."""
-        rows, index = self._rows(batch), batch["index"]
-        counted = logits if rows is None else logits[rows]
-        evidence = self._evidence(counted, batch, rows)
+        rows, counted, evidence = self._counted(logits, batch)
+        index = batch["index"] if rows is None else batch["index"][rows]
         weights, targets = self._weighed(self.reweighter, evidence)
         if self._sums is None:
             weights = normalized(weights)
         elif len(weights):
             self._sums.add_mean(weights.mean(), scale, slope=self._at is not None)
         weights, targets = weights.detach(), targets.detach()
-        index = index if rows is None else index[rows]
         done = _Pass(index, weights, targets, logits.detach(), evidence)
         self._passes.append(done)
         if self.facts.losses is not None:

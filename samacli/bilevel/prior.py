@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samacli.training.objective import forward_corrected
+
 _STEPS, _RATE, _RIDGE = 150, 0.05, 2e-4
 _CLEAN_PART = 0.4  # of the loss; the given labels' likelihood makes up the rest
 _SCALE = 20.0  # divides standardised features, so that one rate and ridge suit all widths of model
@@ -56,7 +58,7 @@ def fit_linear_belief(
     optimizer = torch.optim.Adam([weight], lr=_RATE)
     with torch.enable_grad():
         for _ in range(_STEPS):
-            noisy = -torch.logsumexp((inputs @ weight).log_softmax(-1) + rows, dim=-1)
+            noisy = forward_corrected(inputs @ weight, rows)
             loss = _RIDGE * weight[:-1].square().sum()
             if len(clean):
                 certain = torch.nn.functional.cross_entropy(clean @ weight + offset, clean_labels)

@@ -73,7 +73,7 @@ class Rater:
         evidence = Evidence(logits.float().cpu(), labels, representation=table)
         widths = {"representation": 0 if table is None else table.shape[1]}
         width = feature_count(self.features, self.classes, widths)
-        slopes = SlopeRegression(width, self.classes, state.get("shares"), rows=0)
+        slopes = SlopeRegression(width, self.classes, state.get("shares"))
         slopes.load_state_dict(state, strict=False)
         x = feature_matrix(evidence, self.features)
         told = labels >= 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +25,6 @@ _MOMENT_DECAY = 0.9
 _LEAST_DEVIATION, _FARTHEST = 1e-3, 10.0
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """What fitting weights to slopes takes; see `SlopeRegression`.
-
-    shares: (classes,), of the loss, for each given class, or None. rows: of the training split.
-    """
-
-    shares: Tensor | None
-    rows: int
-
-
 class Reweighter(nn.Module):
     """A weight from the chosen features, and optionally a label corrector.
 
@@ -55,8 +43,8 @@ class Reweighter(nn.Module):
         standardize: bring each feature to mean 0 and deviation 1 over the examples of the latest
             steps (`follow`): what an example is given does not depend on how a step is split into
             passes.
-        slopes: set where the weights are fitted to slopes (`SlopeRegression`) in place of the
-            meta-weight-net.
+        amortised: the weights are fitted to slopes (`SlopeRegression`, with these `shares`) in
+            place of the meta-weight-net.
     """
 
     seen_moments: Tensor
@@ -72,15 +60,16 @@ class Reweighter(nn.Module):
         widths: Mapping[str, int] | None = None,
         corrector: LabelCorrector | None = None,
         standardize: bool = False,
-        slopes: Slopes | None = None,
+        amortised: bool = False,
+        shares: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.features = tuple(features)
         self.classes = classes
         self.standardize = standardize
         width = feature_count(features, classes, widths or {})
-        if slopes is not None:
-            self.weight_net = SlopeRegression(width, classes, slopes.shares, slopes.rows)
+        if amortised:
+            self.weight_net = SlopeRegression(width, classes, shares)
         else:
             # An example without a given label has an embedding of its own, the last.
             self.weight_net = MetaWeightNet(

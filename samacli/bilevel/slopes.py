@@ -54,7 +54,6 @@ class SlopeRegression(nn.Module):
         columns: number of x. classes: of given labels; rows without one are a class more.
         shares: (classes,), what each given class is to have of the loss, sums to 1; None: what its
             rows' weights come to (labels are corrected: given classes are not what is trained on).
-        rows: of the training split, whose slopes are summed up.
     """
 
     gram: Tensor
@@ -65,10 +64,8 @@ class SlopeRegression(nn.Module):
     explained: Tensor
     shares: Tensor | None
     mass: Tensor
-    value: Tensor
-    asked: Tensor
 
-    def __init__(self, columns: int, classes: int, shares: Tensor | None, rows: int) -> None:
+    def __init__(self, columns: int, classes: int, shares: Tensor | None) -> None:
         super().__init__()
         self.classes = classes
         self._own = min(columns + 1, max(2, _MOST_COLUMNS // (classes + 1)))
@@ -82,8 +79,6 @@ class SlopeRegression(nn.Module):
         self.register_buffer("explained", torch.zeros(()))
         self.register_buffer("shares", None if shares is None else shares.float())
         self.register_buffer("mass", torch.zeros(classes))
-        self.register_buffer("value", torch.zeros(rows, dtype=torch.float64))
-        self.register_buffer("asked", torch.zeros(rows, dtype=torch.long))
         self.count, self._next_fit = 0, float(_FIRST_FIT)
 
     def columns(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -152,8 +147,6 @@ class SlopeRegression(nn.Module):
         # A row is always in the same fold: it must not predict itself.
         fold = nn.functional.one_hot(index * 7919 % _FOLDS, _FOLDS).double() * use[:, None]
         self.gram += torch.einsum("bk,bi,bj->kij", fold, u, u)
-        self.value.index_add_(0, index, c.double())
-        self.asked.index_add_(0, index, use.long())
         self.count += 1
         if self.count >= self._next_fit:
             self._fit()
@@ -185,10 +178,6 @@ class SlopeRegression(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Go on from what `get_extra_state` gave."""
         self.count, self._next_fit = int(state[0]), float(state[1])
-
-    def mean_slopes(self) -> Tensor:
-        """Each training row's mean slope (n,), as `predict`'s; NaN for rows without one."""
-        return torch.where(self.asked > 0, self.value / self.asked, torch.nan)
 
 
 @dataclass(frozen=True)

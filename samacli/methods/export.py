@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samacli.bilevel.scored import Summary, summarize
+from samacli.bilevel.scored import Summary
 from samacli.methods.run import MethodRun, measured
-from samacli.methods.sama import sama
+from samacli.methods.sama import sama, summary_of
 from samacli.training.experiment import Experiment
 
 
@@ -60,6 +60,5 @@ def export(experiment: Experiment, name: str, seed: int) -> MethodRun:
     """SAMA with this seed, then training afresh on what it would export alone."""
     scored = sama(experiment, f"{name}: sama", seed).scored
     assert scored is not None
-    splits = experiment.splits
-    summary = summarize([scored], splits.train, splits.clean_twins >= 0)
-    return train_on(experiment, exported_rows(experiment, summary), name, seed)
+    rows = exported_rows(experiment, summary_of(experiment, [scored]))
+    return train_on(experiment, rows, name, seed)

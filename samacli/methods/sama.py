@@ -18,8 +18,8 @@ from samacli.bilevel.frequencies import class_frequencies, drawn_evenly
 from samacli.bilevel.history import ExampleHistory
 from samacli.bilevel.level import CleanRows, MetaLevel, warmup
 from samacli.bilevel.rater import Rater
-from samacli.bilevel.reweighter import Reweighter, Slopes
-from samacli.bilevel.scored import Scored, summarize
+from samacli.bilevel.reweighter import Reweighter
+from samacli.bilevel.scored import Scored, Summary, summarize
 from samacli.bilevel.slopes import Projection
 from samacli.bilevel.weight_function import weight_function
 from samacli.data import Batches
@@ -58,10 +58,7 @@ def sama(experiment: Experiment, name: str, seed: int, **meta: Any) -> MethodRun
         reweight=experiment.recipe.reweight,
         meta=meta,
     )
-    evaluation = experiment.evaluate(run.model)
-    splits = experiment.splits
-    noise = summarize([scored], splits.train, splits.clean_twins >= 0).noise
-    return measured(name, seed, [run], evaluation, noise=noise, scored=scored)
+    return _measured(experiment, name, seed, [run], scored)
 
 
 def sama_na(experiment: Experiment, name: str, seed: int) -> MethodRun:
@@ -92,10 +89,21 @@ def sama_then_clean(experiment: Experiment, name: str, seed: int) -> MethodRun:
         model=one.model,
         steps=max(1, experiment.steps - half),
     )
+    return _measured(experiment, name, seed, [one, two], scored)
+
+
+def summary_of(experiment: Experiment, scored: Sequence[Scored]) -> Summary:
+    """Means over the runs; rows that the clean set has too are not asked whether they are wrong."""
     splits = experiment.splits
-    noise = summarize([scored], splits.train, splits.clean_twins >= 0).noise
-    evaluation = experiment.evaluate(two.model)
-    return measured(name, seed, [one, two], evaluation, noise=noise, scored=scored)
+    return summarize(scored, splits.train, splits.clean_twins >= 0)
+
+
+def _measured(
+    experiment: Experiment, name: str, seed: int, runs: Sequence[Fit], scored: Scored
+) -> MethodRun:
+    evaluation = experiment.evaluate(runs[-1].model)
+    noise = summary_of(experiment, [scored]).noise
+    return measured(name, seed, runs, evaluation, noise=noise, scored=scored)
 
 
 def fit_sama(
@@ -132,14 +140,14 @@ def fit_sama(
     facts = plan.facts(beliefs)
     corrector = beliefs.make_corrector() if plan.correction else None
     device, classes = experiment.accelerator.device, len(experiment.splits.classes)
-    slopes = plan.slopes(beliefs) if plan.amortised else None
     reweighter = Reweighter(
         plan.evidence,
         classes,
         widths=facts.widths,
         corrector=corrector,
-        standardize=config.standardize and slopes is None,
-        slopes=slopes,
+        standardize=config.standardize and not plan.amortised,
+        amortised=plan.amortised,
+        shares=plan.shares(beliefs) if plan.amortised else None,
     ).to(device)
     several = experiment.accelerator.num_processes > 1
     level = MetaLevel(
@@ -387,11 +395,7 @@ class _Plan:
         recipe = self.experiment.recipe
         return recipe.task == "text-classification" and is_pretrained(recipe.model)
 
-    def slopes(self, beliefs: Beliefs) -> Slopes:
-        """What fitting weights to slopes takes."""
-        return Slopes(self._shares(beliefs), len(self.experiment.train))
-
-    def _shares(self, beliefs: Beliefs) -> Tensor | None:
+    def shares(self, beliefs: Beliefs) -> Tensor | None:
         """Of each given class in the loss (classes,): how frequent the class is expected to be.
 
         By the clean rows; by what is estimated, or else by the given labels, where the clean rows

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from samacli.export.escape import printable
 from samacli.report.finished import FinishedRun, Scores, example_rows
-from samacli.report.reviewed import suspects
+from samacli.report.reviewed import Ranked, suspects
 
 SUSPECTS_AT_MOST = 150
 VALUABLE_AT_MOST = 100
@@ -25,21 +25,13 @@ _SMALL = 40  # below, images are shown enlarged
 
 
 @dataclass(frozen=True)
-class Example:
+class Example(Ranked):
     """A training row as it is shown.
 
-    row: position in the input. name: what it is called there, or empty. value: its weight, or score
-    where rows are pruned. text: empty for an image. image: a data URI, empty for a text and for an
-    image that is not there any more.
+    text: empty for an image. image: a data URI, empty for a text and for an image that is not there
+    any more.
     """
 
-    row: int
-    name: str
-    given: str
-    suggested: str
-    value: float
-    loss: float
-    probability: float | None
     text: str
     image: str
 

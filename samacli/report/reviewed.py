@@ -29,12 +29,11 @@ SHOWN_CHARACTERS = 20_000  # of a text
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A line of `suspects.csv`.
+class Ranked:
+    """What a run says of a training row.
 
     row: position in the input. name: what it is called there, or empty. value: its weight, or score
-    where rows are pruned. probability: that its label is wrong, where that is known. content: the
-    cells of its text columns, or its image's path, which is empty where there is no file of it.
+    where rows are pruned. probability: that its label is wrong, where that is known.
     """
 
     row: int
@@ -44,6 +43,16 @@ class Suspect:
     value: float
     loss: float
     probability: float | None
+
+
+@dataclass(frozen=True)
+class Suspect(Ranked):
+    """A line of `suspects.csv`.
+
+    content: the cells of its text columns, or its image's path, which is empty where there is no
+    file of it.
+    """
+
     content: tuple[str, ...]
 
 

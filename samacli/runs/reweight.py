@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 import samacli
-from samacli.bilevel.scored import Scored, Summary, summarize
+from samacli.bilevel.scored import Scored, Summary
 from samacli.errors import SamaError
 from samacli.export.dataset import (
     CLEAN_FILE,
@@ -32,6 +32,7 @@ from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
 from samacli.methods import MethodRun, check_methods, planned
 from samacli.methods.export import ExportedRows, exported_rows, train_on
+from samacli.methods.sama import summary_of
 from samacli.progress import Planned
 from samacli.recipe import Recipe
 from samacli.registry import METHODS, load
@@ -98,7 +99,7 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                     exported = exported or done.model
                 del done
         splits = experiment.splits
-        summary = summarize(scored, splits.train, splits.clean_twins >= 0)
+        summary = summary_of(experiment, scored)
         rows = exported_rows(experiment, summary)
         for seed in recipe.seeds if "export" in names else []:
             measure("export", seed, partial(train_on, experiment, rows, "export", seed))

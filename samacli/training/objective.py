@@ -51,11 +51,18 @@ def weighted_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     return losses.sum() / labelled
 
 
-class ForwardCorrection:
-    """−log Σ_c p(c)·P(given | c), the mean over examples with a given label.
+def forward_corrected(logits: Tensor, log_likelihood: Tensor) -> Tensor:
+    """−log Σ_c p(c)·P(given | c) of each example, in nats (n,).
 
     The model is asked for the true class, and what labels do with it is put between (forward
-    correction, Patrini et al. 2017).
+    correction, Patrini et al. 2017). logits: (n, classes). log_likelihood: log P(given | true) of
+    each example's given label, (n, classes).
+    """
+    return -torch.logsumexp(logits.log_softmax(-1) + log_likelihood, dim=-1)
+
+
+class ForwardCorrection:
+    """The mean of `forward_corrected` over examples with a given label.
 
     log_likelihood: log P(given | true), (given, true).
     """
@@ -66,7 +73,7 @@ class ForwardCorrection:
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         told = batch["labels"] >= 0
         rows = self.log_likelihood.to(logits)[batch["labels"].clamp_min(0)]
-        losses = -torch.logsumexp(logits.log_softmax(-1) + rows, dim=-1)
+        losses = forward_corrected(logits, rows)
         return (losses * told).sum() / told.sum().clamp_min(1)
 
 

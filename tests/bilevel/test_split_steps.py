@@ -15,7 +15,7 @@ from samacli.bilevel import slopes
 from samacli.bilevel.features import Facts, LossHistory
 from samacli.bilevel.history import ExampleHistory
 from samacli.bilevel.level import CleanRows, MetaLevel
-from samacli.bilevel.reweighter import Reweighter, Slopes
+from samacli.bilevel.reweighter import Reweighter
 from samacli.meta import DataParallel, LabelCorrector
 from samacli.pruning.scores import MeanLoss
 from samacli.recipe import Meta
@@ -61,7 +61,7 @@ def train(
         ),
         Reweighter(
             features, 3, hidden=8, corrector=corrector, standardize=kind == "standardised",
-            slopes=Slopes(torch.full((3,), 1 / 3), 64) if kind == "slopes" else None,
+            amortised=kind == "slopes", shares=torch.full((3,), 1 / 3),
         ),
         batches=endless(clean_x, clean_y, 10, seed=4),
         history=ExampleHistory(64, 3, targets=corrector is not None),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from samacli.bilevel.features import Facts, LossHistory
 from samacli.bilevel.history import ExampleHistory
 from samacli.bilevel.level import CleanRows, MetaLevel
-from samacli.bilevel.reweighter import Reweighter, Slopes
+from samacli.bilevel.reweighter import Reweighter
 from samacli.data.batches import Beside
 from samacli.errors import Interrupted, SamaError
 from samacli.meta import LabelCorrector
@@ -91,7 +91,8 @@ def level_of(kind: str) -> MetaLevel:
         3,
         hidden=8,
         corrector=LabelCorrector(3) if correction else None,
-        slopes=Slopes(torch.tensor([0.2, 0.5, 0.3]), 64) if kind == "slopes" else None,
+        amortised=kind == "slopes",
+        shares=torch.tensor([0.2, 0.5, 0.3]),
     )
 
     if reweighter.slopes is not None:
