@@ -38,6 +38,9 @@ def _scoring(experiment: Experiment, keeps: list[str]) -> Iterator[Planned]:
         yield planned_fit(experiment, seed, description, name, config.features)
     if config.order == "trial":
         for seed in seeds:
+            description = f"sama scores of the other folds, seed {seed}"
+            name = "sama, for the trials of orders"
+            yield planned_fit(experiment, seed, description, name, config.features)
             for keep in keeps:
                 for order in ORDERS:
                     description = f"{order} weights first at {keep}, held out, seed {seed}"
