@@ -28,6 +28,7 @@ from samacli.cli import (
     score,
     select,
     train,
+    why,
 )
 from samacli.cli.console import complain, say, stderr, stdout, take_any_text
 from samacli.cli.launch import USER_ERROR
@@ -73,6 +74,7 @@ app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(review.review)
 app.command()(report.inspect)
+app.command()(why.why)
 app.command()(report.compare)
 app.command()(score.score)
 app.command()(rate.rate)

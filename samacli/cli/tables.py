@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from samacli.report.compare import Comparison
     from samacli.report.inspect import Inspected
     from samacli.runs.auto import Resolved
+    from samacli.runs.why import Other, Why
     from samacli.training.metrics import Evaluation
 
 _TEXT = 600  # characters of an example
+_LABELS = 8  # candidate labels that are shown
 
 
 # rich's SIMPLE_HEAD in ASCII: a line under the head and nothing else.
@@ -224,6 +226,60 @@ def neighbours_table(found: Inspected) -> Table:
     for row in found.nearest:
         told = (_plain(one_line(text or "")) for text in (row.given, row.suggested, row.text))
         table.add_row(str(row.row), f"{row.value:.4f}", *told)
+    return table
+
+
+def why_table(found: Why) -> Table:
+    """What a row does to the other side, or that side to it, in all."""
+    table = compact_table(f"{'row' if found.side == 'train' else 'clean row'} {found.row}")
+    table.show_header = False
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+
+    def add(name: str, value: str | None) -> None:
+        if value:
+            table.add_row(name, _plain(value))
+
+    add("id", found.id)
+    add("text", found.text if len(found.text) <= _TEXT else f"{found.text[:_TEXT]}…")
+    add("given label" if found.side == "train" else "label", found.label or "none")
+    add("weight", None if found.weight is None else f"{found.weight:.4f}")
+    if found.label is None:
+        add("effect", "not known: it has no label")
+        others = 0
+    else:
+        others = found.helped + found.hurt
+        of = "on a clean row" if found.side == "train" else "of a training row"
+        add(
+            f"effect {of}",
+            f"{found.effect:+.2e} ± {found.spread:.1e} nats, mean and standard error of "
+            f"{others:,}; in a batch of {found.batch:,}",
+        )
+        verb = ("helps", "hurts") if found.side == "train" else ("helped by", "hurt by")
+        add(verb[0], f"{found.helped:,} of {others:,}")
+        add(verb[1], f"{found.hurt:,} of {others:,}")
+    best = sorted(found.labels.items(), key=lambda item: -item[1])
+    for i, (name, effect) in enumerate(best[:_LABELS]):
+        given = " (given)" if name == found.label else ""
+        add("with the label" if i == 0 else "", f"{effect:+.2e}  {one_line(name, 40)}{given}")
+    return table
+
+
+def others_table(title: str, others: Sequence[Other], measure: str = "nats") -> Table:
+    """Rows of the other side, by effect; or those most alike."""
+    table = compact_table(title)
+    for name in ("row", measure):
+        table.add_column(name, justify="right")
+    weighed = any(other.weight is not None for other in others)
+    if weighed:
+        table.add_column("weight", justify="right")
+    for name in ("label", "text"):
+        table.add_column(name, overflow="fold")
+    for other in others:
+        value = f"{other.value:.3f}" if measure == "cosine" else f"{other.value:+.2e}"
+        weight = [] if not weighed else ["" if other.weight is None else f"{other.weight:.2f}"]
+        told = [_plain(one_line(text or "", 60)) for text in (other.label, other.text)]
+        table.add_row(str(other.row), value, *weight, *told)
     return table
 
 

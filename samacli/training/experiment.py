@@ -291,24 +291,32 @@ class Experiment:
         weights: of the training rows (n,). labels: in place of the given ones, int64 (n,), −1 for
         none. clean_weights: of the clean rows (m,); None: all is on the training rows, and s = 0.
         """
+        batches, objective = self.weighted_batches(
+            seed, weights, labels=labels, clean_weights=clean_weights
+        )
+        return self.run_loop(
+            self.new_model(seed), batches, None, seed, description, objective=objective
+        )
+
+    def weighted_batches(
+        self,
+        seed: int,
+        weights: np.ndarray,
+        *,
+        labels: np.ndarray | None = None,
+        clean_weights: np.ndarray | None = None,
+    ) -> tuple[Batches, CleanBeside]:
+        """What `fit_weighted` trains on, and its loss."""
         if clean_weights is None:
             batches = self.endless(self.train, self.recipe.training.batch_size, seed)
-            batches, share = _with(batches, weights, labels), 0.0
-        else:
-            told = (self.splits.train.labels if labels is None else labels) >= 0
-            mean = weights[told & (self.splits.clean_twins < 0)].mean()
-            noisy = _with(self.noisy_batches(seed), weights / mean, labels)
-            clean = _with(self.clean_batches(seed), clean_weights / clean_weights.mean())
-            batches = Beside(noisy, "clean", 0, None, clean)
-            share = self.clean_share(weights, clean_weights)
-        return self.run_loop(
-            self.new_model(seed),
-            batches,
-            None,
-            seed,
-            description,
-            objective=CleanBeside(share, weighted_cross_entropy),
-        )
+            return _with(batches, weights, labels), CleanBeside(0.0, weighted_cross_entropy)
+        told = (self.splits.train.labels if labels is None else labels) >= 0
+        mean = weights[told & (self.splits.clean_twins < 0)].mean()
+        noisy = _with(self.noisy_batches(seed), weights / mean, labels)
+        clean = _with(self.clean_batches(seed), clean_weights / clean_weights.mean())
+        share = self.clean_share(weights, clean_weights)
+        beside = Beside(noisy, "clean", 0, None, clean)
+        return beside, CleanBeside(share, weighted_cross_entropy)
 
     def clean_share(self, weights: np.ndarray, clean_weights: np.ndarray | None) -> float:
         """The part that clean rows have in the sum of all weights; see `fit_weighted`."""
@@ -378,10 +386,9 @@ class Experiment:
 
         `output` may give something else than logits, see `predict`.
         """
-        data: Any = encoded if rows is None else Subset(encoded, rows)
         logits = predict(
             model,
-            self._in_order(data),
+            self.in_order(encoded, rows),
             len(encoded),
             self.accelerator,
             output=output,
@@ -391,18 +398,17 @@ class Experiment:
         return logits if rows is None else logits[rows]
 
     def embed(
-        self, model: nn.Module, encoded: Encoded, description: str, *, layer: int = -1
+        self,
+        model: nn.Module,
+        encoded: Encoded,
+        description: str,
+        *,
+        layer: int = -1,
+        rows: np.ndarray | None = None,
     ) -> np.ndarray:
-        """What `model` makes of each row before its head: (n, features) float32."""
-        return predict(
-            model,
-            self._in_order(encoded),
-            len(encoded),
-            self.accelerator,
-            output=functools.partial(pooled_embedding, layer=layer),
-            progress=self.progress,
-            description=description,
-        )
+        """What `model` makes of each row, or of the n `rows`, before its head: (n, f) float32."""
+        output = functools.partial(pooled_embedding, layer=layer)
+        return self.predict(model, encoded, description, rows=rows, output=output)
 
     @functools.cached_property
     def representations(self) -> tuple[np.ndarray, np.ndarray]:
@@ -421,7 +427,9 @@ class Experiment:
         clean = self.embed(model, self.meta, "embedding the clean rows", layer=BELIEF_LAYER)
         return _Representations(train, clean)
 
-    def _in_order(self, data: Any) -> Iterable[Batch]:
+    def in_order(self, encoded: Encoded, rows: np.ndarray | None = None) -> Iterable[Batch]:
+        """Batches of all rows, or the n `rows`, as they are asked about."""
+        data: Any = encoded if rows is None else Subset(encoded, rows)
         return make_loader(
             data,
             self.recipe.training.eval_batch_size,
