@@ -119,7 +119,7 @@ def _kind(kind: Any) -> str:
     if origin is Literal:
         return "one of: " + ", ".join(map(str, get_args(kind)))
     if origin in (Union, UnionType):
-        return _kind(next(part for part in get_args(kind) if part is not type(None)))
+        return " or ".join(_kind(part) for part in get_args(kind) if part is not type(None))
     if origin is list:
         return f"list of {_kind(get_args(kind)[0])}"
     if origin is tuple:

@@ -57,7 +57,8 @@ def begin(context: typer.Context) -> None:
 
 def recipe_values(context: typer.Context) -> dict[str, Any]:
     """Recipe values, by dotted key, for the options that were given."""
-    given = {name: value for name, value in context.params.items() if value is not None}
+    # An option that may come again is an empty tuple where it does not come.
+    given = {name: value for name, value in context.params.items() if value not in (None, ())}
     values = {key: given[name] for name, key in KEYS.items() if name in given}
     if "image_column" in given:
         values["task"] = "image-classification"

@@ -97,11 +97,12 @@ def _about(panel: str, flag: str, help_: str) -> OptionInfo:
 
 Train = Annotated[str | None, _about(DATA, "--train", "Training file or split (data.train).")]
 MetaSet = Annotated[
-    str | None,
+    list[str] | None,
     _about(
         DATA,
         "--meta",
-        "Small clean file or split that the weights are learnt from (data.meta).",
+        "Small clean file or split that the weights are learnt from (data.meta); again for another "
+        "beside it.",
     ),
 ]
 Test = Annotated[

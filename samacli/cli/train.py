@@ -31,9 +31,15 @@ def train(
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
-    ignore_weights: Annotated[
-        bool, typer.Option("--ignore-weights", help="Count every example once.")
-    ] = False,
+    weights: Annotated[
+        bool | None,
+        typer.Option(
+            "--weights/--ignore-weights",
+            help="Whether each example counts its sama_weight or once. By default it counts its "
+            "weight, but what sama prune kept counts once, as it was measured.",
+            show_default=False,
+        ),
+    ] = None,
     ignore_clean: Annotated[
         bool,
         typer.Option(
@@ -53,6 +59,8 @@ def train(
 ) -> None:
     """Fine-tune plainly on an exported dataset, each example counting its sama_weight.
 
+    What sama prune kept counts once each, as the run measured it.
+
     The run's clean rows, in clean.parquet beside the dataset, are trained on too, in the share that
     they had in the run: the figure that the report calls "export" is of this.
 
@@ -68,8 +76,15 @@ def train(
 
     begin(context)
     values = recipe_values(context)
-    use = {"use_weights": not ignore_weights, "use_clean": not ignore_clean}
-    result = run(dataset, output, overrides or [], values, **use, **how(context))
+    result = run(
+        dataset,
+        output,
+        overrides or [],
+        values,
+        use_weights=weights,
+        use_clean=not ignore_clean,
+        **how(context),
+    )
     tell(
         context,
         {"output": result.output, "rows": result.rows, **result.results.as_dict()},

@@ -21,7 +21,7 @@ from samacli.data.overlap import (
 )
 from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
-from samacli.data.split import Split, Splits
+from samacli.data.split import Split, Splits, stacked
 from samacli.data.table import Table, check_column, quiet_datasets, utf8_or_refused
 from samacli.errors import SamaError
 from samacli.progress import Progress, Silent
@@ -90,10 +90,11 @@ def _load(
 ) -> Splits:
     open_table = make_opener(config, tables)
     train_table = open_table(train_name, "data.train")
+    named = [(role, name) for role in ("validation", "test") if (name := getattr(config, role))]
+    named += [("meta", name) for name in config.metas]
     clean_tables: dict[str, Table] = {}
-    for role in ("validation", "test", "meta"):
-        name = getattr(config, role)
-        if name is not None and name != train_name and name not in clean_tables:
+    for role, name in named:
+        if name != train_name and name not in clean_tables:
             clean_tables[name] = open_table(name, f"data.{role}")
     with utf8_or_refused(train_table):
         train, more = training_pool(
@@ -101,9 +102,8 @@ def _load(
         )
     notes = [*train_table.notes, *more]
     pools = {train_name: train}
-    for role in ("validation", "test", "meta"):
-        name = getattr(config, role)
-        if name is not None and name not in pools:
+    for role, name in named:
+        if name not in pools:
             table = clean_tables[name]
             notes += table.notes
             known_to = "the training split"
@@ -127,7 +127,7 @@ def _load(
     if config.test == train_name:
         clean["test"] = _held_out_test(train, config, notes)
     if config.meta is not None:
-        clean["meta"] = _meta(pools[config.meta], config, train_name, notes)
+        clean["meta"] = _meta([pools[name] for name in config.metas], config, train_name, notes)
     for role in ("validation", "test"):
         name = getattr(config, role)
         if name is not None and role not in clean:
@@ -201,10 +201,28 @@ def _at_most(test: Split, config: Data, notes: list[str]) -> Split:
     return test.select(kept)
 
 
-def _meta(pool: Pool, config: Data, train_name: str, notes: list[str]) -> Split:
-    """The meta split: the whole pool, or so many rows a class out of it."""
+def _meta(pools: Sequence[Pool], config: Data, train_name: str, notes: list[str]) -> Split:
+    """The meta split: all rows of the pools, or so many rows a class out of the only one.
+
+    Of rows that two pools have, the later one's counts.
+    """
     if config.meta_per_class is None:
-        return pool.clean_split("meta", pool.positions)
+        split: Split | None = None
+        for pool in pools:
+            more = pool.clean_split("meta", pool.positions)
+            if split is None:
+                split = more
+                continue
+            older = split.twins_in(more) < 0
+            if not older.all():
+                notes.append(
+                    f"{(~older).sum():,} of {len(split):,} rows of {split.origin} also occur in "
+                    f"{more.origin}; the labels there count"
+                )
+            split = stacked(split.select(np.flatnonzero(older)), more)
+        assert split is not None
+        return split
+    (pool,) = pools
     shared = config.meta in (train_name, config.test, config.validation)
     candidates = pool.free() if shared else pool.positions
     seed = config.seed if config.meta_seed is None else config.meta_seed
@@ -246,6 +264,7 @@ def _check_roles(config: Data) -> None:
     if config.validation is not None and config.validation == config.train:
         raise SamaError(
             f"data.validation is '{config.validation}', the training split itself; name another"
+            + config.or_splits_of_a_folder("validation")
         )
     for role in ("validation", "test"):
         name = getattr(config, role)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from samacli.data.table import quiet_datasets
 from samacli.recipe.schema import Columns, Task
@@ -144,6 +145,42 @@ def join(first: Split, second: Split, columns: Columns, task: Task) -> Split:
         index=np.arange(len(first) + len(second)),
         content=np.concatenate([first.content, second.content]),
         origin=f"{first.origin} and {second.origin}",
+    )
+
+
+def stacked(first: Split, second: Split) -> Split:
+    """The rows of two files of one clean split, those of `first` before those of `second`.
+
+    rows: the columns of both, null where a file lacks one; of a column whose values are of another
+    kind in `second`, only those of `first`. `index` counts on. Without votes.
+    """
+    right = second.rows
+    for name in right.column_names:
+        if first.rows.features.get(name, right.features[name]) != right.features[name]:
+            try:
+                with quiet_datasets():
+                    right = right.cast_column(name, first.rows.features[name])
+            except (pa.ArrowException, ValueError, TypeError):
+                right = right.remove_columns(name)
+    with quiet_datasets():
+        rows = datasets.concatenate_datasets([first.rows, right])
+    given = (first.given_labels, second.given_labels)
+    return Split(
+        name=first.name,
+        rows=rows,
+        labels=np.concatenate([first.labels, second.labels]),
+        true_labels=None,
+        index=np.arange(len(first) + len(second)),
+        content=np.concatenate([first.content, second.content]),
+        origin=f"{first.origin} and {second.origin}",
+        given_labels=None
+        if all(labels is None for labels in given)
+        else np.concatenate(
+            [
+                np.full(len(split), -1, dtype=np.int64) if labels is None else labels
+                for split, labels in zip((first, second), given, strict=True)
+            ]
+        ),
     )
 
 

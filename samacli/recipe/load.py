@@ -269,19 +269,22 @@ def result_relevant(content: dict[str, Any]) -> dict[str, Any]:
 def resolve_paths(recipe: Recipe) -> Recipe:
     """The same recipe with its local paths absolute, so that it runs from any directory."""
     data = recipe.data
-    changed: dict[str, str] = {}
-    for field in ("path", "train", "meta", "validation", "test", "image_root"):
-        value = getattr(data, field)
-        if (
-            value is not None
-            and data.source not in ("hub", "demo")
-            and Path(value).expanduser().exists()
-        ):
-            # A split's name may also be the name of something lying about in this directory.
-            plain = not Path(value).suffix and "/" not in value
-            if plain and field not in ("path", "image_root"):
-                continue
-            changed[field] = str(Path(value).expanduser().resolve())
+    changed: dict[str, Any] = {}
+
+    def absolute(field: str, value: str) -> str:
+        # A split's name may also be the name of something lying about in this directory.
+        plain = not Path(value).suffix and "/" not in value
+        if plain and field not in ("path", "image_root"):
+            return value
+        path = Path(value).expanduser()
+        return str(path.resolve()) if path.exists() else value
+
+    if data.source not in ("hub", "demo"):
+        for field in ("path", "train", "validation", "test", "image_root"):
+            if (value := getattr(data, field)) is not None:
+                changed[field] = absolute(field, value)
+        metas = [absolute("meta", name) for name in data.metas]
+        changed["meta"] = metas[0] if len(metas) == 1 else metas or None
     name = recipe.model.name
     model = recipe.model
     if Path(name).expanduser().is_dir():

@@ -6,9 +6,10 @@ recipe written beside a result is the whole truth about the run that made it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from samacli.recipe.optimizers import check_optimizer
 from samacli.recipe.paths import possible_path
@@ -42,6 +43,22 @@ PruneBaseline = Literal["full", "random"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Keep = Annotated[float, Field(gt=0)]
 PathOrName = Annotated[str, AfterValidator(possible_path)]
+
+
+def _paths_or_names(given: Any) -> Any:
+    """Before the types of the union are tried, whose errors would be two."""
+    several = given if isinstance(given, list | tuple) else [given]
+    if given is None:
+        return None
+    if not all(isinstance(one, str) for one in several):
+        raise ValueError("should be a text, or a list of them")
+    found = list(dict.fromkeys(map(possible_path, several)))
+    if not found:
+        raise ValueError("the list is empty; name a split or a file, or leave it out")
+    return found[0] if len(found) == 1 else found
+
+
+PathsOrNames = Annotated[str | list[str] | None, BeforeValidator(_paths_or_names)]
 
 
 class Section(BaseModel):
@@ -126,9 +143,10 @@ class Data(Section):
     train: PathOrName | None = Field(
         "train", description="training split: a split's name or a file"
     )
-    meta: PathOrName | None = Field(
+    meta: PathsOrNames = Field(
         None,
-        description="clean split for the meta level: a split's name, a file, or 'train' to take "
+        description="clean split for the meta level: a split's name, a file, several of them in a "
+        "list (of a row that two have, the later one's label counts), or 'train' to take "
         "meta_per_class rows a class out of the training split before noise is injected",
     )
     validation: PathOrName | None = Field(None, description="held-out split, never trained on")
@@ -222,17 +240,48 @@ class Data(Section):
         carved = [role for role in ("meta", "test") if values.get(role) == "train"]
         return {**values, **dict.fromkeys(carved, train)}
 
+    @property
+    def metas(self) -> list[str]:
+        """The names that make up the meta split."""
+        return [self.meta] if isinstance(self.meta, str) else self.meta or []
+
+    @model_validator(mode="after")
+    def _several_clean_sets_are_whole(self) -> Data:
+        if len(self.metas) > 1:
+            if self.meta_per_class is not None:
+                raise ValueError(
+                    "meta_per_class takes rows out of one split, and meta names several; name one, "
+                    "or leave meta_per_class out"
+                )
+            for role in ("train", "validation", "test"):
+                name = getattr(self, role)
+                if name in self.metas:
+                    raise ValueError(f"meta and {role} both name '{name}'; name it once")
+        return self
+
     @model_validator(mode="after")
     def _carved_splits_have_a_size(self) -> Data:
         if self.meta is not None and self.meta == self.train and self.meta_per_class is None:
             raise ValueError(
                 "meta is taken out of the training split, so meta_per_class must say how much"
+                + self.or_splits_of_a_folder("meta")
             )
         if self.test is not None and self.test == self.train and self.test_fraction is None:
             raise ValueError(
                 "test is taken out of the training split, so test_fraction must say how much"
+                + self.or_splits_of_a_folder("test")
             )
         return self
+
+    def or_splits_of_a_folder(self, role: str) -> str:
+        """What else to do where a split and the training split are named by the same folder."""
+        name = str(getattr(self, role))
+        if not Path(name).expanduser().is_dir():
+            return ""
+        return (
+            f"; or take the splits that the folder holds: data.path={name} "
+            f"data.train=train data.{role}={role}"
+        )
 
 
 class Model(Section):

@@ -88,13 +88,24 @@ class Session:
 
     @property
     def next_command(self) -> str:
-        """What goes on from here: the run again, with what was reviewed as its clean set."""
+        """What goes on from here: the run again, with what was reviewed in its clean set.
+
+        Beside the files that the clean set came of; not beside rows that were taken out of a split.
+        """
         directory = self.run.directory
         data = self.run.recipe.get("data") or {}
+        taken_out = data.get("meta_per_class") is not None
+        meta = data.get("meta")
+        before = [] if taken_out else [meta] if isinstance(meta, str) else meta or []
+        before = [name for name in before if data.get("path") or Path(name).exists()]
         parts = [
             *("sama", self.run.workflow, str(directory / RECIPE_FILE)),
-            *("--meta", str(self.file)),
-            *(["data.meta_per_class=null"] if data.get("meta_per_class") is not None else []),
+            *(
+                part
+                for name in dict.fromkeys([*before, str(self.file)])
+                for part in ("--meta", name)
+            ),
+            *(["data.meta_per_class=null"] if taken_out else []),
             *("--output", f"{str(directory).rstrip('/')}-reviewed"),
         ]
         return shlex.join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from samacli.progress import Silent
 from samacli.recipe import Data, Recipe, load_recipe
 from samacli.runs.run import How, open_run
 from samacli.runs.saved_model import reading
-from samacli.store.output import RECIPE_FILE
+from samacli.store.output import METRICS_FILE, RECIPE_FILE
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def train(
     output: Path,
     overrides: Sequence[str] = (),
     values: dict[str, Any] | None = None,
-    use_weights: bool = True,
+    use_weights: bool | None = None,
     use_clean: bool = True,
     **how: Unpack[How],
 ) -> TrainResult:
@@ -48,7 +49,8 @@ def train(
     dataset; `overrides` (KEY=VALUE) and `values` (dotted keys) replace them. The clean rows that
     stand beside it (`clean.parquet`) are trained on too, with the share that their weights have.
 
-    use_weights: else every row counts once. use_clean: else the clean rows are left out.
+    use_weights: whether rows count their weights, or once each; None: as the run measured it, those
+    of `sama prune` once. use_clean: else the clean rows are left out.
 
     Raises:
         SamaError: anything wrong with the dataset, the recipe or `output`.
@@ -68,14 +70,17 @@ def train(
         recipe = recipe.model_copy(update={"training": calm})
     with open_run("train", recipe, output, **how) as run:
         experiment = run.experiment
-        weights = _weights(experiment.splits.train) if use_weights else None
+        weights = _weights(experiment.splits.train)
+        kept = use_weights is None and weights is not None and _is_pruned(folder)
+        weights = None if kept or use_weights is False else weights
         name = "all examples alike" if weights is None else f"weighted by {WEIGHT_COLUMN}"
         weighted = weights is not None
         if weights is None:
             weights = np.ones(len(experiment.train), dtype=np.float32)
         clean_weights = _clean_weights(experiment.splits.meta, weighted)
         share = experiment.clean_share(weights, clean_weights)
-        progress.note(f"labels from column '{recipe.data.columns.label}', {name}")
+        why = ", as sama prune measured them (--weights counts their weights)" if kept else ""
+        progress.note(f"labels from column '{recipe.data.columns.label}', {name}{why}")
         if clean_weights is not None:
             progress.note(
                 f"beside them {len(clean_weights):,} clean rows of '{clean_file}', {share:.0%} of "
@@ -138,6 +143,15 @@ def _clean_weights(clean: Split | None, weighted: bool) -> np.ndarray | None:
         return None
     weights = _weights(clean) if weighted else None
     return np.ones(len(clean), dtype=np.float32) if weights is None else weights
+
+
+def _is_pruned(folder: Path) -> bool:
+    """Whether the dataset is what a pruning run kept."""
+    try:
+        metrics = json.loads((folder.parent / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(metrics, dict) and metrics.get("workflow") == "prune"
 
 
 def _has_column(folder: Path, name: str) -> bool:

@@ -91,6 +91,48 @@ def test_meta_rows_a_class_of_another_split(write):
     assert any("took 12 of 90 rows of" in note for note in splits.notes)
 
 
+def test_several_clean_sets_are_one(write, tmp_path):
+    """In their order; of a row that two have, the later one's label counts."""
+    train = write("train.csv", [("a", "x", 1), ("b", "y", 2), ("c", "x", 3)],
+                  ("text", "label", "id"))  # fmt: skip
+    first = write("clean.csv", [("d", "x", "one"), ("e", "x", "two"), ("f", "y", "three")],
+                  ("text", "label", "who"))  # fmt: skip
+    second = write("reviewed.jsonl", [("e", "y", "x", 7), ("c", "y", "x", 3)],
+                   ("text", "label", "sama_given", "who"))  # fmt: skip
+    for names in ([first, second], [first, second, second]):
+        splits = load(train=train, meta=names)
+        meta = splits.meta
+        assert list(meta.rows["text"]) == ["d", "f", "e", "c"]
+        assert [splits.classes[i] for i in meta.labels] == ["x", "y", "y", "y"]
+        assert meta.given_labels.tolist() == [-1, -1, 0, 0]
+        # A column of other values in the second is read as the first has it.
+        assert list(meta.rows["who"]) == ["one", "three", "7", "3"]
+        assert splits.notes[0] == (
+            f"1 of 3 rows of {first} also occur in {second}; the labels there count"
+        )
+        assert splits.clean_twins.tolist() == [-1, -1, 3]
+    swapped = load(train=train, meta=[second, first]).meta
+    assert list(swapped.rows["who"]) == [3, None, None, None], "of another kind, not converted"
+    assert len(load(train=train, meta=[first]).meta) == 3
+    with pytest.raises(ValueError, match="meta_per_class takes rows out of one split"):
+        Data(train=train, meta=[first, second], meta_per_class=1)
+    with pytest.raises(ValueError, match="meta and test both name"):
+        Data(train=train, meta=[first, second], test=second)
+    with pytest.raises(ValueError, match="should be a text, or a list of them"):
+        Data(train=train, meta=[first, 3])
+
+
+def test_several_clean_sets_of_images(write_images, write, tmp_path):
+    train = write_images("train", {"cat": 2, "dog": 2})
+    first = write_images("clean", {"cat": 2, "dog": 1}, seed=1)
+    write_images("more", {"cat": 1, "dog": 1}, seed=2)
+    second = write("more.csv", [("more/cat/0.png", "dog"), ("more/dog/0.png", "dog")],
+                   ("image", "label"))  # fmt: skip
+    meta = load_splits(Data(train=str(train), meta=[str(first), second]), IMAGE).meta
+    assert meta.labels.tolist() == [0, 0, 1, 1, 1]
+    assert [image.size for image in meta.rows["image"]] == [(8, 8)] * 5
+
+
 def test_a_class_with_too_few_meta_rows_is_noted(write):
     train = write("train.csv", rows_of(2, 20))
     clean = write("clean.csv", [("c", "class0"), ("d", "class1"), ("e", "class1")])

@@ -178,6 +178,20 @@ def test_a_folder_of_splits_as_another_split(write_images):
         load_splits(Data(train=train, test=str(root)), IMAGE)
 
 
+@pytest.mark.parametrize("role", ["validation", "test"])
+def test_a_folder_of_splits_named_twice_is_not_trained_and_measured_on(write_images, role):
+    """The mend that the message gives takes both splits."""
+    root = write_images("set/train", {"cat": 3, "dog": 2}).parent
+    write_images({"validation": "set/val", "test": "set/test"}[role], {"cat": 1, "dog": 1}, seed=1)
+    with pytest.raises((SamaError, ValueError)) as caught:
+        load_splits(Data(**{"train": str(root), role: str(root)}), IMAGE)
+    mend = f"data.path={root} data.train=train data.{role}={role}"
+    assert mend in str(caught.value)
+    said = dict(word.removeprefix("data.").split("=") for word in mend.split())
+    splits = load_splits(Data(**said), IMAGE)
+    assert (len(splits.train), len(getattr(splits, role))) == (5, 2)
+
+
 def test_folders_of_the_same_folders_are_no_classes(write_images):
     root = write_images("set/good", {"cat": 3, "dog": 2}).parent
     write_images("set/more", {"cat": 1, "dog": 1})

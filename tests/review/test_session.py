@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from samacli.data import load_splits
@@ -24,7 +25,7 @@ from samacli.recipe import load_recipe
 from samacli.report.reviewed import GIVEN_COLUMN
 from samacli.review import opened
 from samacli.review import session as session_module
-from tests.conftest import sentences
+from tests.conftest import sentences, write_csv
 from tests.report.runs import pruning, write_run
 from tests.report.test_report import HOSTILE
 
@@ -90,6 +91,24 @@ def test_one_goes_on_where_one_stopped(run: Path) -> None:
         session.decide(rows[1], 1)
         assert session.suspect(rows[5]) is None
     assert len(table(run / "reviewed.csv")) == 4, "what --limit leaves out is not lost"
+
+
+def test_the_next_run_keeps_the_clean_sets_of_the_first(run: Path, tmp_path: Path) -> None:
+    """Files, as often as they are named; not a split's rows that were taken out by number."""
+    clean = write_csv(tmp_path / "clean.csv", sentences(4, seed=1))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    reviewed = ["--meta", str(run / "reviewed.csv")]
+    for data, expected in (
+        ({"meta": str(clean)}, ["--meta", str(clean), *reviewed]),
+        ({"meta": [str(clean), reviewed[1]]}, ["--meta", str(clean), *reviewed]),
+        ({"meta": "train", "meta_per_class": 5}, [*reviewed, "data.meta_per_class=null"]),
+        ({"meta": None}, reviewed),
+        ({"meta": "the caller's rows"}, reviewed),
+    ):
+        (run / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "data": data}))
+        with opened(run, 10) as session:
+            words = shlex.split(session.next_command)
+        assert words[3:-2] == expected
 
 
 def test_a_table_of_nothing_is_a_table(run: Path) -> None:

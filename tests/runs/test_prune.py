@@ -21,6 +21,7 @@ from samacli.pruning.label_noise import TRUSTED
 from samacli.recipe import Recipe, load_recipe
 from samacli.runs.prune import prune
 from samacli.runs.prune.order import choose_order, select_random
+from samacli.runs.train import train
 from samacli.training.experiment import Experiment
 
 SELECTIONS = ("random", "sama", "ccs")
@@ -105,6 +106,20 @@ def test_the_dataset_is_the_kept_rows_in_input_order(finished: tuple[Path, Any, 
     ]
     assert np.mean(rows["sama_weight"]) == pytest.approx(1.0, abs=1e-4)
     assert "true_label" in rows.column_names
+
+
+def test_kept_rows_are_trained_on_as_they_were_measured_each_once(
+    finished: tuple[Path, Any, Heard], tmp_path: Path
+) -> None:
+    """The weights that stand beside them made the choice; the figures of the run are without."""
+    output, _, _ = finished
+    quick = ["training.steps=2"]
+    said = "(--weights counts their weights)"
+    for use, weighted in ((None, False), (True, True), (False, False)):
+        heard, again = Heard(), tmp_path / str(use)
+        train(output, again, quick, use_weights=use, device="cpu", progress=heard)
+        assert json.loads((again / "metrics.json").read_text())["weighted"] is weighted
+        assert any(said in note for note in heard.notes) is (use is None)
 
 
 def test_lists_of_kept_rows_agree_with_the_scores(finished: tuple[Path, Any, Heard]) -> None:

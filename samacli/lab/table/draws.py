@@ -43,10 +43,11 @@ def data_of_role(data: Data, role: Role | None) -> Data:
 def splits_of(data: Data) -> dict[str, str]:
     """The splits that a recipe reads by name, each with the first role that it has."""
     roles: dict[str, str] = {}
-    for role in ("train", "validation", "test", "meta"):
-        name = getattr(data, role)
-        if name is not None:
+    for role in ("train", "validation", "test"):
+        if (name := getattr(data, role)) is not None:
             roles.setdefault(name, role)
+    for name in data.metas:
+        roles.setdefault(name, "meta")
     return roles
 
 
