@@ -20,7 +20,7 @@ import pandas
 import pyarrow.parquet as pq
 
 from samacli.data.files import read_files
-from samacli.data.table import Table
+from samacli.data.table import Table, cells
 from samacli.errors import Interrupted, SamaError
 from samacli.export.dataset import CLEAN_FILE, with_columns
 from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
@@ -290,7 +290,7 @@ def _clean(given: Any, file: Path) -> Any:
     rows = read_files([file]).rows
     if isinstance(given, datasets.Dataset | str | Path):
         return rows
-    names = {n: _readable(list(rows[n]), rows.features[n]) for n in rows.column_names}
+    names = {n: _readable(cells(rows, n), rows.features[n]) for n in rows.column_names}
     if isinstance(given, pandas.DataFrame):
         return pandas.DataFrame(names)
     return [dict(zip(names, row, strict=True)) for row in zip(*names.values(), strict=True)]

@@ -7,19 +7,17 @@ classes even where their files disagree on types. White space around a name is n
 
 from __future__ import annotations
 
-import json
 import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from samacli.data.table import Table
+from samacli.data.table import Table, cells, is_json
 from samacli.errors import SamaError, nearest
 
 NONE = -1
@@ -52,10 +50,10 @@ def label_names(table: Table, column: str, declared: Sequence[str] | None) -> np
         if declared is not None and not numeric(declared):
             return _by_index(values, declared, table, column)
         return _objects(values.cast(pa.string()))
-    if _is_text(kind) and not _is_json(feature):
+    if _is_text(kind) and not is_json(feature):
         names = _objects(values)
         return names if table.typed else _untyped(names, table, column, declared)
-    if _is_json(feature):
+    if is_json(feature):
         first, second = _two_kinds(table.rows, column)
         raise SamaError(
             f"column '{column}' of {table.origin} mixes {first} and {second} as labels; "
@@ -285,16 +283,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _is_json(feature: Any) -> bool:
-    return type(feature).__name__ == "Json"  # a type of datasets 5: values of mixed types
-
-
 def _two_kinds(rows: datasets.Dataset, column: str) -> tuple[str, str]:
     words = {str: "text", int: "numbers", float: "numbers", bool: "booleans"}
     kinds: list[str] = []
-    # Not by datasets' own decoder, which fails at whole numbers of 20 digits.
-    for text in _column(rows, column).to_pylist():
-        value = None if text is None else json.loads(text)
+    for value in cells(rows, column):
         word = words.get(type(value), type(value).__name__)
         if value is not None and word not in kinds:
             kinds.append(word)

@@ -7,6 +7,7 @@ import os
 import datasets
 
 from samacli.data.split import Split
+from samacli.data.table import cells
 from samacli.recipe.schema import Columns, Task
 
 _ROWS_AT_ONCE = 64  # encoded photographs are large
@@ -19,7 +20,7 @@ def row_names(split: Split, columns: Columns, task: Task) -> list[str | None] | 
     of them lie in ("cat/17.png"), which tells them apart where file names alone would not.
     """
     if columns.id is not None:
-        ids = split.rows.select_columns([columns.id])[columns.id]
+        ids = cells(split.rows, columns.id)
         return [None if name is None else str(name) for name in ids]
     if task != "image-classification":
         return None

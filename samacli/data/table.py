@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import datasets
 import pyarrow as pa
@@ -104,3 +105,16 @@ def quiet_datasets() -> Iterator[None]:
         datasets_logging.set_verbosity(level)
         if not bars:
             datasets.enable_progress_bars()
+
+
+def cells(rows: datasets.Dataset, column: str) -> list[Any]:
+    """Every value of a column. The library's own decoder of mixed values rounds
+    floats, and fails at whole numbers of 20 digits."""
+    if not is_json(rows.features[column]):
+        return list(rows[column])
+    stored = rows.select_columns([column]).with_format("arrow")[:][column].to_pylist()
+    return [None if value is None else json.loads(value) for value in stored]
+
+
+def is_json(feature: object) -> bool:
+    return type(feature).__name__ == "Json"  # a type of datasets 5: values of mixed types

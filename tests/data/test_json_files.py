@@ -6,12 +6,18 @@ import json
 from pathlib import Path
 
 import datasets
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samacli.data import load_splits
 from samacli.data.json_files import read_json
+from samacli.data.names import row_names
 from samacli.errors import SamaError
+from samacli.export.dataset import write_dataset
+from samacli.recipe.schema import Columns, Data
 
 
 def read(path: Path, rows: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -99,3 +105,23 @@ def test_every_value_comes_back(
             # No one type of numbers holds them all: as JSON writes them.
             before = [None if value is None else json.dumps(value) for value in before]
         assert after == before
+
+
+def test_floats_among_other_values_are_not_rounded(tmp_path: Path) -> None:
+    """Neither as they are exported, nor as names of rows: the library's decoder rounds both."""
+    values = [1 / 3, "a", 5e-324, None, [0.1 + 0.2], {"k": 1.7976931348623157e308}, -2.5e-7, 2**70]
+    rows = [{"text": f"t{i}", "label": "xy"[i % 2], "x": v} for i, v in enumerate(values)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    columns = Columns(id="x")
+    split = load_splits(
+        Data(train=str(tmp_path / "t.jsonl"), columns=columns), "text-classification"
+    ).train
+    write_dataset(split.rows, tmp_path / "out", "card")
+    (file,) = (tmp_path / "out").glob("*.parquet")
+    stored = pq.read_table(file)["x"].to_pylist()
+    assert [None if text is None else json.loads(text) for text in stored] == values
+    names = [None if value is None else str(value) for value in values]
+    assert row_names(split, columns, "text-classification") == names
+    assert row_names(split.select(np.array([0, 2])), columns, "text-classification") == [
+        names[0], names[2],
+    ]  # fmt: skip

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import yaml
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from samacli.recipe.load import _keys, built_in_recipes
@@ -205,15 +206,20 @@ IDENTIFIERS = ["001", "02134", "1e3", "123456789012345678901", "9007199254740993
                "0x1F", "1,5", " 7", "7 ", "", "=1+1", "∞", "e\u0301", "ｐｏｓ"]  # fmt: skip
 _letters = st.characters(codec="utf-8", exclude_characters="\0")
 _texts = st.text(_letters, min_size=1, max_size=10).filter(lambda text: text.strip())
+_floats = st.floats(allow_nan=False, allow_infinity=False)
 _columns = {
     "identifiers": st.sampled_from(IDENTIFIERS),
     "whole": st.integers(-(2**70), 2**70),
     "small": st.integers(-3, 3),
-    "floats": st.floats(allow_nan=False, allow_infinity=False),
+    "floats": _floats,
     "dates": st.dates().map(str),
     "texts": st.text(_letters, max_size=8),
     "booleans": st.booleans(),
-    "mixed": st.one_of(st.integers(-3, 3), st.sampled_from(IDENTIFIERS), st.none()),
+    "mixed": st.one_of(st.integers(-3, 3), _floats, st.sampled_from(IDENTIFIERS), st.none()),
+    "nested": st.one_of(
+        st.lists(st.one_of(_floats, st.none()), max_size=2),
+        st.dictionaries(st.sampled_from(["a", "b"]), st.one_of(_floats, st.integers(-3, 3))),
+    ),
 }
 _labels = st.sampled_from(
     [("neg", "pos"), ("01", "02"), ("0", "1"), (0, 1), (True, False), (0.0, 1.0), (-1, 1),
@@ -293,9 +299,18 @@ def label_columns(draw: st.DrawFn) -> list[Any]:
 
 @st.composite
 def row_ids(draw: st.DrawFn) -> list[Any]:
-    kinds = [st.sampled_from(IDENTIFIERS), st.integers(0, 2**62), st.none(), _letters_of_ids]
+    kinds = [
+        st.sampled_from(IDENTIFIERS),
+        st.integers(0, 2**62),
+        st.none(),
+        _letters_of_ids,
+        _floats,
+    ]
     chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2))
-    return draw(st.lists(st.one_of(chosen), min_size=4, max_size=8))
+    ids = draw(st.lists(st.one_of(chosen), min_size=4, max_size=8))
+    # 7 beside 1.5 is 7.0 in a column of numbers.
+    assume({type(name) for name in ids} - {type(None)} != {int, float})
+    return ids
 
 
 _letters_of_ids = st.text(_letters, max_size=6)
