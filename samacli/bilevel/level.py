@@ -498,6 +498,7 @@ class MetaLevel:
             self._learn(step, unsure)
             if self.due(step, self._steps):
                 meta_loss = self._look(step, clip)
+                self._nudge(unsure)
         self._averaged.update_parameters(self._model)
         settles = self.clean is not None and step == self.clean.last_step(self._steps)
         if settles and self.beliefs is not None:
@@ -602,6 +603,19 @@ class MetaLevel:
             "many clean examples are taken"
         )
         return math.nan
+
+    @torch.no_grad()
+    def _nudge(self, good: Tensor | None) -> None:
+        """θ ← θ − meta.nudge · v, with v what a meta step has just begun by, if it has.
+
+        For v = (∂u/∂g)ᵀ ∂L_meta/∂θ, ∂u/∂g element by element, that is what the base step's own
+        change would be of, were the clean gradient added to its gradient.
+        """
+        if not self.config.nudge or self._ahead is None:
+            return
+        for parameter, v in zip(self._ahead.params, self._ahead.v, strict=True):
+            moved = v if good is None else torch.where(good, v, torch.zeros_like(v))
+            parameter.add_(moved, alpha=-self.config.nudge)
 
     # saved and restored
 

@@ -96,19 +96,20 @@ class SlopeRegression(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Positive weights (n,), whose mean is not 1.
 
-        All alike before the first fit, and where it predicts left-out rows no better than the mean.
+        Within a class all alike before the first fit, and where it predicts left-out rows no better
+        than the mean.
         """
         bounded = torch.sigmoid(self.predict(x, labels) / (_TEMPERATURE * self.deviation))
-        bounded = _FLOOR + (1 - _FLOOR) * bounded
+        bounded = torch.where(self.fitted, _FLOOR + (1 - _FLOOR) * bounded, 1.0)
         factor = torch.cat([self._factor(), self.beta.new_ones(1)])
-        raised = bounded * factor[torch.where(labels < 0, self.classes, labels)]
-        return torch.where(self.fitted, raised, 1.0)
+        return bounded * factor[torch.where(labels < 0, self.classes, labels)]
 
     def _factor(self) -> Tensor:
         """What brings each given class to its share (classes,)."""
         if self.shares is None:
             return torch.ones_like(self.mass)
         share = self.mass / self.mass.sum().clamp_min(1e-12)
+        # Before the first step all alike: their largest.
         return (self.shares / share.clamp_min(1e-12)).clamp_max(_LARGEST_FACTOR)
 
     @torch.no_grad()
@@ -118,8 +119,7 @@ class SlopeRegression(nn.Module):
         weights: (b,), as this module gave them. labels: (b,), −1 for none.
         """
         told, each = labels >= 0, labels.clamp_min(0)
-        factor = torch.where(self.fitted, self._factor(), 1.0)
-        bounded = torch.where(told, weights / factor[each], 0.0)
+        bounded = torch.where(told, weights / self._factor()[each], 0.0)
         return torch.zeros_like(self.mass).index_add_(0, each, bounded.to(self.mass))
 
     @torch.no_grad()

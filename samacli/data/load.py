@@ -156,8 +156,9 @@ def _load(
 
 
 def _spared(split: Split, config: Data) -> Split:
-    """A clean split; without given labels if those of the training rows have noise injected."""
-    if config.noise.kind != "none":
+    """A clean split; without given labels where these are not to be used, or are not like those of
+    the training rows, which have noise injected."""
+    if config.noise.kind != "none" or not config.clean_given_labels:
         split.given_labels = None
     return split
 

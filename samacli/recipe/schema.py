@@ -169,6 +169,11 @@ class Data(Section):
         description="rows without a given label (abstentions): drop them, or keep them, at weight "
         "0 unless labels are corrected",
     )
+    clean_given_labels: bool = Field(
+        True,
+        description="where the clean rows' file says what they were labelled with too, as the "
+        "training rows were, that tells how labels go wrong; false: as if it did not",
+    )
     minus_one: Literal["ask", "class", "none"] = Field(
         "ask",
         description="what −1 in a column of numbers is: a class like the others, or no label. ask: "
@@ -437,6 +442,13 @@ class Meta(Section):
         description="fraction of the steps before the first meta step: until the "
         "base model has learnt something, its losses say nothing; default: 0.25, or 0.05 where "
         "weights are fitted to slopes, which say something from the start",
+    )
+    nudge: float = Field(
+        0.0,
+        ge=0,
+        description="at each meta step the base model is also moved by so much of what its "
+        "step would change for the clean batch's gradient (as the reference code does): a clean "
+        "share of the base loss by another name",
     )
     derivative: Literal["auto", "central", "one-sided", "forward", "contraction"] = Field(
         "auto", description="how the directional derivative of each example is taken"

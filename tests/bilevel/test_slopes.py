@@ -110,6 +110,24 @@ def test_given_classes_have_their_share_of_the_loss() -> None:
     assert (without > 0).all()
 
 
+def test_given_classes_have_their_share_before_there_are_slopes() -> None:
+    """What the clean rows' frequencies do is not to be taken for what slopes do."""
+    shares = torch.tensor([0.2, 0.5, 0.3])
+    unfitted = SlopeRegression(COLUMNS, CLASSES, shares)
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.multinomial(torch.tensor([0.7, 0.2, 0.1]), 64, True, generator=generator)
+    x = torch.randn(64, COLUMNS, generator=generator)
+    weights = unfitted(x, labels)
+    torch.testing.assert_close(weights, weights[:1].expand(64), msg="all alike at first")
+    for _ in range(50):
+        unfitted.follow(unfitted.masses(unfitted(x, labels), labels))
+    weights = unfitted(x, labels)
+    found = torch.zeros(CLASSES).index_add_(0, labels, weights) / weights.sum()
+    torch.testing.assert_close(found, shares, atol=1e-3, rtol=0)
+    for label in range(CLASSES):
+        assert weights[labels == label].std() < 1e-6
+
+
 def test_bad_steps_and_rows_that_do_not_count_teach_nothing() -> None:
     one, other = taught(), taught()
     index, labels, x, found = rows(30, seed=3)

@@ -157,3 +157,59 @@ def test_two_processes(kind: str, tmp_path: Path) -> None:
     first, second = run_replicas(_replica, tmp_path, kind)
     torch.testing.assert_close(first[0], second[0], rtol=0, atol=0)
     assert_same(kind, first, facts(train(kind)))
+
+
+class Nudged(MetaLevel):
+    """Keeps what the base model and its learning rate are around each nudge."""
+
+    def _nudge(self, good: Any) -> None:
+        before = [p.detach().clone() for p in self._model.parameters()]
+        rate = self._problem.optimizer.param_groups[0]["lr"]
+        super()._nudge(good)
+        after = [p.detach().clone() for p in self._model.parameters()]
+        self.moves.append((before, after, rate, self.batches.last))
+
+
+class Last:
+    """Batches, of which the latest can be asked for."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+
+    def __next__(self) -> Any:
+        self.last = next(self._batches)
+        return self.last
+
+
+@pytest.mark.parametrize("nudge", [0.0, 0.7])
+def test_a_nudge_is_a_part_of_a_step_along_the_clean_gradient(nudge: float) -> None:
+    x, labels = problem(64, seed=1)
+    clean_x, clean_y = problem(30, seed=2)
+    level = Nudged(
+        Meta(warmup=0.2, batch_size=10, nudge=nudge),
+        Reweighter(["loss", "label"], 3, hidden=8),
+        batches=Last(endless(clean_x, clean_y, 10, seed=4)),  # type: ignore[arg-type]
+        history=ExampleHistory(64, 3, targets=False),
+        every_row=True,
+    )
+    level.moves = []
+    fit(
+        Net(dropout=0.0), endless(x, labels, ROWS, seed=3), STEPS,
+        settings(optimizer={"name": "sgd", "learning_rate": 0.05, "momentum": 0.0}, clip_norm=None),
+        make_accelerator("cpu", "fp32"), meta_level=level,
+    )  # fmt: skip
+    assert len(level.moves) >= 5
+    for before, after, rate, batch in level.moves:
+        twin = Net(dropout=0.0)
+        params = list(twin.parameters())
+        with torch.no_grad():
+            for parameter, value in zip(params, before, strict=True):
+                parameter.copy_(value)
+        loss = nn.functional.cross_entropy(twin(batch["x"]).logits, batch["labels"])
+        gradients = torch.autograd.grad(loss, params, allow_unused=True)
+        for start, end, gradient in zip(before, after, gradients, strict=True):
+            step = 0.0 if gradient is None else nudge * rate * gradient
+            # ∂u/∂g is kept in bfloat16.
+            torch.testing.assert_close(
+                start - end, torch.as_tensor(step).expand_as(start), rtol=5e-3, atol=1e-6
+            )

@@ -118,6 +118,17 @@ def test_injected_noise_leaves_no_given_labels(write):
     assert load_split(config, TEXT, NAMES).given_labels is None
 
 
+def test_given_labels_of_clean_rows_can_be_left_unknown(write):
+    path = written(write, "train.jsonl", records(60, 4, "row"))
+    clean = written(write, "clean.jsonl", records(20, 5, "clean"))
+    known = load_splits(Data(train=path, meta=clean, columns=WEAK), TEXT)
+    assert (known.meta.given_labels >= 0).any()
+    config = Data(train=path, meta=clean, columns=WEAK, clean_given_labels=False)
+    left = load_splits(config, TEXT)
+    assert left.meta.given_labels is None
+    assert left.meta.labels.tolist() == known.meta.labels.tolist()
+
+
 def test_a_given_name_that_is_no_class_is_none(write):
     train = written(write, "train.jsonl", [("a", "ham", "ham"), ("b", "spam", "spam")])
     clean = written(write, "clean.jsonl", [("c", "bacon", "ham"), ("d", "ham", "spam")])
