@@ -73,8 +73,9 @@ class _Pass:
     losses: of all rows of the pass, where losses are remembered: their numbers (n,), nats (n,), and
     whether (0 or 1) they have a given label (n,).
     moments: of the features, where they are standardised, see `Reweighter.moments`; times scale.
-    slopes: of all rows of the pass, where such weights learn from it: their numbers (n,), given
-    labels (n,), evidence (n, columns) and slopes (n,), NaN for those that do not count.
+    slopes: of all rows of the pass, where a meta step shares it: their numbers (n,), slopes (n,),
+    NaN for those that do not count, given labels (n,), and evidence (n, columns), of none where
+    weights do not learn from it.
     """
 
     index: Tensor
@@ -435,8 +436,7 @@ class MetaLevel:
             _log.info("%s: from the next meta step on, a pass of its own", reason)
             return
         done = self._passes[-1]
-        if self.reweighter.slopes is not None:
-            done.slopes = self._slopes(done, batch, tangent)
+        done.slopes = self._slopes(done, batch, tangent)
         if not self._params:
             return
         problem = self._problem if self._sums is None else self._summed
@@ -457,14 +457,16 @@ class MetaLevel:
             towards = torch.nn.functional.one_hot(towards, self.reweighter.classes).float()
         part = tangent.detach().float() if rows is None else tangent.detach().float()[rows]
         found = ((done.evidence.logits.softmax(-1) - towards) * part).sum(-1)
-        x = self.reweighter.inputs(done.evidence)
+        x = found[:, None][:, :0]
+        if self.reweighter.slopes is not None:
+            x = self.reweighter.inputs(done.evidence)
         if rows is None:
-            return batch["index"], labels, x, found
+            return batch["index"], found, labels, x
         slopes = found.new_full((len(labels),), math.nan)
         slopes[rows] = found
         whole = x.new_zeros(len(labels), x.shape[1])
         whole[rows] = x
-        return batch["index"], labels, whole, slopes
+        return batch["index"], slopes, labels, whole
 
     def end_passes(self) -> Tensor | None:
         """The base passes are made: what brings the mean weight of all of them to 1.
@@ -531,10 +533,13 @@ class MetaLevel:
         gradients, self._gradients = self._gradients, None
         slopes = [done.slopes for done in self._passes if done.slopes is not None]
         self._passes = []
-        if slopes and self.reweighter.slopes is not None:
-            joined = [torch.cat(parts) for parts in zip(*slopes, strict=True)]
-            index, labels, x, found = self._accelerator.gather(joined)
-            self.reweighter.slopes.learn(index, labels, x, found, good)
+        if slopes:
+            index, found, labels, x = (torch.cat(parts) for parts in zip(*slopes, strict=True))
+            rows = found.isfinite().sum() * self._accelerator.num_processes
+            self.history.add_values(index, found * (1 - self.clean_share) / rows, good=good)
+            if self.reweighter.slopes is not None:
+                index, labels, x, found = self._accelerator.gather((index, labels, x, found))
+                self.reweighter.slopes.learn(index, labels, x, found, good)
         if not gradients or self.optimizer is None:
             return
         finite = torch.nn.utils.get_total_norm(gradients).isfinite()

@@ -30,6 +30,8 @@ class Scored:
     slope: the predicted slope of the clean loss, see `SlopeRegression.predict`; positive: training
         on the row lowers it. Where weights are fitted to slopes.
     rater: what predicts it for other rows, where it looks at nothing that only training rows have.
+    value: what the row did to the clean loss along the run, see `ExampleHistory`; NaN for rows that
+        no meta step met.
     """
 
     weight: np.ndarray
@@ -42,6 +44,7 @@ class Scored:
     doubt: str | None = None
     slope: np.ndarray | None = None
     rater: Rater | None = None
+    value: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Summary:
     corrected: class ids from the mean corrected targets, where they are learnt.
     mislabelled: probability that the given label is wrong, where a clean set tells.
     slope: the mean predicted slope, where weights are fitted to slopes.
+    value: the mean over the runs that met the row of what it did to the clean loss, nats.
     noise: how well that probability, or else low weight, finds wrong labels, where the truth is
         known; `by_weight_average_precision` and `by_weight_auroc` are of the weight (of the slope
         that it is made of, where there is one: weights of what is left out are nearly all alike).
@@ -68,6 +72,7 @@ class Summary:
     noise: dict[str, float] | None
     train: Split
     slope: np.ndarray | None = None
+    value: np.ndarray | None = None
     weight_functions: tuple[WeightFunction, ...] = ()
     doubt: str | None = None
 
@@ -109,8 +114,18 @@ def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None =
         noise=noise,
         train=train,
         slope=slope,
+        value=_mean_of_known([one.value for one in scored if one.value is not None]),
         weight_functions=tuple(
             one.weight_function for one in scored if one.weight_function is not None
         ),
         doubt=doubt,
     )
+
+
+def _mean_of_known(values: Sequence[np.ndarray]) -> np.ndarray | None:
+    """(n,), NaN where none is known; None without any."""
+    if not values:
+        return None
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(0)
+    return np.where(known.any(0), total / known.sum(0).clip(min=1), np.nan)

@@ -617,4 +617,5 @@ def _score(plan: _Plan, level: MetaLevel, beliefs: Beliefs, run: Fit) -> Scored:
         doubt=beliefs.doubt,
         slope=slope,
         rater=Rater.of(level.reweighter, plan.projection),
+        value=level.history.in_run_values(),
     )

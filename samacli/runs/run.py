@@ -140,6 +140,7 @@ class Run:
             "uncertainty": summary.uncertainty.astype(np.float32),
             "weight": summary.weight.astype(np.float32),
             **({} if summary.slope is None else {"slope": summary.slope.astype(np.float32)}),
+            **({} if (value := summary.value) is None else {"value": _known(value)}),
             **({} if splits.noisy_rows is None else {"clean_row": clean_rows(splits)}),
         }
 
@@ -236,6 +237,11 @@ def open_run(command: str, recipe: Recipe, output: Path, **how: Unpack[How]) -> 
         yield Run(command, recipe, experiment, recovery, output, overwrite)
         experiment.accelerator.end_training()
         recovery.finish()
+
+
+def _known(values: np.ndarray) -> pa.Array:
+    """float32 (n,), null where it is not known (NaN)."""
+    return pa.array(values.astype(np.float32), from_pandas=True)
 
 
 def environment(device: torch.device) -> dict[str, str]:

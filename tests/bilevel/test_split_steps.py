@@ -213,3 +213,61 @@ def test_a_nudge_is_a_part_of_a_step_along_the_clean_gradient(nudge: float) -> N
             torch.testing.assert_close(
                 start - end, torch.as_tensor(step).expand_as(start), rtol=5e-3, atol=1e-6
             )
+
+
+class Seen(MetaLevel):
+    """Keeps what the one meta step of a run is made of."""
+
+    def _nudge(self, good: Any) -> None:
+        self.theta = [p.detach().clone() for p in self._model.parameters()]
+        self.rate = self._problem.optimizer.param_groups[0]["lr"]
+        self.clean_batch = self.batches.last
+
+    def _pass_along(self, at: Any, batch: Any, forward: Any) -> Any:
+        self.met.append(batch)
+        return super()._pass_along(at, batch, forward)
+
+
+@pytest.mark.parametrize("size", [ROWS, 4])
+def test_values_are_what_rows_do_to_the_clean_loss(size: int) -> None:
+    """Against each row's own gradient, at the parameters of the one meta step."""
+    x, labels = problem(64, seed=1)
+    labels[::9] = -1
+    clean_x, clean_y = problem(30, seed=2)
+    level = Seen(
+        Meta(warmup=0.1, batch_size=10, unroll=4),
+        Reweighter(["loss", "label"], 3, hidden=8),
+        batches=Last(endless(clean_x, clean_y, 10, seed=4)),  # type: ignore[arg-type]
+        history=ExampleHistory(64, 3, targets=False),
+    )
+    level.met = []
+    fit(
+        Net(dropout=0.0), endless(x, labels, size, seed=3), STEPS,
+        settings(
+            optimizer={"name": "sgd", "learning_rate": 0.05, "momentum": 0.0}, clip_norm=None,
+            accumulation=ROWS // size,
+        ),
+        make_accelerator("cpu", "fp32"), meta_level=level,
+    )  # fmt: skip
+    assert len(level.met) == ROWS // size, "one meta step"
+    met = torch.cat([batch["index"] for batch in level.met])
+    told = labels[met] >= 0
+    twin = Net(dropout=0.0)
+    params = list(twin.parameters())
+    with torch.no_grad():
+        for parameter, value in zip(params, level.theta, strict=True):
+            parameter.copy_(value)
+
+    def gradient(x: Tensor, y: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(twin(x).logits, y)
+        found = torch.autograd.grad(loss, params, allow_unused=True)
+        return torch.cat([g.flatten() for g in found if g is not None])
+
+    clean = gradient(level.clean_batch["x"], level.clean_batch["labels"])
+    expected = torch.full((64,), float("nan"))
+    for row in met[told].tolist():
+        own = gradient(x[row : row + 1], labels[row : row + 1])
+        expected[row] = level.rate * (own @ clean) / told.sum()
+    found = torch.from_numpy(level.history.in_run_values()).float()
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-6, equal_nan=True)
+    assert expected.isfinite().sum() == told.sum() >= 12
