@@ -102,6 +102,7 @@ def test_scores_have_a_row_for_each_input_row(finished: tuple[Path, Any]) -> Non
         "uncertainty",
         "weight",
         "slope",
+        "value",
         "mislabelled",
     ]
     rows = datasets.load_dataset(str(output / "dataset"), split="train")
