@@ -95,6 +95,9 @@ table-pruning: $(INSTALLED) ## every pruning score by retraining (hours; goes on
 large-selection: $(INSTALLED) ## select from 100 million scores, into docs/results (some minutes)
 	$(VENV)/bin/python docs/benchmarks/large_selection.py --report docs/results/large-selection.md
 
+table-honesty: $(INSTALLED) ## whether the claims hold, on simulated truth (a quarter of an hour; goes on)
+	$(VENV)/bin/python -m samacli.lab.honesty --output docs/results $(ARGS)
+
 table-%: $(INSTALLED) ## any other table by name
 	$(SAMA) table $* --data $(DATA) --output docs/results $(ARGS)
 

@@ -49,7 +49,7 @@ class Result(Generic[Rows]):
         same kind; their `sama_weight` says how many rows of mean weight each counts for. None
         where they had none. `samacli.rows_to_train_on` puts both together.
     scores: `scores.parquet`, one row an input row that was trained on; `index` is its position.
-    suspects: `suspects.csv`, the examples that are probably mislabelled, worst first.
+    suspects: `suspects.csv`, the examples that look mislabelled, worst first.
     model: the trained model, on the CPU; processor: its tokenizer or image processor.
     metrics: `metrics.json`.
     output: the directory that holds all of it, or None where none was asked for.

@@ -2,7 +2,9 @@
 
 Three things, each fitted on clean rows: what a given label is worth (`label_likelihood`), what a
 linear model on the pretrained representation says (`LinearBelief`), and how probable it is, all
-opinions weighed, that a given label is wrong (`Calibration`).
+opinions weighed, that a given label is wrong. The last is a score: its scale is put right by clean
+rows in the middle of the run (`calibrate`), while training rows are asked about at the end by a
+model that has seen them. `samacli.methods.calibrated` makes probabilities.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from samacli.bilevel.calibration import Calibration, calibrate
 from samacli.bilevel.doubt import doubt_about
 from samacli.bilevel.prior import LinearBelief, Mixture, fit_linear_belief, fit_mixture
 from samacli.meta import LabelCorrector
@@ -23,8 +25,6 @@ from samacli.store.tree import Tree
 
 # Beliefs at first: the fixed one whole, the model's own, which knows nothing yet, by half.
 START = Mixture(gate=1 / 3, temperature=2 / 3)
-
-_LEAST = 10  # examples that say something about how a probability should be corrected
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Beliefs:
         self.doubt = doubt_about(believed, labels.clean[rows].numpy(), raw, wrong)
 
     def mislabelled(self, model: nn.Module, averaged_logits: np.ndarray) -> np.ndarray:
-        """Probability (n,) that each training row's given label is wrong; NaN without one.
+        """Score (n,) in [0, 1] for each training row's label being wrong; NaN without one.
 
         model: asked about the clean rows, where nothing has been settled before; averaged_logits:
         the averaged model's (n, classes) of the training rows.
@@ -215,33 +215,3 @@ class Beliefs:
         if state["linear"] is not None:
             self.linear = LinearBelief(*state["linear"])
             self.of_train = state["of_train"].to(self.device)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Platt scaling: P(wrong) = σ(slope · logit(s) + offset) for a raw probability s."""
-
-    slope: float = 1.0
-    offset: float = 0.0
-
-    def __call__(self, raw: np.ndarray) -> np.ndarray:
-        """Raw probabilities (n,) -> calibrated ones, in the same order."""
-        return 1 / (1 + np.exp(-(self.slope * _logit(raw) + self.offset)))
-
-
-def calibrate(raw: np.ndarray, wrong: np.ndarray) -> Calibration:
-    """Fit on examples whose true label is known and that the model was not trained on.
-
-    raw: probabilities (m,); wrong: bool (m,). Too few examples, or all alike, change nothing; nor
-    does a fit that would turn the order round.
-    """
-    if len(raw) < _LEAST or wrong.all() or not wrong.any():
-        return Calibration()
-    fitted = LogisticRegression(C=1.0).fit(_logit(raw)[:, None], wrong)
-    slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    return Calibration(slope, offset) if slope > 0 else Calibration()
-
-
-def _logit(raw: np.ndarray) -> np.ndarray:
-    inside = np.clip(raw.astype(np.float64), 1e-6, 1 - 1e-6)
-    return np.log(inside) - np.log1p(-inside)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,8 +23,8 @@ class Scored:
     probabilities: (n, classes), the model's.
     targets: (n, classes), corrected labels, where they are learnt; of rows that the clean set has
     too, the clean ones.
-    mislabelled: probability that the given label is wrong (nan without one), where a clean set
-        tells what given labels are worth.
+    mislabelled: score in [0, 1] for the given label being wrong (nan without one), where a clean
+        set tells what given labels are worth; no calibrated probability.
     weight_function: weight against loss, where the loss is a feature.
     doubt: why `mislabelled` is not known (nan), where clean rows say that nothing was learnt.
     slope: the predicted slope of the clean loss, see `SlopeRegression.predict`; positive: training
@@ -53,7 +53,8 @@ class Summary:
 
     weight: mean 1. loss, uncertainty: nats. prediction: class ids from the mean probabilities.
     corrected: class ids from the mean corrected targets, where they are learnt.
-    mislabelled: probability that the given label is wrong, where a clean set tells.
+    mislabelled: how probable it is that the given label is wrong, where a clean set tells; a
+        score, unless it is `calibrated`.
     slope: the mean predicted slope, where weights are fitted to slopes.
     value: the mean over the runs that met the row of what it did to the clean loss, nats.
     noise: how well that probability, or else low weight, finds wrong labels, where the truth is
@@ -75,6 +76,21 @@ class Summary:
     value: np.ndarray | None = None
     weight_functions: tuple[WeightFunction, ...] = ()
     doubt: str | None = None
+    calibrated: bool = False
+
+    def with_probabilities(self, probability: np.ndarray, known: np.ndarray) -> Summary:
+        """With calibrated probabilities (n,) in place of scores; but of `known` rows (n,), of which
+        nothing was to be found out, as they are. They leave no doubt."""
+        noise, train = self.noise, self.train
+        mislabelled = probability
+        if self.mislabelled is not None:
+            mislabelled = np.where(known, self.mislabelled, probability)
+        if train.true_labels is not None:
+            goodness = 1 - np.nan_to_num(mislabelled, nan=0.0)
+            asked = np.where(known, -1, train.labels)
+            found = noise_detection(asked, train.true_labels, goodness, mislabelled)
+            noise = None if found is None else {**(noise or {}), **found}
+        return replace(self, mislabelled=mislabelled, noise=noise, calibrated=True, doubt=None)
 
 
 def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None = None) -> Summary:
@@ -98,7 +114,7 @@ def summarize(scored: Sequence[Scored], train: Split, known: np.ndarray | None =
     if train.true_labels is not None:
         goodness = weight if mislabelled is None or doubt else 1 - mislabelled
         asked = train.labels if known is None else np.where(known, -1, train.labels)
-        noise = noise_detection(asked, train.true_labels, goodness)
+        noise = noise_detection(asked, train.true_labels, goodness, mislabelled)
         by_weight = noise_detection(asked, train.true_labels, weight if slope is None else slope)
         if noise is not None and by_weight is not None:
             noise |= {

@@ -39,7 +39,7 @@ def ending(
 
 
 def suspects_table(run: FinishedRun) -> Table | None:
-    """The first of `suspects.csv`: row or name, both labels, P(wrong), and what is seen of it."""
+    """The first of `suspects.csv`: row or name, both labels, P(wrong) or a score, content."""
     lines = run.suspects[:WORST]
     if not lines:
         return None
@@ -53,7 +53,7 @@ def suspects_table(run: FinishedRun) -> Table | None:
         )
         for line in lines
     ]
-    heading = ("id" if named else "row", "P(wrong)", spelt("label → suggested"))
+    heading = ("id" if named else "row", run.wrong_name, spelt("label → suggested"))
     widths = [
         max(cell_len(head), *(cell_len(row[i]) for row in rows)) for i, head in enumerate(heading)
     ]

@@ -48,7 +48,8 @@ def prune(
         typer.Option(
             "--verify",
             help="Retrain on every subset of every score, for as many steps and again for as many "
-            "epochs as on all rows, over the seeds, and recommend the smallest that loses nothing.",
+            "epochs as on all rows, over the seeds, and recommend the smallest that is shown to "
+            "lose less than prune.margin.",
         ),
     ] = False,
     baselines: options.Baselines = None,

@@ -200,7 +200,8 @@ def inspected_table(found: Inspected) -> Table:
     add("given label", found.given or "none")
     add("predicted", found.predicted)
     add("suggested", found.suggested)
-    figure("P(label is wrong)", found.mislabelled)
+    wrong = "P(label is wrong)" if found.calibrated else "score for a wrong label"
+    figure(wrong, found.mislabelled)
     figure("loss", found.loss, " nats")
     figure("uncertainty", found.uncertainty, " nats")
     if found.score is not None:

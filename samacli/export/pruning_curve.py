@@ -28,8 +28,8 @@ def write_curve(folder: Path, points: Sequence[Point], sentences: Sequence[str])
 def _markdown(points: Sequence[Point], sentences: Sequence[str]) -> str:
     seeds = max(len(point.accuracy) for point in points)
     lines = [
-        f"Test accuracy after retraining from scratch: mean ± sample standard deviation of {seeds} "
-        "seed(s).",
+        f"Accuracy on half of the test rows after retraining from scratch: mean ± sample standard "
+        f"deviation of {seeds} seed(s). The other half judges what is recommended.",
         "",
         "| selection | keep | rows | same steps | same epochs |",
         "| --- | --- | --- | --- | --- |",

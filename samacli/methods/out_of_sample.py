@@ -35,25 +35,33 @@ def predict_out_of_sample(
     description: str,
     *,
     steps: int | None = None,
+    also_clean: bool = False,
 ) -> OutOfSample:
     """Train a model on all but each fold of the training split's `rows` (m,), and ask it about it.
 
     Folds have classes in their proportions; every model starts from the seed's initial one.
 
     steps: optimiser steps of each fold's run; None: as many as any other run takes.
+    also_clean: ask of the clean set too, each row of one fold's model alone, as training rows are.
     """
     labels = experiment.splits.train.labels[rows]
     logits = np.zeros((len(rows), len(experiment.splits.classes)), dtype=np.float32)
     fits: list[Fit] = []
+    clean: np.ndarray | None = None
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     with few_members_are_fine():
         parts = list(splitter.split(rows, labels))
     for number, (seen, unseen) in enumerate(parts, start=1):
         name = fold_name(description, number, folds, seed)
-        found = train_and_ask(experiment, seed, name, rows[seen], rows[unseen], steps=steps)
+        found = train_and_ask(
+            experiment, seed, name, rows[seen], rows[unseen], steps=steps, also_clean=also_clean
+        )
         logits[unseen] = found.logits
+        if found.clean is not None:
+            clean = np.zeros_like(found.clean) if clean is None else clean
+            clean[number - 1 :: folds] = found.clean[number - 1 :: folds]
         fits += found.fits
-    return OutOfSample(logits, fits)
+    return OutOfSample(logits, fits, clean)
 
 
 def fold_name(description: str, number: int, folds: int, seed: int) -> str:

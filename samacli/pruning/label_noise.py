@@ -1,21 +1,19 @@
-"""Wrong labels: how many there are, which, and whether pruning by a learned weight keeps them.
+"""Wrong labels, as pruning takes them: about how many there are, and which.
 
 How many is asked of models that were not trained on the labels, which is told by the losses that
-rows have during training. With the training data as their own meta data the learned weights rise
-with the loss, and wrong labels have the highest; with clean meta data they fall. Which it was shows
-in the run itself.
+rows have during training. Both serve to choose rows; `noise_rate` says what is known of the rate.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit, softmax
-from scipy.stats import linregress, norm, spearmanr
+from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 
 ANCHORS = 0.2  # of the rows predicted as a class, the surest
@@ -31,10 +29,13 @@ _FITTED_ON = 100_000  # rows; two means and two variances need no more
 _FEWEST = 10  # rows that say anything of two components
 _TAIL = 0.02  # at either end, of the losses
 _LEAST = 1e-4  # share of a component
+_NEARLY = 0.1  # of a class, trusted: it has nearly vanished
+_LOWEST = 0.1  # of the losses of a class
+_PRIOR, _SHARE_ROUNDS = (
+    50,
+    30,
+)  # rows that the pooled share of wrong labels counts for in each class
 _ROUNDS, _STILL = 300, 1e-4  # of its fit; means that move less have converged
-
-Case = Literal["keeps hard", "cleans", "undecided"]
-_CLEAR_CORRELATION = 0.1  # rank correlations nearer to 0 decide nothing
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class Asked:
 
 
 def rate_of_wrong_labels(asked: Sequence[Asked]) -> tuple[float, float]:
-    """Between which bounds the fraction of wrong labels lies, by one standard error.
+    """Bounds that pruning takes the fraction of wrong labels to be between, by a standard error.
+
+    No confidence interval: a model's agreement shows neither wrong labels that can be learnt nor
+    those within its own mistakes.
 
     Those of `rate_of_lapses`, the upper one no higher than by `surest_disagree`, the mean over the
     models. Both are 0 where that is not above 0 by two standard errors: without evidence no label
@@ -116,12 +120,13 @@ def rate_of_lapses(asked: Sequence[Asked]) -> tuple[float, float]:
 
     both right or both wrong the same way (wrong labels of all c − 1 other classes alike). Labels of
     clean rows agree at r(z): they pin it down. a and b are each model's, ρ is that of all. The
+    clean rows are the same for all models, so that each counts once, shared among them. The
     result is the interval of profile likelihood, in steps of 0.01: wide where the model is never
     sure, or as sure of all, since mistakes and wrong labels are hard to tell apart then.
     """
     total = np.zeros(len(_RATES))
     for one in asked:
-        total += _profile(one)
+        total += _profile(one, 1 / len(asked))
     admitted = _RATES[total <= total.min() + 0.5]
     return float(admitted.min()), float(admitted.max())
 
@@ -136,8 +141,11 @@ def _anchors(predicted: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     return np.concatenate(chosen)
 
 
-def _profile(asked: Asked) -> np.ndarray:
-    """Negative log-likelihoods, one for each of `_RATES`, the least over a and b."""
+def _profile(asked: Asked, clean_counts: float) -> np.ndarray:
+    """Negative log-likelihoods, one for each of `_RATES`, the least over a and b.
+
+    clean_counts: how many rows each clean row counts for.
+    """
     classes = asked.probabilities.shape[1]
     sure = _log_odds(asked.probabilities)
     centre, scale = sure.mean(), sure.std() or 1.0
@@ -151,7 +159,9 @@ def _profile(asked: Asked) -> np.ndarray:
         shift, slope = curve[0], np.exp(curve[1])
         right = expit(shift + slope * noisy.z)
         value = noisy.loss((1 - rate) * right + rate * (1 - right) / max(classes - 1, 1))
-        return value if clean is None else value + clean.loss(expit(shift + slope * clean.z))
+        if clean is not None:
+            value += clean_counts * clean.loss(expit(shift + slope * clean.z))
+        return value
 
     def least(rate: float, start: Sequence[float]) -> float:
         found = minimize(loss, start, args=(rate,), method="Nelder-Mead", options=_FINE)
@@ -192,22 +202,54 @@ def _log_odds(probabilities: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """What is known of n given labels.
+    """What is taken of n given labels.
 
     rate: estimated fraction of wrong labels. right: (n,), probability that the given label is
-    right; nan for rows without one.
+    right; nan for rows without one. labels: (n,) given, −1 for none, where they were looked at
+    class by class.
     """
 
     rate: float
     right: np.ndarray
+    labels: np.ndarray | None = None
 
     @property
     def trusted(self) -> np.ndarray:
-        """bool (n,): rows whose label is right with a probability above `TRUSTED`."""
-        return np.nan_to_num(self.right, nan=0.0) > TRUSTED
+        """bool (n,): rows whose label is right with a probability above `TRUSTED`.
+
+        Of a class with fewer such rows than a tenth, or than `_FEWEST`, its surest make them up: a
+        class of which nothing is trusted would vanish from what is learnt from.
+        """
+        trusted: np.ndarray = np.nan_to_num(self.right, nan=0.0) > TRUSTED
+        for rows in self._by_class():
+            least = min(len(rows), max(_FEWEST, math.ceil(_NEARLY * len(rows))))
+            if trusted[rows].sum() < least:
+                trusted[rows[np.argsort(-self.right[rows], kind="stable")[:least]]] = True
+        return trusted
+
+    @property
+    def doubted_classes(self) -> list[int]:
+        """Classes of whose labels a tenth or less is trusted on its own account, of some rows."""
+        sure = np.nan_to_num(self.right, nan=0.0) > TRUSTED
+        rows_of = [rows for rows in self._by_class() if sure[rows].mean() <= _NEARLY]
+        assert self.labels is not None or not rows_of
+        return [int(self.labels[rows[0]]) for rows in rows_of]  # type: ignore[index]
+
+    def _by_class(self) -> list[np.ndarray]:
+        """The rows with a probability, class by class; none where classes are not known."""
+        if self.labels is None:
+            return []
+        known = np.isfinite(self.right)
+        of_class = [
+            np.flatnonzero(known & (self.labels == k))
+            for k in np.unique(self.labels[self.labels >= 0])
+        ]
+        return [rows for rows in of_class if len(rows)]
 
 
-def estimate_label_noise(losses: np.ndarray, between: tuple[float, float]) -> LabelNoise:
+def estimate_label_noise(
+    losses: np.ndarray, between: tuple[float, float], labels: np.ndarray | None = None
+) -> LabelNoise:
     """Each label's probability of being right, from the losses that rows had during training.
 
     These have two populations, right labels with the smaller ones and wrong labels with the larger;
@@ -220,9 +262,15 @@ def estimate_label_noise(losses: np.ndarray, between: tuple[float, float]) -> La
     outer fiftieths are moved inwards. And where its share of wrong labels is not between the
     bounds, it is fitted again with the nearer bound for that share.
 
+    All classes share the mixture, but one may be harder than another (a rare one is learnt late),
+    or have more of its labels wrong. So losses are counted from a level of their class
+    (`_levels`), and each class has a share of wrong labels of its own; both are drawn to those of
+    all rows the more, the fewer rows there are.
+
     Args:
         losses: (n,), over the run (`samacli.pruning.scores.MeanLoss`); nan for none.
         between: bounds of the fraction of wrong labels, from elsewhere (`rate_of_wrong_labels`).
+        labels: (n,) given, −1 for none; None: all rows are of one class.
     """
     low, high = between
     right = np.full(len(losses), np.nan)
@@ -230,12 +278,53 @@ def estimate_label_noise(losses: np.ndarray, between: tuple[float, float]) -> La
     spread = float(np.ptp(losses[known])) if known.size else 0.0
     if known.size < _FEWEST or spread == 0:
         right[known] = 1 - high
-        return LabelNoise(high, right)
+        return LabelNoise(high, right, labels)
     values = (losses[known] - losses[known].mean()) / losses[known].std()
-    falling = _falling(values, _posterior(values, low, high))
-    rate = min(float(1 - falling.mean()), high)
+    if labels is None:
+        falling = _falling(values, _posterior(values, low, high))
+    else:
+        classes = labels[known]
+        values = values - _levels(values, classes)
+        falling = _by_class(values, _posterior(values, low, high), classes)
+    rate = float(np.clip(1 - falling.mean(), min(low, high), high))
     right[known] = _with_mean(falling, 1 - rate)
-    return LabelNoise(rate, right)
+    return LabelNoise(rate, right, labels)
+
+
+def _levels(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """By how much the losses of each row's class lie above those of all (n,).
+
+    By their tenth percentiles, which right labels make up even where most labels are wrong, and
+    drawn to 0 as far as they scatter by chance (empirical Bayes: Efron and Morris 1975).
+    """
+    names, place, rows = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        return np.zeros_like(values)
+    lows = [float(np.quantile(values[place == k], _LOWEST)) for k in range(len(names))]
+    above = np.array(lows) - float(np.quantile(values, _LOWEST))
+    # Of a Gaussian's tenth percentile: q(1 − q) / (n φ²), a little less than 3 σ² / n.
+    chance = 3 * values.var() / rows
+    between = max(0.0, float(np.mean(above**2 - chance)))
+    shrunk: np.ndarray = above * between / (between + chance)
+    return shrunk[place]
+
+
+def _by_class(values: np.ndarray, posterior: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """P(right | value, class) (n,): each class with its own share of wrong labels.
+
+    By expectation maximisation under a beta prior that is worth `_PRIOR` rows of the pooled share.
+    """
+    odds = logit(np.clip(posterior, 1e-9, 1 - 1e-9))
+    pooled = float(np.clip(1 - posterior.mean(), _LEAST, 1 - _LEAST))
+    found = np.empty_like(posterior)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        share = pooled
+        for _ in range(_SHARE_ROUNDS):
+            own = expit(odds[rows] + logit(pooled) - logit(share))
+            share = (_PRIOR * pooled + float((1 - own).sum())) / (_PRIOR + len(rows))
+        found[rows] = _falling(values[rows], own)
+    return found
 
 
 def _posterior(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -281,66 +370,3 @@ def _with_mean(probability: np.ndarray, mean: float) -> np.ndarray:
     odds = logit(np.clip(probability, 1e-12, 1 - 1e-12))
     wanted = min(max(mean, 1e-9), 1 - 1e-9)
     return expit(odds + brentq(lambda shift: expit(odds + shift).mean() - wanted, -80.0, 80.0))
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """correlation: Spearman's, of weight with loss. slope: of the weight, a nat of loss.
-
-    noise_rate: estimated fraction of wrong labels; None where nothing estimated it.
-    warning: one sentence with the mend, where the case is dangerous.
-    """
-
-    case: Case
-    correlation: float
-    slope: float
-    noise_rate: float | None
-    warning: str | None
-
-    @property
-    def sentence(self) -> str:
-        """The case in words."""
-        said = {
-            "keeps hard": "learned weights rise with the loss: what is hard to learn counts more",
-            "cleans": "learned weights fall with the loss: what is easy to learn counts more",
-            "undecided": "learned weights hardly depend on the loss",
-        }[self.case]
-        said += f" (rank correlation {self.correlation:+.2f})"
-        if self.noise_rate is None:
-            return said
-        return f"{said}; at most about {self.noise_rate:.0%} of the labels are wrong"
-
-
-def diagnose(weight: np.ndarray, loss: np.ndarray, *, noise: float | None) -> Diagnosis:
-    """Which case a run is in.
-
-    weight: learned, (n,). loss: with the given labels (n,) in nats, nan without one.
-    noise: estimated rate of wrong labels, where it was estimated: then the rows whose labels are
-    believed wrong are pruned first, whatever they weigh.
-    """
-    measured = np.isfinite(loss) & np.isfinite(weight)
-    weight, loss = weight[measured], loss[measured]
-    correlation = slope = 0.0
-    if len(weight) > 1 and np.ptp(weight) > 0 and np.ptp(loss) > 0:
-        correlation = float(spearmanr(weight, loss).statistic)
-        slope = float(linregress(loss, weight).slope)
-    case: Case = "undecided"
-    if abs(correlation) > _CLEAR_CORRELATION:
-        case = "keeps hard" if correlation > 0 else "cleans"
-    return Diagnosis(case, correlation, slope, noise, _warning(case, noise))
-
-
-def _warning(case: Case, noise: float | None) -> str | None:
-    if noise is not None and noise > 0.5:
-        return (
-            f"up to {noise:.0%} of the labels disagree with a model that has not seen them, so "
-            "neither can be trusted; give a clean set (--meta FILE, 10 examples a class are enough "
-            "to start), or train longer if the model has hardly learnt"
-        )
-    if noise is not None or case != "keeps hard":
-        return None
-    return (
-        "the weights rise with the loss, so the score keeps what is hard to learn, and wrong "
-        "labels are hard to learn; if labels may be wrong, set prune.trust=auto, or give "
-        "--meta FILE (or data.meta=train data.meta_per_class=10)"
-    )

@@ -21,6 +21,7 @@ import numpy as np
 from samacli.errors import SamaError
 
 STRATA = 50  # the CCS paper's
+FEW_OF_CLASS = 5  # rows: a class with fewer has nearly vanished
 
 
 class Select(Protocol):
@@ -58,15 +59,24 @@ def keep_counts(keeps: Sequence[float], rows: int) -> dict[str, int]:
     return {f"{keep:g}": keep_count(keep, rows) for keep in keeps}
 
 
-def class_quotas(sizes: np.ndarray, count: int) -> np.ndarray:
+def class_quotas(sizes: np.ndarray, count: int, *, unlabelled: bool = False) -> np.ndarray:
     """How many rows each class keeps, int64 (classes,): `count` in proportion to `sizes`.
 
     What rounding leaves over goes to the largest remainders, of equal ones to the earlier class.
+    No class vanishes as long as there are as many rows to keep as classes: one that rounding leaves
+    nothing takes a row of the class that keeps the most. unlabelled: the first of them is no class,
+    but the rows without a label, which may vanish.
     """
     sizes = np.asarray(sizes, dtype=np.int64)
     # In whole numbers: the shares of hundreds of millions of rows must not depend on rounding.
     whole, remainders = np.divmod(sizes * count, sizes.sum())
     whole[np.argsort(-remainders, kind="stable")[: count - whole.sum()]] += 1
+    lost_ones = np.flatnonzero((whole == 0) & (sizes > 0))
+    for lost in lost_ones[lost_ones >= int(unlabelled)]:
+        richest = int(whole.argmax())
+        if whole[richest] > 1:
+            whole[richest] -= 1
+            whole[lost] = 1
     return whole
 
 
@@ -87,7 +97,8 @@ def keep_by_class(
     """
     classes, sizes = np.unique(labels, return_counts=True)
     kept: list[np.ndarray] = []
-    for label, quota in zip(classes, class_quotas(sizes, count).tolist(), strict=True):
+    quotas = class_quotas(sizes, count, unlabelled=bool(classes[0] < 0))
+    for label, quota in zip(classes, quotas.tolist(), strict=True):
         rows = np.flatnonzero(labels == label)
         if groups is None:
             kept.append(rows[select(scores[rows], quota)])
@@ -100,6 +111,15 @@ def lost_classes(labels: np.ndarray, kept: np.ndarray) -> list[int]:
     """Class ids that occur in `labels` (n,) and not among the kept rows."""
     before = np.unique(labels[labels >= 0])
     return [int(label) for label in np.setdiff1d(before, labels[kept])]
+
+
+def nearly_lost_classes(labels: np.ndarray, kept: np.ndarray) -> list[int]:
+    """Class ids with `FEW_OF_CLASS` rows or more in `labels` (n,), and fewer, but some, kept."""
+    classes = int(labels.max(initial=-1)) + 1
+    before, after = (
+        np.bincount(some[some >= 0], minlength=classes) for some in (labels, labels[kept])
+    )
+    return np.flatnonzero((before >= FEW_OF_CLASS) & (after > 0) & (after < FEW_OF_CLASS)).tolist()
 
 
 def copies_last(

@@ -494,6 +494,14 @@ class Reweight(Section):
         description="clean rows that every batch of the base model holds on top of "
         "training.batch_size others; default: as many again",
     )
+    calibration_folds: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="models that are trained on all but one of so many parts, for calibrated "
+        "probabilities of wrong labels, where 200 clean rows or more carry the label they were "
+        "given; 0: none, and each row has a score for being wrong that is not calibrated",
+    )
     baselines: list[ReweightBaseline] = Field(
         ["noisy", "clean", "mixed", "no-meta-steps"],
         description="what is trained beside sama; no-meta-steps, which takes nearly as long, "
@@ -568,7 +576,15 @@ class Prune(Section):
     verify: bool = Field(
         False,
         description="also retrain for the same number of epochs, and recommend the smallest subset "
-        "that loses no accuracy; every score is measured, not the first alone",
+        "that is shown to lose less accuracy than prune.margin, by one half of the test rows (the "
+        "curve is drawn from the other); every score is measured, not the first alone",
+    )
+    margin: float = Field(
+        0.005,
+        gt=0,
+        lt=1,
+        description="verify: the accuracy that a recommended subset may lose: it is shown, at the "
+        "95 % level over seeds and test rows, to lose less",
     )
     baselines: list[PruneBaseline] = ["full", "random"]
 

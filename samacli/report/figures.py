@@ -176,6 +176,27 @@ def weight_distribution(scores: Scores) -> Markup | None:
 
 
 @_drawn()
+def reliability(run: FinishedRun) -> Markup | None:
+    """How often labels are wrong against how probable that was said to be; None if not fitted."""
+    bins = (run.metrics.get("calibration") or {}).get("bins")
+    if not bins:
+        return None
+    said, wrong, low, high = (
+        np.array([one[name] for one in bins]) for name in ("probability", "wrong", "low", "high")
+    )
+    figure, axes = _figure(3.2)
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
+    # The interval of a weighted share can end at the share itself, give or take rounding.
+    errors = np.maximum([wrong - low, high - wrong], 0)
+    axes.errorbar(said, wrong, yerr=errors, color=SERIES[0], marker="o", capsize=3, linewidth=1.4)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("P(wrong) as told")
+    axes.set_ylabel("share that is wrong")
+    return _inline(figure, "reliability", "Share of wrong labels against their probability as told")
+
+
+@_drawn()
 def learning(run: FinishedRun) -> Markup | None:
     """Losses of the base level of each training, and of the meta level; means over seeds."""
     methods = list(dict.fromkeys(line["method"] for line in run.learning))
@@ -226,10 +247,17 @@ def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> Markup
 
     methods = list(dict.fromkeys(t.method for t in sorted(kept, key=lambda t: not t.ours)))
     panels = {"steps": [(t.method, share(t), t.accuracy) for t in kept]}
-    # Of a verified pruning, the same again with as many epochs as on all rows.
-    by_epochs = [p for p in run.metrics.get("curve") or [] if p.get("budget") == "epochs"]
-    if by_epochs:
-        panels["epochs"] = [(p["selection"], p["rows"] / rows, p["accuracy"]) for p in by_epochs]
+    # Of a verified pruning, on the test rows that do not judge what is recommended; and again with
+    # as many epochs as on all rows.
+    curve = [p for p in run.metrics.get("curve") or [] if p.get("keep")]
+    for p in curve:
+        panels.setdefault(p["budget"], [])
+    for budget in panels if curve else ():
+        panels[budget] = [
+            (p["selection"], p["rows"] / rows, p["accuracy"])
+            for p in curve
+            if p["budget"] == budget
+        ]
     figure, first = _figure(1.4 + 1.8 * len(panels), rows=len(panels))
     for axes, (budget, points) in zip(figure.axes, panels.items(), strict=True):
         for i, method in enumerate(methods[:AT_MOST]):
@@ -239,7 +267,7 @@ def retained_accuracy(run: FinishedRun, trainings: Sequence[Training]) -> Markup
                 label = "all rows" if axes is first else None
                 axes.axhline(training.mean, color=MUTED, linestyle=":", label=label)
         axes.set_ylabel("test accuracy")
-        if by_epochs:
+        if len(panels) > 1:
             axes.set_title(f"the same number of {budget}")
     figure.axes[-1].set_xlabel("rows kept (%)")
     _legend(figure, first)

@@ -34,7 +34,8 @@ class Scores:
     given, prediction, suggested: class names, None where there is no given label; suggested is the
     corrected label where labels were corrected, else the prediction. weight: mean 1. loss: nats,
     nan without a given label. uncertainty: nats.
-    mislabelled: probability that the given label is wrong, where it is known. score, keep: of
+    mislabelled: how probable it is that the given label is wrong, where that is known; a score,
+    unless the run is `calibrated`. score, keep: of
     pruning, what rows are ranked by, and which are kept.
     """
 
@@ -142,6 +143,17 @@ class FinishedRun:
     def corrected(self) -> bool:
         """Whether labels were corrected."""
         return _corrected(self.workflow, self.recipe)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `Scores.mislabelled` are calibrated probabilities, not scores."""
+        return bool(_get(self.metrics, "calibration", "fitted"))
+
+    @property
+    def wrong_name(self) -> str:
+        """What `Scores.mislabelled` is called: a probability only where it is one, or unknown."""
+        known = self.calibrated or self.metrics.get("no_probability")
+        return "P(wrong)" if known else "score for wrong"
 
     @property
     def seeds(self) -> list[int]:

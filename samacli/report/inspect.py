@@ -36,9 +36,10 @@ class Inspected:
 
     row: position in the input. id: what it is called there, if anything. suggested: the corrected
     label, where labels were corrected, else the prediction. weight: mean 1. score: of pruning, what
-    rows are ranked by. loss, uncertainty: nats. mislabelled: probability that the given label is
-    wrong. rank: 1 for the largest weight (of pruning: score), of `ranked` rows; rank_in_class,
-    ranked_in_class: the same among rows with its given label. heavier_than,
+    rows are ranked by. loss, uncertainty: nats. mislabelled: how probable it is that the given
+    label is wrong; a score, unless `calibrated`. rank: 1 for the largest weight (of pruning:
+    score), of `ranked` rows; rank_in_class, ranked_in_class: the same among rows with its given
+    label. heavier_than,
     higher_loss_than: shares of all rows and of its class. expected_weight: the learnt function of
     loss and class at its loss. text: empty for images and for rows that were pruned.
     reasons: what of this makes the weight, in words.
@@ -61,6 +62,7 @@ class Inspected:
     higher_loss_than: float | None
     uncertainty: float | None
     mislabelled: float | None
+    calibrated: bool
     expected_weight: float | None
     features: list[str]
     reasons: list[str]
@@ -113,6 +115,7 @@ def inspect(directory: Path, row: int) -> Inspected:
         higher_loss_than=higher_loss_than,
         uncertainty=_known(scores.uncertainty[place]),
         mislabelled=None if scores.mislabelled is None else _known(scores.mislabelled[place]),
+        calibrated=run.calibrated,
         expected_weight=expected,
         features=run.features,
         reasons=_reasons(run, place, higher_loss_than, expected),

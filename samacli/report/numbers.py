@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
+from samacli.training.difference import Difference
 
-from samacli.training.spread import mean_and_spread
-
-_SURE = 0.95
+_ERROR = 0.05  # how often a clear verdict may be wrong
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -36,43 +32,22 @@ def duration(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """By how much one method's accuracy is above another's, on the same test rows.
+class Lead:
+    """A difference that is one of `among` which are looked at together."""
 
-    mean, spread: over seeds, paired (spread None for one seed). margin: half of a 95 % interval.
-    """
-
-    mean: float
-    spread: float | None
-    margin: float
+    difference: Difference
+    among: int = 1
 
     @property
     def clear(self) -> bool:
-        """Whether it is more than the margin."""
-        return abs(self.mean) > self.margin
+        """Whether chance makes such a difference, of all that are looked at, in a twentieth.
+
+        Never from one seed.
+        """
+        level = 1 - _ERROR / 2 / max(self.among, 1)
+        return abs(self.difference.mean) > self.difference.bound(level)
 
     @property
     def text(self) -> str:
-        return signed(self.mean) + ("" if self.spread is None else f" ± {self.spread:.3f}")
-
-
-def difference(ours: Sequence[float], theirs: Sequence[float], tested: int) -> Difference | None:
-    """Accuracies seed by seed, of `tested` rows; None unless both have one for each seed.
-
-    The margin adds two sources of chance in squares: seeds (Student's t over the paired
-    differences; not known from one seed) and the choice of test rows (two binomials, as if
-    independent: both saw the same rows, so this is rather too wide than too narrow).
-    """
-    if not ours or len(ours) != len(theirs):
-        return None
-    pairs = [a - b for a, b in zip(ours, theirs, strict=True)]
-    mean, spread = mean_and_spread(pairs)
-    seeds = 0.0
-    if spread is not None:
-        quantile = float(stdtrit(len(pairs) - 1, (1 + _SURE) / 2))  # Student's t
-        seeds = quantile * spread / math.sqrt(len(pairs))
-    rows = 0.0
-    if tested > 0:
-        a, b = mean_and_spread(ours)[0], mean_and_spread(theirs)[0]
-        rows = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / tested)
-    return Difference(mean, spread, math.hypot(seeds, rows))
+        spread = self.difference.spread
+        return signed(self.difference.mean) + ("" if spread is None else f" ± {spread:.3f}")

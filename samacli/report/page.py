@@ -20,7 +20,7 @@ from samacli.report.examples import Example, suspicious, valuable
 from samacli.report.finished import FinishedRun, Scores
 from samacli.report.numbers import duration, percent, size
 from samacli.report.reviewed import download_data, script_data
-from samacli.report.trainings import Training, trainings
+from samacli.report.trainings import Training, beside, trainings
 from samacli.report.verdict import verdict
 from samacli.store.output import REVIEWED_FILE, written
 from samacli.training.spread import mean_and_spread, with_spread
@@ -125,6 +125,8 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "distribution": figures.weight_distribution(scores),
         "at_most": figures.AT_MOST,
         "confusion": _confusion(scores),
+        "calibration": run.metrics.get("calibration") or {},
+        "reliability": figures.reliability(run),
         "learning": figures.learning(run),
         "lists": _lists(run, shown),
         "review": _download(run, shown) if shown else None,
@@ -146,6 +148,8 @@ def _lists(run: FinishedRun, suspects: Sequence[Example]) -> list[dict[str, Any]
     """Lists of examples."""
     total = len(run.suspects)
     order = "the most probably wrong first"
+    if not run.calibrated:
+        order = "the highest score for being wrong first (not calibrated: no probability)"
     if run.scores.mislabelled is None or run.metrics.get("no_probability"):
         order = "the lightest first"
     remark = f"{total:,} in suspects.csv, {order}"
@@ -175,7 +179,7 @@ def _leads(run: FinishedRun, found: Sequence[Training]) -> dict[str, str]:
         ours = next((t for t in found if t.ours and (not other.keep or t.keep == other.keep)), None)
         if ours is None or other.ours:
             continue
-        lead = ours.lead_over(other, run.rows.get("test", 0))
+        lead = ours.lead_over(other, run.rows.get("test", 0), len(beside(ours, found)))
         if lead is not None:
             leads[other.name] = lead.text + ("" if lead.clear else " (may be chance)")
     return leads

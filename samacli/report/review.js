@@ -104,7 +104,7 @@
       }
       for (const button of root.querySelectorAll(".answer, .class")) button.disabled = item.cells === null;
       part("facts").replaceChildren(...[
-        item.wrong !== null && fact("P(wrong)", item.wrong.toFixed(3)),
+        item.wrong !== null && fact(data.wrong, item.wrong.toFixed(3)),
         item.value !== null && fact(data.measure, item.value.toFixed(2)),
         item.loss !== null && fact("loss", item.loss.toFixed(2)),
         fact("row", item.row),

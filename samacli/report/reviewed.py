@@ -166,7 +166,7 @@ def shown_texts(cells: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Item:
-    """A suspect on a page; given, suggested: class numbers. wrong: probability of that."""
+    """A suspect on a page; given, suggested: class numbers. wrong: probability or score of that."""
 
     row: int
     name: str
@@ -189,6 +189,7 @@ def page_data(
     return {
         "classes": [printable(name) for name in names],
         "measure": run.scores.measure,
+        "wrong": run.wrong_name,
         "columns": run.text_columns,
         "decided": list((decided or {}).items()),
         "items": [

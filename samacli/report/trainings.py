@@ -8,7 +8,8 @@ from typing import Any
 
 from samacli.export.results import Results
 from samacli.registry import OURS
-from samacli.report.numbers import Difference, difference
+from samacli.report.numbers import Lead
+from samacli.training.difference import difference
 from samacli.training.spread import mean_and_spread
 
 # In words, for the verdict; other methods go by their names.
@@ -49,9 +50,11 @@ class Training(Results):
         """Of a class, one a seed that has it."""
         return [recall[name] for recall in self.recall if name in recall]
 
-    def lead_over(self, other: Training, tested: int) -> Difference | None:
-        """Of this one's accuracy over another's, on `tested` rows."""
-        return difference(self.accuracy, other.accuracy, tested)
+    def lead_over(self, other: Training, tested: int, among: int = 1) -> Lead | None:
+        """Of this one's, of ours, over another's accuracy on `tested` rows; one of so many."""
+        error = other.paired_errors.get(self.method)
+        found = difference(self.accuracy, other.accuracy, tested, error)
+        return None if found is None else Lead(found, among)
 
 
 def trainings(metrics: Mapping[str, Any]) -> list[Training]:

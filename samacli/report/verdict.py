@@ -39,9 +39,12 @@ def verdict(run: FinishedRun) -> Verdict:
     export = next((one for one in found if one.method == "export" and one.accuracy), None)
     others = beside(model, found)
     # What leaves the run as data comes first: whoever trains on them gets this.
-    tone, points = _ranked(run, export or model, others, tested)
+    among = len(others)
+    if export is not None:  # the model is compared with all others too, and with it
+        among = 2 * among + 1
+    tone, points = _ranked(run, export or model, others, tested, among)
     if export is not None:
-        points += _of_the_model(model, export, others, tested)
+        points += _of_the_model(model, export, others, tested, among)
     points += _advice(run) + _chance(run, tested) + _labels(run)
     return Verdict(tone, _headline(run, model, export, others), points)
 
@@ -65,16 +68,16 @@ def _headline(
 
 
 def _of_the_model(
-    model: Training, export: Training, others: Sequence[Training], tested: int
+    model: Training, export: Training, others: Sequence[Training], tested: int, among: int
 ) -> list[str]:
     """How the run's own model compares, where the headline is of what was exported."""
     said = "The model in model/ is the run's own, trained while weights were learnt: "
     said += with_spread(model.accuracy)
-    lead = model.lead_over(export, tested)
+    lead = model.lead_over(export, tested, among)
     if lead is not None and lead.clear:
         said += f", {lead.text} against training afresh on what it left"
     best = max(others, key=lambda training: training.mean, default=None)
-    lead = None if best is None else model.lead_over(best, tested)
+    lead = None if best is None else model.lead_over(best, tested, among)
     if best is not None and lead is not None:
         chance = "" if lead.clear else " (may be chance)"
         said += f", {lead.text} against {best.name}{chance}"
@@ -96,12 +99,12 @@ def kept(keep: str) -> str:
 
 
 def _ranked(
-    run: FinishedRun, ours: Training, others: Sequence[Training], tested: int
+    run: FinishedRun, ours: Training, others: Sequence[Training], tested: int, among: int
 ) -> tuple[Tone, list[str]]:
     if not others:
         return "open", ["Nothing was trained beside it, so this says nothing of what it is worth."]
     best = max(others, key=lambda training: training.mean)
-    lead = ours.lead_over(best, tested)
+    lead = ours.lead_over(best, tested, among)
     name = _pruned_name(best) if run.workflow == "prune" else best.name
     gap = ours.mean - best.mean
     clear = lead is not None and lead.clear
@@ -109,13 +112,11 @@ def _ranked(
     if not clear:
         place = "above" if gap > 0 else "below" if gap < 0 else "level with"
         said = f"It is {place} {name}" if gap == 0 else f"It is {place} {name} by {by.lstrip('+−')}"
-        return "open", [
-            f"{said}, the best of the others: a difference that chance can make, so the two are "
-            "not told apart."
-        ]
+        why = "a difference that chance can make" if len(run.seeds) > 1 else "by one seed alone"
+        return "open", [f"{said}, the best of the others: {why}, so the two are not told apart."]
     if gap > 0:
-        among = f"the {len(others) + 1} compared" if len(others) > 1 else "the two compared"
-        return "good", [f"That is the best of {among}: {by} against the next, {name}."]
+        compared = f"the {len(others) + 1} compared" if len(others) > 1 else "the two compared"
+        return "good", [f"That is the best of {compared}: {by} against the next, {name}."]
     return "bad", [
         f"It is not the best here: {name} is better by {by.lstrip('−')}. Use that instead."
     ]
@@ -146,16 +147,23 @@ def _labels(run: FinishedRun) -> list[str]:
             "labels are disputed by it and count less than average."
         )
     elif run.scores.mislabelled is not None and labelled:
-        count = len(run.suspects)
-        points.append(
-            f"{count:,} of {labelled:,} labels ({percent(count / labelled)}) are more probably "
-            "wrong than right."
-        )
+        count = f"{len(run.suspects):,} of {labelled:,} labels"
+        count += f" ({percent(len(run.suspects) / labelled)})"
+        if run.calibrated:
+            points.append(f"{count} are more probably wrong than right.")
+        else:
+            points.append(
+                f"{count} score above one half for being wrong; the score is not calibrated, so it "
+                "is no probability."
+            )
     elif labelled:
         points.append(
             f"{len(run.suspects):,} of {labelled:,} labels are disputed by the model and count "
             "less than average."
         )
+    rate = (run.metrics.get("noise_rate") or {}).get("sentence")
+    if isinstance(rate, str):
+        points.append(f"{rate[0].upper()}{rate[1:]}.")
     noise = run.metrics.get("noise_detection")
     if noise:
         points.append(

@@ -31,13 +31,17 @@ from samacli.export.dataset import (
 from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
 from samacli.methods import MethodRun, check_methods, planned
+from samacli.methods.calibrated import cross_fitted, planned_folds
 from samacli.methods.export import ExportedRows, exported_rows, train_on
 from samacli.methods.sama import summary_of
 from samacli.progress import Planned
+from samacli.pruning.noise_rate import as_fields, known_noise_rate
 from samacli.recipe import Recipe
-from samacli.registry import METHODS, load
+from samacli.registry import METHODS, OURS, load
 from samacli.runs.run import How, open_run
 from samacli.training.experiment import Experiment
+from samacli.training.reliability import as_fields as reliable_fields
+from samacli.training.reliability import reliability
 from samacli.training.tracking import track_evaluation
 
 
@@ -103,6 +107,21 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         rows = exported_rows(experiment, summary)
         for seed in recipe.seeds if "export" in names else []:
             measure("export", seed, partial(train_on, experiment, rows, "export", seed))
+        for result in methods.values():
+            result.compare({name: methods[name] for name in OURS if name in methods})
+        folds = recipe.reweight.calibration_folds
+        told = cross_fitted(experiment, recipe.seed, folds)
+        calibration: dict[str, Any] = {"fitted": False}
+        if isinstance(told, str):
+            calibration["why"] = told
+        else:
+            reliable = reliability(told.checked, told.wrong, told.weight, fitted=True)
+            assert reliable is not None  # there are rows enough
+            calibration = {"fitted": True, "folds": folds, **reliable_fields(reliable)}
+            summary = summary.with_probabilities(told.probability, splits.clean_twins >= 0)
+        noise_rate = known_noise_rate(splits)
+        if noise_rate is not None:
+            experiment.progress.note(noise_rate.sentence)
         if summary.doubt is not None:
             experiment.progress.warn(f"which labels are wrong is not known: {summary.doubt}")
         metrics = run.metrics(
@@ -120,6 +139,8 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                 },
                 "noise_detection": summary.noise,
                 "no_probability": summary.doubt,
+                "noise_rate": as_fields(noise_rate),
+                "calibration": calibration,
                 "seconds": run.recovery.seconds,
                 "samples_per_second": methods["sama"].samples_per_second,
                 "peak_memory_bytes": max(methods["sama"].peak_memory_bytes),
@@ -183,7 +204,9 @@ def planned_trainings(experiment: Experiment, names: Sequence[str]) -> list[Plan
     seeds = experiment.recipe.seeds
     order = [(name, seed) for seed in seeds for name in names if name != "export"]
     order += [(name, seed) for seed in seeds for name in names if name == "export"]
-    return [one for name, seed in order for one in planned(experiment, name, seed)]
+    found = [one for name, seed in order for one in planned(experiment, name, seed)]
+    config, seed = experiment.recipe.reweight, experiment.recipe.seed
+    return [*found, *planned_folds(experiment, seed, config.calibration_folds)]
 
 
 def _reweighted(experiment: Experiment, summary: Summary, rows: ExportedRows) -> datasets.Dataset:

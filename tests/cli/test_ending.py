@@ -74,7 +74,7 @@ def test_the_end_fits_the_terminal(
         assert console.spelt(sentence) in plain, sentence
     assert "sama" in shown
     assert "the 10 worst of 20 suspects" in shown
-    (start,) = (i for i, line in enumerate(lines) if "P(wrong)" in line)
+    (start,) = (i for i, line in enumerate(lines) if "score for wrong" in line)
     with (run / "suspects.csv").open(newline="") as file:
         worst = list(csv.DictReader(file))[:10]
     assert [line.split()[0] for line in lines[start + 2 : start + 12]] == [

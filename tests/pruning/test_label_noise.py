@@ -122,3 +122,54 @@ def test_rows_without_a_label_are_neither_right_nor_trusted() -> None:
 def test_losses_that_say_nothing_leave_the_rate(losses: list[float]) -> None:
     right = estimate_label_noise(np.array(losses), (0.0, 0.1)).right
     np.testing.assert_allclose(right, np.where(np.isnan(losses), np.nan, 0.9))
+
+
+def rare_and_hard() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Losses, labels and which are wrong: 15 % of 2,000 rows, and none of a rare, harder class."""
+    generator = np.random.default_rng(0)
+    wrong = np.append(generator.random(2000) < 0.15, np.zeros(25, bool))
+    labels = np.repeat([0, 1], [2000, 25])
+    losses = np.where(wrong, generator.normal(2.2, 0.8, 2025), generator.gamma(2, 0.3, 2025))
+    return losses + 1.6 * labels, labels, wrong
+
+
+def test_a_rare_class_that_is_learnt_late_is_not_taken_for_wrong() -> None:
+    losses, labels, wrong = rare_and_hard()
+    pooled = estimate_label_noise(losses, (0.1, 0.2))
+    found = estimate_label_noise(losses, (0.1, 0.2), labels)
+    rare, common = labels == 1, labels == 0
+    assert pooled.trusted[rare].mean() < 0.2 < 0.8 < found.trusted[rare].mean()
+    assert not found.doubted_classes
+    assert found.rate == pytest.approx(pooled.rate, abs=0.02)
+    for one in (pooled, found):
+        assert wrong[common & one.trusted].mean() < 0.04, "others are told as before"
+
+
+def test_a_class_with_more_wrong_labels_is_trusted_less() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 600)
+    wrong = generator.random(1800) < np.array([0.05, 0.1, 0.6])[labels]
+    losses = np.where(wrong, generator.normal(2.0, 0.8, 1800), generator.normal(0.5, 0.5, 1800))
+    found = estimate_label_noise(losses, (0.2, 0.3), labels)
+    rates = [float(1 - found.right[labels == k].mean()) for k in range(3)]
+    assert rates == pytest.approx([0.05, 0.1, 0.6], abs=0.1)
+
+
+def test_no_class_vanishes_and_one_that_nearly_does_is_told() -> None:
+    losses, labels, _ = rare_and_hard()
+    doubted = LabelNoise(0.2, np.where(labels == 1, 0.3 - losses / 100, 0.9), labels)
+    assert doubted.doubted_classes == [1]
+    kept = np.flatnonzero(doubted.trusted & (labels == 1))
+    assert len(kept) == 10, "the surest"
+    assert losses[kept].max() <= np.delete(losses[labels == 1], kept - 2000).min()
+    without = LabelNoise(0.2, doubted.right)
+    assert not without.trusted[labels == 1].any()
+
+
+def test_classes_that_are_alike_are_taken_together() -> None:
+    generator = np.random.default_rng(1)
+    wrong = generator.random(4000) < 0.3
+    losses = np.where(wrong, generator.normal(3, 1, 4000), generator.normal(0, 0.8, 4000))
+    pooled = estimate_label_noise(losses, (0.25, 0.35))
+    found = estimate_label_noise(losses, (0.25, 0.35), generator.integers(0, 5, 4000))
+    assert np.abs(found.right - pooled.right).mean() < 0.02

@@ -98,6 +98,18 @@ def test_more_models_of_the_same_labels_say_more() -> None:
     assert low - 0.05 <= 0.2 <= high + 0.05
 
 
+def test_clean_rows_that_all_models_were_asked_about_count_once() -> None:
+    """Two models that say the same of the same rows: twice the labels, but no more clean rows."""
+    true, posterior = overlapping(5.0, rows=2500)
+    given = mislabelled(true, 0.3, 4)
+    noisy, clean = slice(0, 2000), (posterior[2000:], true[2000:])
+    found = rate_of_lapses(2 * [Asked(posterior[noisy], given[noisy], *clean)])
+    twice = np.repeat(posterior[noisy], 2, axis=0), np.repeat(given[noisy], 2)
+    assert found == rate_of_lapses([Asked(*twice, *clean)])
+    both = [np.repeat(of_clean, 2, axis=0) for of_clean in clean]
+    assert np.ptp(found) > np.ptp(rate_of_lapses([Asked(*twice, *both)]))
+
+
 def test_without_evidence_no_label_is_taken_for_wrong() -> None:
     true, posterior = overlapping(0.5, rows=400)
     assert rate_of_wrong_labels([Asked(posterior, true)]) == (0.0, 0.0)

@@ -14,7 +14,8 @@ import pytest
 from samacli.errors import SamaError
 from samacli.report.compare import compare
 from samacli.report.inspect import inspect
-from samacli.report.numbers import difference
+from samacli.report.numbers import Lead
+from samacli.training.difference import difference
 from tests.report.runs import pruning, write_run
 from tests.report.test_report import HOSTILE
 
@@ -79,20 +80,15 @@ def test_runs_are_told_apart_by_results_and_recipes(tmp_path: Path) -> None:
         compare([one])
 
 
-def test_a_difference_has_the_t_interval_of_its_pairs() -> None:
-    from scipy import stats
-
-    ours, theirs = [0.8, 0.83, 0.81], [0.7, 0.75, 0.7]
-    found = difference(ours, theirs, tested=10**12)  # no chance left in the rows
+def test_one_of_many_leads_must_be_larger_to_be_clear() -> None:
+    found = difference([0.83, 0.84, 0.845], [0.8, 0.8, 0.8], 10**12)
     assert found is not None
-    low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    assert found.mean - found.margin == pytest.approx(low)
-    assert found.mean + found.margin == pytest.approx(high)
-    assert found.clear
-    one_seed = difference([0.8], [0.79], tested=100)
+    assert Lead(found).clear
+    assert not Lead(found, among=10).clear
+    one_seed = difference([0.9], [0.1], 10**12)
     assert one_seed is not None
-    assert not one_seed.clear
-    assert difference([0.8], [], tested=100) is None
+    assert not Lead(one_seed).clear, "whatever the rows say"
+    assert Lead(one_seed).text == "+0.800"
 
 
 def test_the_commands_print_tables_or_json_and_no_control_characters(

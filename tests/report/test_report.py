@@ -109,7 +109,8 @@ def test_the_figures_of_the_files_are_there_verdict_first(text_run: Path) -> Non
     assert "as given: 0.620 ± 0.010; clean examples alone: 0.580 ± 0.010" in text
     assert "training afresh on dataset/ was not measured" in text
     assert "+0.190 ± 0.000 against the next, noisy" in text
-    assert "20 of 60 labels (33 %) are more probably wrong than right" in text
+    assert "20 of 60 labels (33 %) score above one half for being wrong" in text
+    assert "P(wrong)" not in text, "it was not calibrated"
     for figure in ("0.875", "0.930", "0, 1, 2", "2.13.0", "ab" * 32, "1.0 GiB", "5 min"):
         assert figure in text, figure
     assert "features: [loss, label]" in text, "recipe.yaml as it stands"
@@ -149,7 +150,7 @@ def test_a_verified_pruning_shows_both_budgets_and_what_it_recommends(tmp_path: 
         ((0.80, 0.81, 0.82), (0.58, 0.57, 0.59), "good", "the best of"),
         ((0.70, 0.71, 0.72), (0.85, 0.86, 0.87), "bad", "not the best here: clean is better"),
         ((0.80, 0.81, 0.82), (0.80, 0.80, 0.81), "open", "not told apart"),
-        ((0.80,), (0.58,), "good", "One seed"),
+        ((0.80,), (0.58,), "open", "by one seed alone, so the two are not told apart"),
     ],
 )
 def test_the_verdict_says_who_won_and_whether_chance_did(

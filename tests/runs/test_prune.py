@@ -148,9 +148,15 @@ def test_doubted_labels_are_pruned_first_and_most_of_them_are_wrong(
     assert train.true_labels is not None
     wrong = train.labels != train.true_labels
     assert wrong[doubted].mean() > 0.5 > 0.2 > wrong[scores["keep-100"]].mean()
-    diagnosis = json.loads((output / "metrics.json").read_text())["diagnosis"]
-    assert diagnosis["noise_rate"] == pytest.approx(wrong.mean(), abs=0.15)
-    assert any("of the labels are wrong" in note for note in heard.notes)
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["diagnosis"]["doubted"] == pytest.approx(wrong.mean(), abs=0.15)
+    rate = metrics["noise_rate"]
+    assert any(rate["sentence"] in note for note in heard.notes)
+    assert rate["level"] == 0.9
+    if rate["low"] is None:
+        assert "is not known" in rate["sentence"]
+    else:
+        assert rate["low"] <= wrong.mean() <= rate["high"]
 
 
 def test_each_class_has_a_picture_of_both_ends(finished: tuple[Path, Any, Heard]) -> None:
@@ -223,7 +229,8 @@ def test_the_papers_way_warns_where_its_weights_rise_with_the_loss(tmp_path: Pat
     expected = spearmanr(scores["weight"], scores["loss"]).statistic
     diagnosis = result.metrics["diagnosis"]
     assert diagnosis["correlation"] == pytest.approx(expected, abs=1e-3)
-    assert diagnosis["noise_rate"] is None
+    assert diagnosis["doubted"] is None
+    assert result.metrics["noise_rate"] is None, "nothing was asked"
     warned = any("the score keeps what is hard to learn" in warning for warning in heard.warnings)
     assert warned == (diagnosis["case"] == "keeps hard") == (expected > 0.1)
     assert result.metrics["meta_data"] == "training set"

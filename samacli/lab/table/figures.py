@@ -52,7 +52,7 @@ def difference(mean: Mean | None) -> str:
 
 
 # Of `Row.noise`.
-NOISE = ("average_precision", "auroc", "noise_rate", "by_weight_average_precision")
+NOISE = ("average_precision", "auroc", "ece", "noise_rate", "by_weight_average_precision")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from samacli.store.output import written
 
 MARK = "†"
 SEEN, CHANGED = "‡", "§"  # of lines whose method was changed, see `Past`
-SHEET = ("accuracy", "macro_f1", "lowest_recall", "average_precision", "auroc", "noise_rate")
+SHEET = ("accuracy", "macro_f1", "lowest_recall", "average_precision", "auroc", "ece", "noise_rate")
 # The parts of our scoring run, as `sama prune` names them.
 PARTS = {
     PLAIN_RUN: "plain run",
@@ -107,6 +107,8 @@ def sheet(blocks: Sequence[Block]) -> str:
                 }
             )
     frame = pd.DataFrame(lines).astype({"peak_memory_bytes": "Int64"})
+    if frame["ece"].isna().all():  # rows that were made before it was measured
+        frame = frame.drop(columns=["ece", "ece_std"])
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 

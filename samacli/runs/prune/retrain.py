@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedModel
 
+from samacli.data.carve import halves
 from samacli.export.results import Results
 from samacli.methods.run import MethodRun, measured
 from samacli.pruning.curve import Budget, Point
@@ -98,7 +99,13 @@ def steps_by_epochs(experiment: Experiment, counts: Mapping[str, int]) -> dict[s
 
 
 def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -> list[Point]:
-    """The curve's points, of both budgets."""
+    """The curve's points, of both budgets.
+
+    What is recommended is judged by one half of the test rows, and the curve is drawn from the
+    other: a subset that was chosen by luck does not show it.
+    """
+    assert experiment.splits.test is not None
+    drawn, judging = halves(experiment.splits.test.labels, experiment.recipe.seed)
     budgets: dict[Budget, Measured] = {"steps": done.methods, "epochs": done.by_epochs}
     return [
         Point(
@@ -107,10 +114,11 @@ def points(experiment: Experiment, done: Retrained, counts: Mapping[str, int]) -
             rows=counts.get(keep, len(experiment.train)),
             budget=budget,
             steps=experiment.steps if budget == "steps" else done.steps_by_epochs[keep],
-            accuracy=tuple(method.accuracy),
+            accuracy=tuple(float(right[drawn].mean()) for right in method.right),
+            judged=tuple(right[judging] for right in method.right),
         )
         for budget, methods in budgets.items()
         for name, by_keep in methods.items()
         for keep, method in by_keep.items()
-        if method.accuracy
+        if method.right
     ]

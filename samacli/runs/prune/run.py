@@ -19,7 +19,13 @@ from samacli.export.results import Results
 from samacli.progress import Progress
 from samacli.pruning.curve import Budget, recommend
 from samacli.pruning.duplicates import copies, duplicate_groups
-from samacli.pruning.selection import keep_counts, lost_classes
+from samacli.pruning.noise_rate import as_fields
+from samacli.pruning.selection import (
+    FEW_OF_CLASS,
+    keep_counts,
+    lost_classes,
+    nearly_lost_classes,
+)
 from samacli.recipe import Recipe
 from samacli.runs.prune.order import select
 from samacli.runs.prune.planned import planned
@@ -108,6 +114,12 @@ def _prune(run: Run, counts: dict[str, int]) -> PruneResult:
     if lost:
         names = ", ".join(experiment.splits.classes[i] for i in lost)
         progress.warn(f"at keep {exported} no example is left of: {names}; keep more")
+    few = nearly_lost_classes(labels, ours[exported])
+    if few:
+        names = ", ".join(experiment.splits.classes[i] for i in few)
+        progress.warn(
+            f"at keep {exported} fewer than {FEW_OF_CLASS} examples are left of: {names}; keep more"
+        )
     if experiment.test is None:
         progress.note(
             "there is no test split, so only the model on the kept rows is trained: nothing would "
@@ -115,15 +127,24 @@ def _prune(run: Run, counts: dict[str, int]) -> PruneResult:
         )
 
     done = retrain(experiment, selections, counts)
+    for by_keep in done.methods.values():
+        for keep, method in by_keep.items():
+            ours_here = done.methods["sama"].get(keep) or done.methods["sama"][exported]
+            method.compare({"sama": ours_here})
     curve = points(experiment, done, counts) if recipe.prune.verify else []
     budgets = get_args(Budget) if recipe.prune.verify else ()
-    recommended = {budget: recommend(curve, "sama", budget) for budget in budgets}
+    recommended = {
+        budget: recommend(curve, "sama", budget, recipe.prune.margin) for budget in budgets
+    }
     sentences = [one.sentence for one in recommended.values()]
+    diagnosis = asdict(scores.diagnosis)
+    del diagnosis["noise_rate"]
     metrics = run.metrics(
         {
             "rows": {**experiment.sizes, "kept": len(ours[exported])},
             "meta_data": scores.meta_data,
-            "diagnosis": asdict(scores.diagnosis),
+            "diagnosis": diagnosis,
+            "noise_rate": as_fields(scores.diagnosis.noise_rate),
             "order": scores.order,
             "tried": scores.tried,
             "keep": counts,

@@ -15,14 +15,15 @@ from samacli.export.results import Cost, Results
 from samacli.methods.out_of_sample import one_part_held_out, train_and_ask
 from samacli.methods.run import MethodRun, measured
 from samacli.methods.sama import fit_sama
+from samacli.pruning.diagnosis import Diagnosis, diagnose
 from samacli.pruning.label_noise import (
+    TRUSTED,
     Asked,
-    Diagnosis,
     LabelNoise,
-    diagnose,
     estimate_label_noise,
     rate_of_wrong_labels,
 )
+from samacli.pruning.noise_rate import known_noise_rate, rate_through_models
 from samacli.pruning.ranking import Order, rank, rank_without_redundant
 from samacli.pruning.scores import Learnt, MeanLoss, make_scores, results
 from samacli.runs.prune.order import Tried, try_orders
@@ -36,7 +37,8 @@ class Scores:
     """What the scoring runs found; n rows of the training split.
 
     rankings: scores (n,), higher is kept first, by name and keep; "sama" is the first.
-    right: probability that the given label is right (n,); None where all are trusted alike.
+    right: probability that the given label is right (n,), not calibrated; None where all are
+    trusted alike.
     order: of the trusted rows, by keep. tried: what each order gave on held-out training rows.
     meta_data: what the weights were learnt from. costs: runs and seconds of each part.
     scoring: the SAMA runs.
@@ -75,7 +77,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     paper: among right labels its preference for what is hard to learn is what one wants.
 
     Raises:
-        SamaError: see `fit_sama` and `wrong_labels_between`.
+        SamaError: see `fit_sama` and `ask_of_held_out`.
     """
     recipe, train = experiment.recipe, experiment.splits.train
     config, seeds = recipe.prune, recipe.score_seeds
@@ -86,14 +88,18 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
         looks = [_look(experiment, seed, rival_names) for seed in seeds]
         costs["plain"] = _cost([look.run for look in looks])
     noise: LabelNoise | None = None
+    noise_rate = known_noise_rate(experiment.splits)
     if config.trust == "auto":
-        between, fits = wrong_labels_between(experiment, seeds)
+        asked, fits = ask_of_held_out(experiment, seeds)
         costs["trust"] = _cost(fits)
-        noise = estimate_label_noise(_mean([look.loss for look in looks]), between)
-        if between[1] == 1 or noise.trusted.sum() < len(experiment.splits.classes):
+        noise_rate = noise_rate or rate_through_models(asked)
+        between = noise_rate.narrow(*rate_of_wrong_labels(asked))
+        noise = estimate_label_noise(_mean([look.loss for look in looks]), between, train.labels)
+        if between[1] == 1 or np.sum(noise.right > TRUSTED) < len(experiment.splits.classes):
             # Models that have learnt nothing say nothing of labels; it is warned of.
-            noise = LabelNoise(between[1], np.where(train.labels >= 0, 1.0, np.nan))
+            noise = LabelNoise(1.0, np.where(train.labels >= 0, 1.0, np.nan))
         noise = _with_known(experiment, noise)
+        _tell_doubted_classes(experiment, noise)
 
     trusted = None if noise is None else np.flatnonzero(noise.trusted)
     runs = [_learn_weights(experiment, seed, trusted) for seed in seeds]
@@ -104,7 +110,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     known = experiment.splits.clean_twins >= 0
     summary = summarize([run.scored for run in runs if run.scored is not None], train, known)
     right = np.where(train.labels >= 0, 1.0, np.nan)
-    if noise is not None:
+    if noise is not None and noise.rate < 1:
         right = noise.right
         summary = _with_noise(summary, noise, known)
 
@@ -135,20 +141,32 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     return Scores(
         summary=summary,
         rankings=rankings,
-        right=None if noise is None else noise.right,
+        right=None if noise is None or noise.rate == 1 else noise.right,
         order=order,
         tried={keep: dict(one.accuracy) for keep, one in tried.items()},
-        diagnosis=diagnose(summary.weight[learnt_from], summary.loss[learnt_from], noise=rate),
+        diagnosis=diagnose(
+            summary.weight[learnt_from],
+            summary.loss[learnt_from],
+            doubted=rate,
+            noise_rate=noise_rate,
+        ),
         meta_data=_meta_data(experiment, noise),
         costs=costs,
         scoring=scoring,
     )
 
 
-def wrong_labels_between(
-    experiment: Experiment, seeds: Sequence[int]
-) -> tuple[tuple[float, float], list[Fit]]:
-    """Bounds of the fraction of wrong labels (`rate_of_wrong_labels`), and the runs that it took.
+def _tell_doubted_classes(experiment: Experiment, noise: LabelNoise) -> None:
+    names = [experiment.splits.classes[k] for k in noise.doubted_classes]
+    if names:
+        experiment.progress.warn(
+            f"nearly all labels are doubted of: {', '.join(names)}; the surest of them are kept in "
+            "training, but look at these classes, or set prune.trust=none"
+        )
+
+
+def ask_of_held_out(experiment: Experiment, seeds: Sequence[int]) -> tuple[list[Asked], list[Fit]]:
+    """What models say of labels that they were not trained on, and the runs that it took.
 
     Each seed holds out another part of the rows. The rest trains a model for as many epochs as any
     other run. It is asked about the rows held out, and about the clean set, where there is one,
@@ -177,7 +195,7 @@ def wrong_labels_between(
             clean = softmax(found.clean, axis=1), experiment.splits.meta.labels
         asked.append(Asked(softmax(found.logits, axis=1), train.labels[unseen], *clean))
         fits += found.fits
-    return rate_of_wrong_labels(asked), fits
+    return asked, fits
 
 
 def _look(experiment: Experiment, seed: int, names: Sequence[str]) -> _Look:
@@ -255,7 +273,7 @@ def _with_noise(summary: Summary, noise: LabelNoise, known: np.ndarray) -> Summa
     if summary.train.true_labels is not None:
         right = np.nan_to_num(noise.right, nan=0.0)
         asked = np.where(known, -1, summary.train.labels)
-        found = noise_detection(asked, summary.train.true_labels, right)
+        found = noise_detection(asked, summary.train.true_labels, right, 1 - noise.right)
     return replace(summary, mislabelled=1 - noise.right, noise=found)
 
 
