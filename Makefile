@@ -98,6 +98,9 @@ large-selection: $(INSTALLED) ## select from 100 million scores, into docs/resul
 table-honesty: $(INSTALLED) ## whether the claims hold, on simulated truth (a quarter of an hour; goes on)
 	$(VENV)/bin/python -m samacli.lab.honesty --output docs/results $(ARGS)
 
+table-attribution: $(INSTALLED) ## slopes against retraining without the rows (20 minutes; goes on)
+	$(VENV)/bin/python -m samacli.lab.attribution --data $(DATA) --output docs/results $(ARGS)
+
 table-%: $(INSTALLED) ## any other table by name
 	$(SAMA) table $* --data $(DATA) --output docs/results $(ARGS)
 
