@@ -45,6 +45,7 @@ def verdict(run: FinishedRun) -> Verdict:
     tone, points = _ranked(run, export or model, others, tested, among)
     if export is not None:
         points += _of_the_model(model, export, others, tested, among)
+    points += _earned(model, others, tested, among)
     points += _advice(run) + _chance(run, tested) + _labels(run)
     return Verdict(tone, _headline(run, model, export, others), points)
 
@@ -82,6 +83,33 @@ def _of_the_model(
         chance = "" if lead.clear else " (may be chance)"
         said += f", {lead.text} against {best.name}{chance}"
     return [f"{said}."]
+
+
+def _earned(model: Training, others: Sequence[Training], tested: int, among: int) -> list[str]:
+    """What the meta steps did for the model, and what stands around them, by leaving out both."""
+    by_name = {one.method: one for one in others if one.accuracy}
+    without = by_name.get("no-meta-steps")
+    lead = None if without is None else model.lead_over(without, tested, among)
+    if without is None or lead is None:
+        return []
+    said = (
+        f"Without its meta steps, all else alike, the model has {with_spread(without.accuracy)}: "
+    )
+    if lead.clear:
+        verb = "earn" if model.mean > without.mean else "cost"
+        said += f"they {verb} it {lead.text.lstrip('+−')}"
+    else:
+        said += f"what they do ({lead.text}) is not told apart from nothing"
+    noisy = by_name.get("noisy")
+    of_rest = None if noisy is None else without.lead_over(noisy, tested, among)
+    if of_rest is not None:
+        chance = "" if of_rest.clear else " (may be chance)"
+        said += f"; {_AROUND} {of_rest.text} over the data as given{chance}"
+    return [f"{said}."]
+
+
+# What of a run there is without meta steps.
+_AROUND = "the clean rows' share, class shares and beliefs"
 
 
 def _pruned_name(training: Training) -> str:

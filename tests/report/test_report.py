@@ -166,6 +166,28 @@ def test_the_verdict_says_who_won_and_whether_chance_did(
     assert said in " ".join("".join(verdict.itertext()).split())
 
 
+@pytest.mark.parametrize(
+    ("sama", "without", "said"),
+    [
+        ((0.80, 0.81, 0.82), (0.70, 0.71, 0.72), "they earn it 0.100 ± 0.000"),
+        ((0.70, 0.71, 0.72), (0.80, 0.81, 0.82), "they cost it 0.100 ± 0.000"),
+        ((0.80, 0.82, 0.79), (0.80, 0.80, 0.80), "what they do (+0.003 ± "),
+    ],
+)
+def test_the_verdict_says_what_the_meta_steps_earn(
+    tmp_path: Path, sama: tuple[float], without: tuple[float], said: str
+) -> None:
+    noisy = method(0.50, 0.51, 0.52)
+    methods = {"noisy": noisy, "no-meta-steps": method(*without), "sama": method(*sama)}
+    text = words(parsed(build_report(write_run(tmp_path / "run", methods=methods))))
+    assert "Without its meta steps, all else alike, the model has" in text
+    assert said in text
+    assert "the clean rows' share, class shares and beliefs +0." in text
+    del methods["no-meta-steps"]
+    text = words(parsed(build_report(write_run(tmp_path / "other", methods=methods))))
+    assert "Without its meta steps" not in text
+
+
 def test_without_a_test_split_it_says_that_nothing_was_measured(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", methods={"sama": {**method(), "seconds": [3.0]}})
     assert "Nothing was measured" in words(parsed(build_report(run)))
