@@ -25,7 +25,15 @@ PAGE = Path(__file__).with_name("bad-inputs.md")
 HEAD = """# Bad inputs, and what is said to each
 
 Made by `make bad-inputs`: each of these was tried, ended with exit code 2 and this sentence, wrote
-nothing and showed no traceback. `make fuzz` tries ten thousand more, broken at random."""
+nothing and showed no traceback. [At the end](#odd-inputs-and-what-becomes-of-them) is what is odd
+but can be read. `make fuzz` tries ten thousand more, broken at random."""
+ODD = """
+## Odd inputs, and what becomes of them
+
+Each of these is read, and the command goes on; this is what it says of them (`--dry-run`).
+
+| what is odd | what is said |
+| --- | --- |"""
 
 GOOD = "text,label\na good film,x\na bad film,y\nthe best day,x\nthe worst day,y\n"
 File = str | bytes | Callable[[Path], None]
@@ -85,6 +93,48 @@ def tiny_model() -> Path:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     BertConfig(vocab_size=len(pieces), intermediate_size=8, **sizes).save_pretrained(folder)
     return folder
+
+
+@functools.cache
+def weights(classes: int) -> Path:
+    """The tiny model's."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    torch.manual_seed(0)
+    config = BertConfig.from_pretrained(tiny_model(), num_labels=classes)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder / "model.safetensors"
+
+
+def trained(path: Path) -> None:
+    shutil.copy(weights(2), path)
+
+
+def of_classes(*names: str) -> dict[str, File]:
+    """The tiny model as one that was trained for these."""
+    config = json.loads((tiny_model() / "config.json").read_text())
+    config |= {"architectures": ["BertForSequenceClassification"]}
+    config |= {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+    return {
+        "tiny/model.safetensors": lambda path: shutil.copy(weights(len(names)), path) and None,
+        "tiny/config.json": json.dumps(config),
+    }
+
+
+def pickled_tensors(path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(weights(2)), path)
+
+
+def jfif(path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8), len(str(path.parent))).save(path, "JPEG")
 
 
 TEXT = ["reweight", "--model", "tiny", "--meta", "clean.csv", "--train"]
@@ -395,12 +445,151 @@ CASES: list[tuple[str, str, dict[str, File], list[str]]] = [
 ]
 
 
-def tried(files: dict[str, File], arguments: list[str]) -> tuple[int, str]:
-    """(exit code, last line of standard error) of `sama arguments` in a folder of its own."""
+READY: dict[str, File] = {"tiny/model.safetensors": trained}
+# (what is odd, files beside clean.csv and tiny/, arguments, what the line begins with or holds)
+ODD_CASES: list[tuple[str, dict[str, File], list[str], str]] = [
+    (
+        "a model of classes in another order, one of them another one",
+        {"t.csv": GOOD + "more,w\n", **of_classes("y", "z", "x")},
+        [*TEXT, "t.csv"],
+        "the head of",
+    ),
+    (
+        "weights in pytorch_model.bin, tensors alone",
+        {"tiny/pytorch_model.bin": pickled_tensors, "t.csv": GOOD},
+        [*TEXT, "t.csv"],
+        "rows:",
+    ),
+    (
+        "a tokenizer that states no limit, and a model of few positions",
+        {**READY, "t.csv": GOOD + "good " * 600 + ",x\n"},
+        [*TEXT, "t.csv", "--max-length", "1000"],
+        "512",
+    ),
+    (
+        "quotes after backslashes, named as such",
+        {**READY, "t.csv": 'text,label\n"a \\"b\\" c",x\nbad,y\n'},
+        [*TEXT, "t.csv", "data.escape=backslash"],
+        "rows:",
+    ),
+    (
+        "a quote that is a character, named as such",
+        {**READY, "t.tsv": 'text\tlabel\nfine\tx\n"Brilliant\ty\nbad\tx\n'},
+        [*TEXT, "t.tsv", "data.quoting=none"],
+        "rows:",
+    ),
+    (
+        "−1 and 1 as labels",
+        {**READY, "t.csv": "text,label\na,-1\nb,1\nc,1\n"},
+        ["prune", "--model", "tiny", "--train", "t.csv"],
+        "rows:",
+    ),
+    (
+        "labels `pos`, `pos ` and `Pos`",
+        {**READY, "t.csv": "text,label\na,pos\nb,pos \nc,Pos\nd,neg\n"},
+        ["prune", "--model", "tiny", "--train", "t.csv"],
+        "warning: the classes",
+    ),
+    (
+        "a class, by name, that training rows lack",
+        {**READY, "t.csv": GOOD, "test.csv": GOOD + "odd,z\n"},
+        [*TEXT, "t.csv", "--test", "test.csv", "--baselines", "none"],
+        "warning: no row",
+    ),
+    (
+        "a class, by number, that training rows lack",
+        {
+            **READY,
+            "t.csv": "text,label\na,0\nb,2\nc,0\n",
+            "clean.csv": "text,label\nd,0\ne,2\nf,1\n",
+        },
+        [*TEXT, "t.csv"],
+        "warning: no row",
+    ),
+    (
+        "clean rows that are training rows too",
+        {**READY, "t.csv": GOOD.replace("day,y", "day,x") + "more,y\n"},
+        [*TEXT, "t.csv"],
+        "meta rows also occur",
+    ),
+    (
+        "clean rows in two files, one row in both",
+        {**READY, "t.csv": "text,label\na,x\nb,y\n", "more.csv": "text,label\nthe worst day,x\n"},
+        [*TEXT, "t.csv", "--meta", "more.csv"],
+        "also occur in more.csv",
+    ),
+    (
+        "test rows that are training rows too",
+        {**READY, "t.csv": "text,label\na,x\nb,y\n", "test.csv": "text,label\na,x\nc,y\n"},
+        [*TEXT, "t.csv", "--test", "test.csv", "--baselines", "none"],
+        "warning: 1 of 2 test rows",
+    ),
+    (
+        "`training.epochs` on a recipe with steps",
+        {
+            **READY,
+            "t.csv": GOOD,
+            "r.yaml": "data: {train: t.csv, meta: clean.csv}\nmodel: {name: tiny}\n"
+            "training: {steps: 500, batch_size: 2}\n",
+        },
+        ["reweight", "r.yaml", "training.epochs=3"],
+        "a step:",
+    ),
+    (
+        "a folder with train/ and val/ in it",
+        {f"set/{s}/{c}/a.png": picture for s in ("train", "val") for c in ("x", "y")},
+        [*IMAGES, "./set"],
+        "rows:",
+    ),
+    (
+        "photographs as .jfif, and other files beside them",
+        {
+            **{f"set/{c}/{i}.jfif": jfif for c in ("x", "y") for i in range(3)},
+            "set/x/notes.txt": "hi",
+            "set/x/b.heic": "hi",
+        },
+        [*IMAGES, "./set"],
+        "left out",
+    ),
+    (
+        "brackets, stars and spaces in a file's name",
+        {**READY, "my [v1] *.csv": GOOD},
+        [*TEXT, "my [v1] *.csv"],
+        "rows:",
+    ),
+    (
+        "cells 001, 02134, 1e3 and 21 digits",
+        {
+            "t.csv": "text,label,id\na,x,001\nb,y,02134\nc,x,1e3\nd,y,123456789012345678901\n",
+        },
+        ["(export)", "t.csv"],
+        "",
+    ),
+]
+
+
+def exported(file: str) -> str:
+    """What stands in the exported dataset's column `id`."""
+    import pandas
+
+    from samacli.data import load_splits
+    from samacli.export.dataset import write_dataset
+    from samacli.recipe.schema import Data
+
+    rows = load_splits(Data(train=file), "text-classification").train.rows
+    write_dataset(rows, Path("dataset"), "")
+    return "the exported dataset has " + ", ".join(pandas.read_parquet("dataset")["id"])
+
+
+def tried(files: dict[str, File], arguments: list[str]) -> tuple[int, list[str]]:
+    """(exit code, lines that are printed) of `sama arguments` in a folder of its own.
+
+    Lines of standard error are the last ones.
+    """
     from samacli.__main__ import main
 
     before = Path.cwd()
-    said = io.StringIO()
+    said, printed = io.StringIO(), io.StringIO()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()
         (folder / "clean.csv").write_text(GOOD)
@@ -418,36 +607,51 @@ def tried(files: dict[str, File], arguments: list[str]) -> tuple[int, str]:
         try:
             with (
                 contextlib.redirect_stderr(said),
-                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stdout(printed),
                 contextlib.suppress(SystemExit),
             ):
                 code = 0
                 try:
-                    main([*arguments, "--output", "out"])
+                    if arguments[0] == "(export)":
+                        print(exported(arguments[1]))
+                    else:
+                        main([*arguments, "--output", "out"])
                 except SystemExit as exit_:
                     code = int(exit_.code or 0)
         finally:
             os.chdir(before)
         assert not (folder / "out").exists(), arguments
-    lines = said.getvalue().strip().splitlines() or [""]
     assert "Traceback" not in said.getvalue(), said.getvalue()
-    return code, lines[-1].replace(f"{folder}/", "").replace(f"{REPOSITORY}/", "")
+    text = (printed.getvalue() + said.getvalue()).replace(f"{folder}/", "")
+    return code, text.replace(f"{REPOSITORY}/", "").strip().splitlines() or [""]
+
+
+def cell(line: str) -> str:
+    """A line as it is shown in a table: long names are cut here, not there."""
+    line = re.sub(r"(.)\1{40,}", r"\1\1\1…", line)
+    return line.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def page() -> str:
     parts = [HEAD]
     section = ""
     for heading, wrong, files, arguments in CASES:
-        code, line = tried(files, arguments)
+        code, lines = tried(files, arguments)
+        line = lines[-1]
         if code != 2 or not line.startswith("error: "):
             raise SystemExit(f"{wrong}: exit code {code}, {line!r}")
         if heading != section:
             section = heading
             parts.append(f"\n## {heading}\n\n| what is wrong | what is said |\n| --- | --- |")
-        # Long names are cut here, not there.
-        sentence = re.sub(r"(.)\1{40,}", r"\1\1\1…", line.removeprefix("error: "))
-        sentence = sentence.replace("|", "\\|").replace("<", "&lt;")
-        parts.append(f"| {wrong} | {sentence} |")
+        parts.append(f"| {wrong} | {cell(line.removeprefix('error: '))} |")
+    parts.append(ODD)
+    for odd, files, arguments, part in ODD_CASES:
+        export = arguments[0] == "(export)"
+        code, lines = tried(files, arguments if export else [*arguments, "--dry-run"])
+        told = [line for line in lines if part in line]
+        if code or not told:
+            raise SystemExit(f"{odd}: exit code {code}, no {part!r} in {lines!r}")
+        parts.append(f"| {odd} | {cell(told[0])} |")
     return "\n".join(parts) + "\n"
 
 

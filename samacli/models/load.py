@@ -351,6 +351,11 @@ def _load_failure(what: str, name: str, error: Exception) -> SamaError:
             f"the {what} '{name}' (model.name) has no weights (model.safetensors or "
             "pytorch_model.bin); choose another, or another revision"
         )
+    if "instantiate the backend tokenizer" in lowered:
+        return SamaError(
+            f"the {what} '{name}' (model.name) cannot be loaded: there are no files of a tokenizer "
+            "(tokenizer.json, vocab.txt …) beside the model; put them there"
+        )
     unreachable = any(
         sign in lowered
         for sign in (
