@@ -51,6 +51,7 @@ NAMES = {
     "grand": "−GraNd",
     "aum": "AUM",
     "forgetting": "−times forgotten",
+    "right": "oracle: 1 where the label is right, else 0",
     "group left out": f"exact: each of {GROUPS} groups left out in turn",
 }
 
@@ -104,6 +105,9 @@ def attributions(experiment: Experiment) -> tuple[dict[str, np.ndarray], dict[st
     train = experiment.splits.train.labels
     scores["loss"] = -_losses(experiment.predict(model, experiment.train, "losses"), train)
     scores["tracin"], scores["tracin, last layer"] = _tracin(experiment, model)
+    true = experiment.splits.train.true_labels
+    assert true is not None
+    scores["right"] = (train == true).astype(float)
     return scores, seconds
 
 
@@ -333,7 +337,8 @@ from the lines of `attribution.jsonl`, one a training."""
 
 
 def _judged(clean: dict[str, tuple[float, float, float]], took: dict[str, float]) -> list[str]:
-    others = {name: found for name, found in clean.items() if not name.startswith("value")}
+    apart = ("value", "value, a tenth", "right")
+    others = {name: found for name, found in clean.items() if name not in apart}
     best = max(others, key=lambda name: others[name][0])
     ahead = clean["value"][0] - others[best][0]
     ratio = took["value"] / took["plain"]
