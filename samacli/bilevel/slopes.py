@@ -97,7 +97,7 @@ class SlopeRegression(nn.Module):
         """Positive weights (n,), whose mean is not 1.
 
         Within a class all alike before the first fit, and where it predicts left-out rows no better
-        than the mean.
+        than the mean (of the class, where classes have shares).
         """
         bounded = torch.sigmoid(self.predict(x, labels) / (_TEMPERATURE * self.deviation))
         bounded = torch.where(self.fitted, _FLOOR + (1 - _FLOOR) * bounded, 1.0)
@@ -161,8 +161,7 @@ class SlopeRegression(nn.Module):
         ).sum(0)
         best = errors.argmin()
         found = _ridge(whole)[best]
-        variance = whole[-1, -1] - whole[0, -1].square() / whole[0, 0]
-        self.explained.copy_(1 - errors[best] / variance.clamp_min(1e-12))
+        self.explained.copy_(1 - errors[best] / self._known_without(whole).clamp_min(1e-12))
         self.intercept.copy_(found[0])
         self.beta.copy_(found[1:])
         inputs = whole[:-1, :-1] / whole[0, 0]
@@ -170,6 +169,16 @@ class SlopeRegression(nn.Module):
         spread = (found @ inputs @ found - mean.square()).clamp_min(1e-12).sqrt()
         self.deviation.copy_(spread)
         self.fitted.copy_(self.explained > _LEAST_EXPLAINED)
+
+    def _known_without(self, whole: Tensor) -> Tensor:
+        """Σ age·(c − c̄)², what is left without evidence: c̄ the mean of the row's given class, where
+        classes have shares, so that slopes which differ between classes alone move no weight."""
+        if self.shares is None:
+            return whole[-1, -1] - whole[0, -1].square() / whole[0, 0]
+        first = whole.shape[0] - 1 - (self.classes + 1) * self._own
+        each = torch.arange(first, whole.shape[0] - 1, self._own, device=whole.device)
+        count, total = whole[0, each], whole[each, -1]
+        return whole[-1, -1] - (total.square() / count.clamp_min(1e-12)).sum()
 
     def get_extra_state(self) -> Tensor:
         """How many meta steps there were, and when is the next fit."""

@@ -42,7 +42,9 @@ def rate(
     """Rate rows that were never trained on, by what a run has learnt of slopes; resumable.
 
     A row's slope says by how much training on it, with the label that it has, lowers the loss of
-    the clean rows: positive slopes help, negative ones hurt. Rows without a label have none.
+    the clean rows: positive slopes help, negative ones hurt. Rows without a label have none. It
+    knows the kinds of mistakes that the run's training rows had: a class taken for another in a
+    way that none of them was may be rated either way.
 
     Run the same command again after an interruption: it goes on with the shards that are missing.
 

@@ -95,6 +95,24 @@ def test_slopes_that_nothing_predicts_leave_weights_even() -> None:
     assert torch.equal(fitted(x, labels), torch.ones(1200))
 
 
+def test_slopes_that_differ_between_classes_alone_order_no_rows() -> None:
+    """As in a run too short to learn anything, whose slopes are of classes and nothing else."""
+    index, labels, x, _ = rows(1200)
+    noise = torch.randn(1200, generator=torch.Generator().manual_seed(9))
+    of_class = torch.tensor([-2.0, 0.5, 2.0])[labels] + 0.3 * noise
+    shares = torch.full((CLASSES,), 1 / CLASSES)
+    found = {}
+    for name, given in (("shares", shares), ("none", None)):
+        fitted = SlopeRegression(COLUMNS, CLASSES, given)
+        for part in torch.arange(1200).split(30):
+            fitted.learn(index[part], labels[part], x[part], of_class[part])
+        found[name] = fitted
+    assert not found["shares"].fitted
+    assert found["shares"].explained < slopes._LEAST_EXPLAINED
+    assert found["none"].fitted, "where classes have no shares, it tells which to weigh"
+    assert taught(shares).fitted
+
+
 def test_given_classes_have_their_share_of_the_loss() -> None:
     shares = torch.tensor([0.2, 0.5, 0.3])
     fitted = taught(shares)
