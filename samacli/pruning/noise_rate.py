@@ -24,7 +24,7 @@ _TELLING = 0.8  # an interval that is wider says nothing
 _UNLIKELY = 0.05
 _DRAWS = 999  # of a Monte Carlo test
 _RESAMPLED = 100
-_ITERATIONS = 50
+_ITERATIONS = 300
 _FEW = 100  # rows held out
 _OF_EACH = 5  # clean rows of each class, where classes must be weighed
 
@@ -83,10 +83,16 @@ def rate_from_given(
         return None
     classes = int(max(given.max(initial=0), clean.max(), clean_given.max())) + 1
     shares = np.bincount(given[given >= 0], minlength=classes).astype(float)
-    rate, rows = mistakes(clean[known], clean_given[known], shares)
+    found = mistakes(clean[known], clean_given[known], shares)
     # The rate of these training rows is itself a draw about that of all rows there could be.
-    rows = rows * shares.sum() / (rows + shares.sum())
-    low, high = exact_interval(rate, rows, level)
+    rows = found.rows * shares.sum() / (found.rows + shares.sum())
+    low, high = exact_interval(found.rate, rows, level)
+    if found.resampled is not None:
+        # Where classes err unlike, the bias that was taken off is uncertain, too, and lies on one
+        # side: the interval holds what the resampled say as they are.
+        tail = (1 - level) / 2
+        lowest, highest = np.quantile(found.resampled, [tail, 1 - tail])
+        low, high = min(low, float(lowest)), max(high, float(highest))
     return NoiseRate(low, high, level, "given labels of clean rows", int(known.sum()))
 
 
@@ -149,7 +155,8 @@ def rate_through_models(asked: Sequence[Asked], level: float = LEVEL) -> NoiseRa
                 f"tell how often a model is mistaken in each class; {_CLEAN_WOULD_TELL}"
             )
             return NoiseRate(None, None, level, "none", count, why)
-        found.append(mistakes(one.clean_labels, said, shares))
+        mistaken = mistakes(one.clean_labels, said, shares)
+        found.append((mistaken.rate, mistaken.rows))
     # The clean rows are the same for all models, so that more models are no more rows.
     rate, worth = np.mean(found, axis=0)
     true_low, true_high = exact_interval(float(rate), float(worth), inner)
@@ -178,7 +185,17 @@ def _why_unknown(asked: Sequence[Asked], rows: int) -> str:
     return f"{reason}; {_CLEAN_WOULD_TELL}"
 
 
-def mistakes(true: np.ndarray, said: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Mistakes:
+    """A rate, how many independent rows it is worth, and what resampled rows give for it, where
+    these were weighted by class, before bias is taken off (`_RESAMPLED`,)."""
+
+    rate: float
+    rows: float
+    resampled: np.ndarray | None = None
+
+
+def mistakes(true: np.ndarray, said: np.ndarray, shares: np.ndarray) -> Mistakes:
     """P(said ≠ true) where `said` is as frequent as `shares`, and how many rows it is worth.
 
     Post-stratified by true class, where the rows were not drawn as the others are: with T the
@@ -192,7 +209,7 @@ def mistakes(true: np.ndarray, said: np.ndarray, shares: np.ndarray) -> tuple[fl
     classes, rows, told = len(shares), len(true), int(shares.sum())
     plain = float(np.mean(true != said))
     if _drawn_alike(np.bincount(said, minlength=classes), shares):
-        return plain, float(rows)
+        return Mistakes(plain, float(rows))
     shares = shares / told
     counts = np.zeros((classes, classes))
     np.add.at(counts, (true, said), 1)
@@ -207,9 +224,9 @@ def mistakes(true: np.ndarray, said: np.ndarray, shares: np.ndarray) -> tuple[fl
     if rate * (1 - rate) == 0:  # nothing was seen of it: as many rows as even weights would be
         held = np.flatnonzero(sizes)
         weights = shares[held] / max(float(shares[held].sum()), 1e-12)
-        return rate, min(float(rows), 1 / float((weights**2 / sizes[held]).sum()))
+        return Mistakes(rate, min(float(rows), 1 / float((weights**2 / sizes[held]).sum())))
     worth = rate * (1 - rate) / max(float(again.var()), 1e-12)
-    return rate, float(np.clip(worth, 1.0, rows))
+    return Mistakes(rate, float(np.clip(worth, 1.0, rows)), again)
 
 
 def _drawn_alike(counts: np.ndarray, others: np.ndarray) -> bool:

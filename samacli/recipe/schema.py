@@ -499,7 +499,7 @@ class Reweight(Section):
         ge=0,
         le=20,
         description="models that are trained on all but one of so many parts, for calibrated "
-        "probabilities of wrong labels, where 200 clean rows or more carry the label they were "
+        "probabilities of wrong labels, where 500 clean rows or more carry the label they were "
         "given; 0: none, and each row has a score for being wrong that is not calibrated",
     )
     baselines: list[ReweightBaseline] = Field(

@@ -70,8 +70,8 @@ def of_score(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_calibrated_probabilities_come_true_as_often_as_they_say() -> None:
     raw, wrong = of_score(5000, 1)
-    clean_raw, clean_wrong = of_score(400, 2)
-    found = calibrated(raw, clean_raw, clean_wrong, np.ones(400))
+    clean_raw, clean_wrong = of_score(600, 2)
+    found = calibrated(raw, clean_raw, clean_wrong, np.ones(600))
     assert isinstance(found, Calibrated)
     before, after = reliability(raw, wrong), reliability(found.probability, wrong)
     assert before is not None
@@ -80,14 +80,14 @@ def test_calibrated_probabilities_come_true_as_often_as_they_say() -> None:
     own = reliability(found.checked, found.wrong, found.weight, fitted=True)
     assert own is not None
     assert own.low - 0.03 <= after.ece <= own.high + 0.03
-    without = calibrated(raw, clean_raw[:90], clean_wrong[:90], np.ones(90))
+    without = calibrated(raw, clean_raw[:490], clean_wrong[:490], np.ones(490))
     assert isinstance(without, str)
-    assert "it takes 200 in all" in without
+    assert "it takes 500 in all" in without
 
 
 def test_a_score_that_does_not_tell_is_not_calibrated() -> None:
-    raw, wrong = skewed(400, 0, -1.0, 0.0)
-    assert "do not score higher" in calibrated(raw, raw, wrong, np.ones(400))  # type: ignore[operator]
+    raw, wrong = skewed(600, 0, -1.0, 0.0)
+    assert "do not score higher" in calibrated(raw, raw, wrong, np.ones(600))  # type: ignore[operator]
 
 
 def test_rows_that_were_drawn_unlike_count_by_their_weight() -> None:

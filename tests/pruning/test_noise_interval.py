@@ -65,6 +65,25 @@ def test_rows_drawn_evenly_by_class_are_weighted_as_the_classes_are() -> None:
     assert held >= 48
 
 
+def test_the_interval_holds_where_classes_err_unlike_and_rows_are_weighted() -> None:
+    """Each of ten classes, the largest 100 times the smallest, is mistaken for the next one at a
+    rate of its own; clean rows are drawn evenly. Without what the resampled say it held 2 of 3."""
+    generator = np.random.default_rng(0)
+    classes = np.arange(10)
+    frequencies = 100 ** (-classes / 9) / (100 ** (-classes / 9)).sum()
+    held = []
+    for _ in range(100):
+        true = np.append(generator.choice(10, 2000, p=frequencies), np.repeat(classes, 10))
+        mistaken = generator.random(len(true)) < np.where(true % 2 == 0, 0.6, 0.2)
+        given = np.where(mistaken, (true + 1) % 10, true)
+        found = rate_from_given(given[:2000], given[2000:], true[2000:])
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        held.append(found.low <= (given != true)[:2000].mean() <= found.high)
+    assert np.mean(held) >= 0.8
+
+
 def as_rule() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True and given labels of two classes, and what a model says that learnt the rule."""
     generator = np.random.default_rng(0)

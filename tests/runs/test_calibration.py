@@ -57,12 +57,12 @@ class Heard:
 def test_probabilities_are_calibrated_where_folds_are(
     tiny_bert: Path, tmp_path: Path, folds: int
 ) -> None:
-    wrong = write(tmp_path / "train.csv", 300, 0, 0.2)
-    clean_wrong = write(tmp_path / "clean.csv", 250, 1, 0.2)
+    wrong = write(tmp_path / "train.csv", 600, 0, 0.2)
+    clean_wrong = write(tmp_path / "clean.csv", 550, 1, 0.2)
     recipe = load_recipe(
         None,
         [
-            "training.steps=60", "training.batch_size=32", "training.optimizer.learning_rate=0.01",
+            "training.steps=240", "training.batch_size=32", "training.optimizer.learning_rate=0.001",
             "reweight.baselines=[]", f"reweight.calibration_folds={folds}",
             "data.columns.true_label=truth",
         ],
@@ -80,7 +80,7 @@ def test_probabilities_are_calibrated_where_folds_are(
     metrics = json.loads((output / "metrics.json").read_text())
     rate = metrics["noise_rate"]
     assert rate["source"] == "given labels of clean rows"
-    assert rate["rows"] == 250
+    assert rate["rows"] == 550
     assert rate["low"] < clean_wrong.mean() < rate["high"]
     page = (output / "report.html").read_text()
     assert rate["sentence"][1:] in page
@@ -94,7 +94,7 @@ def test_probabilities_are_calibrated_where_folds_are(
         assert "P(wrong)" not in page
         return
     assert found["fitted"], found
-    assert found["rows"] == 250
+    assert found["rows"] == 550
     assert found["low"] <= found["ece"] <= found["high"]
     assert said.mean() == pytest.approx(wrong.mean(), abs=0.1)
     assert said[wrong].mean() > said[~wrong].mean() + 0.2
