@@ -23,7 +23,7 @@ FILES = ("my.csv", "clean.csv", "test.csv")
 TITLE = """# A newcomer's first ten minutes
 
 Made by `make tour`: every command was typed as it stands here, and this is what it answered; only
-times and memory are masked (`…`), which no two machines have in common. `my.csv` holds 400 news
+times and memory are masked (`…`), which no two machines have in common, and paths begin in its folder. `my.csv` holds 400 news
 texts in two columns, `review` and `topic`, and three in ten topics are wrong; `clean.csv` holds 60
 that somebody has looked through, `test.csv` 200 to measure with.
 """
@@ -37,10 +37,10 @@ STEPS = (
         f"sama reweight {DATA} --text-column text --label-column topic --output runs/mine",
     ),
     (
-        "And with the right one. Of news the first words tell enough, and a small model takes a "
-        "higher rate:",
-        f"sama reweight {DATA} --text-column review --label-column topic "
-        "--correct --max-length 32 --lr 3e-4 --epochs 5 --output runs/mine",
+        "And with the right one. Of news the first words tell enough, a small model takes a higher "
+        "rate, and two of the things that one would try instead are compared:",
+        f"sama reweight {DATA} --text-column review --label-column topic --correct "
+        "--max-length 32 --lr 3e-4 --epochs 5 --baselines noisy,clean --output runs/mine",
     ),
     ("Why is the first suspect one?", "sama inspect runs/mine --row WORST"),
     (
@@ -107,7 +107,9 @@ def answer(command: str, folder: Path) -> str:
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, check=False,
     )  # fmt: skip
-    return masked(result.stdout)
+    if "Traceback" in result.stdout:
+        raise SystemExit(f"{command}:\n{result.stdout}")
+    return masked(result.stdout.replace(f"{folder.resolve()}/", ""))
 
 
 def main() -> None:
