@@ -23,9 +23,9 @@ FILES = ("my.csv", "clean.csv", "test.csv")
 TITLE = """# A newcomer's first ten minutes
 
 Made by `make tour`: every command was typed as it stands here, and this is what it answered; only
-times and memory are masked (`…`), which no two machines have in common, and paths begin in its folder. `my.csv` holds 400 news
-texts in two columns, `review` and `topic`, and three in ten topics are wrong; `clean.csv` holds 60
-that somebody has looked through, `test.csv` 200 to measure with.
+times and memory are masked (`…`), which no two machines have in common, and paths begin in its
+folder. `my.csv` holds 400 news texts in two columns, `review` and `topic`, and three in ten topics
+are wrong; `clean.csv` holds 60 that somebody has looked through, `test.csv` 200 to measure with.
 """
 DATA = "--train my.csv --meta clean.csv --test test.csv"
 # What is said before a command, and the command; WORST stands for the most suspicious row.

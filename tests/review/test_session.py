@@ -319,14 +319,14 @@ def reviewed_run(run_sama: Run, out: Path, *given: object) -> Path:
     return out
 
 
-def read_back(run_sama: Run, out: Path, *more: object) -> Any:
+def read_back(run_sama: Run, out: Path, *more: object, clean: int = 12) -> Any:
     """The splits of the run that the session names as the next, after it has been run."""
     command = shlex.split(out.with_name("next").read_text())
     assert command[:2] == ["sama", "reweight"]
     code, _, err = run_sama(*command[1:], *QUICK, *more)
     assert code == 0, err
     again = Path(command[command.index("--output") + 1])
-    assert json.loads((again / "metrics.json").read_text())["rows"]["meta"] == 12
+    assert json.loads((again / "metrics.json").read_text())["rows"]["meta"] == clean
     recipe = load_recipe(str(again / "recipe.yaml"))
     return load_splits(recipe.data, recipe.task)
 
@@ -351,3 +351,27 @@ def test_reweight_reads_booleans_of_texts(run_sama: Run, tiny_bert: Path, tmp_pa
     assert ((splits.meta.labels == splits.meta.given_labels) == right).all()
     assert splits.meta.given_labels.tolist() == splits.train.labels[:12].tolist()
     assert splits.meta.rows["body"][:] == splits.train.rows["body"][:12]
+
+
+def test_reweight_reads_images_by_their_paths(run_sama: Run, tmp_path: Path) -> None:
+    """Beside the six images of the first run's clean set."""
+    generator = np.random.default_rng(0)
+    for role, count in (("photos", 12), ("clean", 3)):
+        for label in ("cat", "dog"):
+            (tmp_path / role / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / role / label / f"{i}.png")
+    out = reviewed_run(
+        run_sama, tmp_path / "out", "--train", tmp_path / "photos", "--meta", tmp_path / "clean",
+        "--image-column", "image", "--model", "resnet8-small",
+    )  # fmt: skip
+    lines = table(out / "reviewed.csv")
+    assert list(lines[0]) == ["index", "id", "image", "label", GIVEN_COLUMN]
+    assert all(line["image"] == f"reviewed/{line['index']}.png" for line in lines)
+    splits = read_back(run_sama, out, clean=18)
+    pairs = zip(splits.meta.rows["image"][6:], splits.train.rows["image"][:12], strict=True)
+    assert all((np.asarray(image) == np.asarray(other)).all() for image, other in pairs)
+    assert splits.clean_twins.tolist() == [*range(6, 18), *[-1] * 12], "the same rows to the run"
+    assert splits.meta.given_labels.tolist() == [-1] * 6 + [0] * 12
+    assert splits.meta.labels.tolist() == [0, 0, 0, 1, 1, 1] + [0, 1] * 6
