@@ -60,7 +60,9 @@ def start_tracking(
         key: value if isinstance(value, bool | int | float) else redact(str(value))
         for key, value in flattened(settings).items()
     }
-    accelerator.init_trackers(PROJECT, config=told)
+    if "wandb" in names:  # which writes where the command was started, unless there is a folder
+        place.mkdir(parents=True, exist_ok=True)
+    accelerator.init_trackers(PROJECT, config=told, init_kwargs={"wandb": {"dir": str(place)}})
 
 
 def track_step(accelerator: Accelerator, run: str, loss: float, meta_loss: float) -> None:

@@ -41,6 +41,21 @@ def test_tensorboard_writes_files(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("events.out.tfevents.*"))
 
 
+def test_wandb_writes_into_the_folder_and_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    accelerator = make_accelerator("cpu", "fp32")
+    tracking.start_tracking(accelerator, ["wandb"], tmp_path / "logs", {"training": {"steps": 4}})
+    tracking.track_step(accelerator, "sama, seed 0", 1.0, math.nan)
+    accelerator.end_training()
+    assert list((tmp_path / "logs").rglob("*.wandb"))
+    assert not (tmp_path / "wandb").exists()
+
+
 def test_a_run_tells_losses_accuracy_and_settings(
     run_sama: Run, texts: dict[str, Path], tiny_bert: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
