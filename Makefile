@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 INPUTS ?= 10000
 
-.PHONY: help demo test fuzz docs reference bad-inputs licences audit lint picture tour \
+.PHONY: help demo test fuzz docs notebooks reference bad-inputs licences audit lint picture tour \
 	report-screenshots benchmarks gpu table-text table-pruning large-selection clean
 .DEFAULT_GOAL := help
 
@@ -37,6 +37,9 @@ fuzz: $(INSTALLED) ## 10,000 broken recipes, tables and command lines; none may 
 docs: $(INSTALLED) ## the documentation as web pages, into build/site
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+notebooks: $(INSTALLED) ## run the notebooks, into themselves (some minutes)
+	$(VENV)/bin/python docs/make_notebooks.py
 
 reference: $(INSTALLED) ## the reference pages from the code, into docs/reference
 	$(VENV)/bin/python docs/make_reference.py

@@ -125,6 +125,27 @@ def test_every_block_says_what_language_it_is() -> None:
             ), f"{block.page}:{block.line}"
 
 
+NOTEBOOKS = sorted((ROOT / "docs" / "tutorials" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_what_its_cells_gave(path: Path) -> None:
+    """Executed from the first cell to the last by `make notebooks`, pictures and all."""
+    text = path.read_text(encoding="utf-8")
+    notebook = json.loads(text)
+    assert text == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "as it is made"
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output["output_type"] == "error" for output in outputs)
+    assert path.stat().st_size < 400_000
+    for cell in code:
+        for name in re.findall(r"samacli\.(\w+)\(", "".join(cell["source"])):
+            assert hasattr(samacli, name), name
+
+
 # Stand-ins, by the names that the pages use
 
 
