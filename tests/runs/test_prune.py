@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -336,15 +337,19 @@ def test_text_is_pruned_by_the_same_command(
 ) -> None:
     recipe = load_recipe(
         None,
-        ["training.steps=5", "prune.keep=[0.5]", "training.batch_size=16", "prune.folds=2"],
+        ["training.steps=5", "prune.keep=[0.5, 2]", "training.batch_size=16", "prune.folds=2"],
         {
             "data.train": str(texts["noisy"]),
             "data.meta": str(texts["clean"]),
             "model.name": str(tiny_bert),
         },
     )
-    result = prune(recipe, tmp_path / "out", device="cpu")
+    heard = Heard()
+    result = prune(recipe, tmp_path / "out", device="cpu", progress=heard)
     assert result.kept == 200
+    lost = [warning for warning in heard.warnings if "no example is left" in warning]
+    assert len(lost) == 1, "at the first keep there is none"
+    assert re.fullmatch(r"at keep 2 no example is left of: (sport|money|film); keep more", lost[0])
     assert len(datasets.load_dataset(str(tmp_path / "out" / "dataset"), split="train")) == 200
     assert not (tmp_path / "out" / "pictures").exists()
     examples = (tmp_path / "out" / "examples.md").read_text()

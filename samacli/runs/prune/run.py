@@ -110,16 +110,17 @@ def _prune(run: Run, counts: dict[str, int]) -> PruneResult:
     }
     ours = selections["sama"]
     exported = next(iter(counts))
-    lost = lost_classes(labels, ours[exported])
-    if lost:
-        names = ", ".join(experiment.splits.classes[i] for i in lost)
-        progress.warn(f"at keep {exported} no example is left of: {names}; keep more")
-    few = nearly_lost_classes(labels, ours[exported])
-    if few:
-        names = ", ".join(experiment.splits.classes[i] for i in few)
-        progress.warn(
-            f"at keep {exported} fewer than {FEW_OF_CLASS} examples are left of: {names}; keep more"
-        )
+    for keep, rows in ours.items():
+        lost = lost_classes(labels, rows)
+        if lost:
+            names = ", ".join(experiment.splits.classes[i] for i in lost)
+            progress.warn(f"at keep {keep} no example is left of: {names}; keep more")
+        few = nearly_lost_classes(labels, rows)
+        if few:
+            names = ", ".join(experiment.splits.classes[i] for i in few)
+            progress.warn(
+                f"at keep {keep} fewer than {FEW_OF_CLASS} examples are left of: {names}; keep more"
+            )
     if experiment.test is None:
         progress.note(
             "there is no test split, so only the model on the kept rows is trained: nothing would "
