@@ -63,7 +63,8 @@ def test_probabilities_are_calibrated_where_folds_are(
         None,
         [
             "training.steps=240", "training.batch_size=32",
-            "training.optimizer.learning_rate=0.001", "reweight.baselines=[]", f"reweight.calibration_folds={folds}",
+            "training.optimizer.learning_rate=0.001",
+            "reweight.baselines=[]", f"reweight.calibration_folds={folds}",
             "data.columns.true_label=truth",
         ],
         {
