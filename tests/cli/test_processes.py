@@ -84,7 +84,10 @@ def test_two_processes_prune(texts: dict[str, Path], tiny_bert: Path, tmp_path: 
     scores = pq.read_table(out / "scores.parquet").to_pandas()
     assert len(scores) == 400
     assert scores["keep"].sum() == metrics["rows"]["kept"] == 200
-    assert np.isfinite(scores[["right", "weight", "loss", "score"]].to_numpy()).all()
+    # Models that have learnt nothing do not tell which labels are right: there is no such column.
+    known = [name for name in ("right", "weight", "loss", "score") if name in scores.columns]
+    assert known[-3:] == ["weight", "loss", "score"]
+    assert np.isfinite(scores[known].to_numpy()).all()
     assert len((out / "keep-0.25.txt").read_text().split()) == 100
 
 
