@@ -452,11 +452,12 @@ class MetaLevel:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """c_i = ⟨p_i − target_i, ȯ_i⟩, with what is known of the rows."""
         rows, labels = self._rows(batch), batch["labels"]
-        towards = done.targets
-        if towards.dim() == 1:
-            towards = torch.nn.functional.one_hot(towards, self.reweighter.classes).float()
         part = tangent.detach().float() if rows is None else tangent.detach().float()[rows]
-        found = ((done.evidence.logits.softmax(-1) - towards) * part).sum(-1)
+        found = (done.evidence.logits.softmax(-1) * part).sum(-1)
+        if done.targets.dim() == 1:
+            found = found - part.gather(1, done.targets[:, None])[:, 0]
+        else:
+            found = found - (done.targets * part).sum(-1)
         x = found[:, None][:, :0]
         if self.reweighter.slopes is not None:
             x = self.reweighter.inputs(done.evidence)
