@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +21,15 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from samacli.data import Encoded, Split
-from samacli.meta.derivatives.directional import pushforward
+from samacli.lab.lines import Row, measured
 from samacli.methods.sama import fit_sama
 from samacli.pruning.scores import make_scores, results
 from samacli.recipe import Recipe, load_recipe
-from samacli.registry import RUN_SCORES
 from samacli.training.embed import classifier_features
 from samacli.training.experiment import Experiment
+from samacli.training.gradients import along, mean_gradient, products
 from samacli.training.metrics import noise_detection
-from samacli.training.objective import Batch, clean_loss, model_logits, to_device
-
-Row = dict[str, Any]
+from samacli.training.objective import Batch
 
 HALVES, GROUPS = 60, 30
 # Bootstrap draws of the retrainings, for the interval of a correlation.
@@ -90,7 +85,7 @@ def attributions(experiment: Experiment) -> tuple[dict[str, np.ndarray], dict[st
     """
     scores: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
-    looking = make_scores(experiment, 0, [name for name in LOOKED_ON if name in RUN_SCORES])
+    looking = make_scores(experiment, 0, LOOKED_ON)
     plain = experiment.fit_plainly(experiment.train, 0, "plain", observers=list(looking.values()))
     seconds["plain"] = plain.seconds
     model = plain.model.eval()
@@ -116,14 +111,9 @@ def _tracin(experiment: Experiment, model: nn.Module) -> tuple[np.ndarray, np.nd
     params = [p for p in model.parameters() if p.requires_grad]
     meta, train = experiment.splits.meta, experiment.splits.train
     assert meta is not None
-    total = [torch.zeros_like(p) for p in params]
-    for batch in experiment.in_order(experiment.clean):
-        batch = to_device(batch, experiment.accelerator.device)
-        loss = clean_loss(model, batch) * len(batch["labels"]) / len(meta)
-        torch._foreach_add_(total, torch.autograd.grad(loss, params))
-
-    def along(network: nn.Module, batch: Batch) -> Tensor:
-        return pushforward(lambda twin: model_logits(twin, batch), network, params, total)[1]
+    total = mean_gradient(experiment, model, params, experiment.clean)
+    tangents, likely = along(experiment, model, params, total, experiment.train, "TracIn")
+    whole = products(tangents, likely, train.labels)
 
     def features(network: nn.Module, batch: Batch) -> Tensor:
         return classifier_features(network, batch)
@@ -139,8 +129,6 @@ def _tracin(experiment: Experiment, model: nn.Module) -> tuple[np.ndarray, np.nd
         return np.concatenate([found, np.ones((len(found), 1), np.float32)], axis=1)
 
     of_train = residuals(experiment.train, train.labels)
-    tangents = experiment.predict(model, experiment.train, "TracIn", output=along)
-    whole = (of_train * tangents).sum(-1)
     of_clean = residuals(experiment.clean, meta.labels)
     gradient = of_clean.T @ states(experiment.clean) / len(meta)
     last = (of_train * (states(experiment.train) @ gradient.T)).sum(-1)
@@ -209,18 +197,6 @@ def rated_halves(experiment: Experiment, seed: int) -> Row:
 
 def measure(file: Path, data: Path, seconds: float, *, halves: int, seeds: int) -> list[Row]:
     """What is there, and what of the rest there is time for."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    rows = [json.loads(line) for line in lines]
-    there = {(row["of"], row["number"]) for row in rows}
-    began = time.perf_counter()
-
-    def each(of: str, numbers: int, made: Callable[[int], Row]) -> None:
-        for number in range(numbers):
-            if (of, number) in there or time.perf_counter() - began > seconds:
-                continue
-            rows.append({"of": of, "number": number, **made(number)})
-            with file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(rows[-1]) + "\n")
 
     @functools.cache
     def experiment() -> Experiment:
@@ -241,16 +217,17 @@ def measure(file: Path, data: Path, seconds: float, *, halves: int, seeds: int) 
         rest = np.setdiff1d(np.arange(count), groups(count)[number])
         return retrained(experiment(), rest, "without a group")
 
-    each("scores", 1, scores)
-    each("half", halves, half)
-    each("without", GROUPS if halves else 0, without)
-    if (data / "trec").is_dir():
-        each(
-            "trec halves",
-            seeds,
-            lambda seed: rated_halves(Experiment.prepare(trec(data), device="cpu"), seed),
-        )
-    return sorted(rows, key=lambda row: (row["of"], row["number"]))
+    def rated(seed: int) -> Row:
+        return rated_halves(Experiment.prepare(trec(data), device="cpu"), seed)
+
+    counts: list[tuple[str, int, Callable[[int], Row]]] = [
+        ("scores", 1, scores),
+        ("half", halves, half),
+        ("without", GROUPS if halves else 0, without),
+        ("trec halves", seeds if (data / "trec").is_dir() else 0, rated),
+    ]
+    wanted = ((of, number, made) for of, count, made in counts for number in range(count))
+    return measured(file, wanted, seconds)
 
 
 def scored(rows: Sequence[Row], target: str = "clean") -> dict[str, tuple[float, float, float]]:

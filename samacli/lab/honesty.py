@@ -14,9 +14,8 @@ holds.
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,13 +28,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold
 
 from samacli.bilevel.calibration import Calibrated, calibrated
+from samacli.lab.lines import Row, measured
 from samacli.pruning.curve import Point, recommend
 from samacli.pruning.label_noise import Asked
 from samacli.pruning.noise_rate import rate_from_given, rate_through_models, stratum_weights
 from samacli.report.trainings import Training
 from samacli.training.reliability import reliability
-
-Row = dict[str, Any]
 
 ROWS, FEATURES, FOLDS = 2000, 8, 3
 NOISES = ("symmetric", "by class", "by a rule", "by instance")
@@ -153,8 +151,6 @@ def labels(number: int) -> Row:
     through = rate_through_models([asked])
     alone = rate_through_models([Asked(probabilities[rows], here.given[rows])])
     line = {
-        "of": "labels",
-        "number": number,
         **setting,
         "truth": truth,
         "given": [found.low, found.high],
@@ -243,8 +239,6 @@ def choices(number: int) -> Row:
     lead = ours.lead_over(best, rows, len(others))
     assert lead is not None
     return {
-        "of": "choices",
-        "number": number,
         "seeds": seeds,
         "rows": rows,
         "spread": spread,
@@ -519,31 +513,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--output", type=Path, default=Path("docs/results"))
     options = parser.parse_args(arguments)
-    file = options.output / "honesty.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    rows = [json.loads(line) for line in lines]
-    there = {(row["of"], row["number"]) for row in rows}
     kinds: dict[str, Callable[[int], Row]] = {"labels": labels, "choices": choices}
-    began = time.perf_counter()
-    with file.open("a", encoding="utf-8") as stream:
-        for draw in range(options.draws):
-            for name, simulate in kinds.items():
-                number = FIRST[name] + draw
-                if (name, number) in there or time.perf_counter() - began > options.seconds:
-                    continue
-                rows.append(simulate(number))
-                stream.write(json.dumps(_rounded(rows[-1])) + "\n")
-                stream.flush()
-    rows.sort(key=lambda row: (row["of"], row["number"]))
+    wanted = (
+        (of, FIRST[of] + draw, functools.partial(_rounded, kinds[of]))
+        for draw in range(options.draws)
+        for of in kinds
+    )
+    rows = measured(options.output / "honesty.jsonl", wanted, options.seconds)
     (options.output / "honesty.md").write_text(page(rows), encoding="utf-8")
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, 5) if isinstance(value, float) else value
+def _rounded(simulate: Callable[[int], Row], number: int) -> Row:
+    def short(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: short(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [short(item) for item in value]
+        return round(value, 5) if isinstance(value, float) else value
+
+    found: Row = short(simulate(number))
+    return found
 
 
 if __name__ == "__main__":

@@ -32,16 +32,25 @@ def exported_rows(experiment: Experiment, summary: Summary) -> ExportedRows:
     splits, share = experiment.splits, experiment.recipe.reweight.clean_share
     weights = summary.weight.astype(np.float32)
     labels = splits.train.labels if summary.corrected is None else summary.corrected
-    clean_weights = None
+    of_clean = None
     if splits.meta is not None:
         known = splits.clean_twins >= 0
         labels = np.where(known, splits.meta.labels[splits.clean_twins], labels)
-        if share > 0:
-            each = share / (1 - share) * weights.sum(dtype=float) / len(splits.meta)
-            clean_weights = np.full(len(splits.meta), each, dtype=np.float32)
-        else:
+        of_clean = clean_weights(weights, share, len(splits.meta))
+        if of_clean is None:
             weights[known] = 1
-    return ExportedRows(labels, weights, clean_weights)
+    return ExportedRows(labels, weights, of_clean)
+
+
+def clean_weights(weights: np.ndarray, share: float, rows: int) -> np.ndarray | None:
+    """float32 (rows,), alike, so that clean rows have that share of the sum of all weights.
+
+    weights: (n,) of the noisy rows, 0 of those that are clean ones too. None for a share of 0.
+    """
+    if share == 0:
+        return None
+    each = share / (1 - share) * weights.sum(dtype=float) / rows
+    return np.full(rows, each, dtype=np.float32)
 
 
 def train_on(experiment: Experiment, rows: ExportedRows, name: str, seed: int) -> MethodRun:

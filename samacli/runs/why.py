@@ -9,7 +9,6 @@ backward pass gives the one row's gradient, a forward-mode pass its product with
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ from samacli.data import Encoded, Split
 from samacli.errors import SamaError
 from samacli.export.escape import one_line
 from samacli.meta.adaptation import adapt
-from samacli.meta.derivatives.directional import pushforward
+from samacli.methods.export import clean_weights
 from samacli.progress import Progress
 from samacli.recipe import load_recipe
 from samacli.report.finished import FinishedRun
 from samacli.store.output import RECIPE_FILE
 from samacli.training.experiment import Experiment
-from samacli.training.objective import Batch, clean_loss, model_logits, to_device
+from samacli.training.gradients import along, mean_gradient, products
+from samacli.training.objective import model_logits, to_device
 from samacli.training.optim import make_optimizer
 from samacli.training.runtime import DeviceName
 
@@ -160,13 +160,9 @@ class _Asked:
         if self.run.corrected:
             ids = {name: i for i, name in enumerate(experiment.splits.classes)}
             labels = np.array([ids.get(name, -1) for name in scores.suggested])
-        clean = None
         share = experiment.recipe.reweight.clean_share if self.run.workflow == "reweight" else 0.0
         weights = np.where(labels >= 0, scores.weight, 0.0)
-        if share > 0 and experiment.meta is not None:
-            noisy = weights[experiment.splits.clean_twins < 0].sum()
-            each = noisy * share / max(1 - share, 1e-6) / len(experiment.meta)
-            clean = np.full(len(experiment.meta), each)
+        clean = clean_weights(weights, share, len(experiment.clean))
         batches, objective = experiment.weighted_batches(
             experiment.recipe.seed, weights, labels=labels, clean_weights=clean
         )
@@ -265,64 +261,30 @@ class _Asked:
 
         (Those that don't, as Muon, are taken to be as good as symmetric.)
         """
-        (batch,) = self._batches(encoded, np.array([place]))
-        found = _gradients(clean_loss(self.model, batch), self.params)
+        found = mean_gradient(self.experiment, self.model, self.params, encoded, np.array([place]))
         adapt(self.optimizer, self.params, found)
         return found
 
     def _effects(self, towards: list[Tensor], encoded: Encoded, split: Split) -> np.ndarray:
         """⟨∇ℓ_j, towards⟩ / n of every row of a split (m,), nats; NaN for those without a label."""
-        names = split.labels
-        tangents, probabilities = self._along(towards, encoded, "what it does to each row")
-        rows = np.flatnonzero(names >= 0)
-        effects = np.full(len(names), np.nan)
-        towards_given = probabilities[rows]
-        towards_given[np.arange(len(rows)), names[rows]] -= 1
-        effects[rows] = (towards_given * tangents[rows]).sum(-1)
-        return effects / self.experiment.recipe.training.batch_size
+        found = along(
+            self.experiment, self.model, self.params, towards, encoded, "what it does to each row"
+        )
+        return products(*found, split.labels) / self.experiment.recipe.training.batch_size
 
     def _by_label(self, place: int) -> np.ndarray:
         """The mean effect on the clean rows of a row's with each class as its label (classes,)."""
-        experiment = self.experiment
-        assert experiment.splits.meta is not None
-        count = len(experiment.splits.meta)
-        total = [torch.zeros_like(p) for p in self.params]
-        for batch in self._batches(experiment.clean, np.arange(count)):
-            share = len(batch["labels"]) / count
-            torch._foreach_add_(
-                total, _gradients(clean_loss(self.model, batch) * share, self.params)
-            )
+        experiment, rows = self.experiment, np.array([place])
+        total = mean_gradient(experiment, self.model, self.params, experiment.clean)
         adapt(self.optimizer, self.params, total)
-        tangents, probabilities = self._along(
-            total, experiment.train, "what each label would do", np.array([place])
-        )
-        along, likely = tangents[0], probabilities[0]
-        effects: np.ndarray = (likely @ along - along) / experiment.recipe.training.batch_size
-        return effects
-
-    def _along(
-        self,
-        towards: list[Tensor],
-        encoded: Encoded,
-        description: str,
-        rows: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """∂o/∂θ·towards and the probabilities of each row, (m, classes) both."""
-
-        def both(model: nn.Module, batch: Batch) -> Tensor:
-            def logits(twin: nn.Module) -> Tensor:
-                return model_logits(twin, batch)
-
-            value, tangent = pushforward(logits, model, self.params, towards)
-            return torch.cat([tangent, value.softmax(-1)], dim=1)
-
-        found = self.experiment.predict(self.model, encoded, description, rows=rows, output=both)
-        classes = len(self.experiment.splits.classes)
-        return found[:, :classes], found[:, classes:]
-
-    def _batches(self, encoded: Encoded, rows: np.ndarray) -> Iterator[Batch]:
-        for batch in self.experiment.in_order(encoded, rows):
-            yield to_device(batch, self.experiment.accelerator.device)
+        tangents, probabilities = along(
+            experiment, self.model, self.params, total, experiment.train,
+            "what each label would do", rows,
+        )  # fmt: skip
+        every = np.arange(len(experiment.splits.classes))
+        alike = np.zeros_like(every)  # the one row, with each class in turn
+        found = products(tangents[alike], probabilities[alike], every)
+        return found / experiment.recipe.training.batch_size
 
     def _nearest(self, place: int) -> list[Other]:
         """Training rows by the cosine of the trained model's features with the row's."""
@@ -356,14 +318,6 @@ class _Asked:
         columns = self.experiment.example_columns.get("text_columns", [])
         content = split.rows.select_columns(columns)[place] if columns else {}
         return "\n".join(str(content[name]) for name in columns if content.get(name))
-
-
-def _gradients(loss: Tensor, params: list[Tensor]) -> list[Tensor]:
-    """∂loss/∂θ, memory of its own each; 0 where the loss does not reach a parameter."""
-    found = torch.autograd.grad(loss, params, allow_unused=True)
-    return [
-        torch.zeros_like(p) if g is None else g.clone() for p, g in zip(params, found, strict=True)
-    ]
 
 
 def _check_same(run: FinishedRun, experiment: Experiment) -> None:
