@@ -458,7 +458,7 @@ class MetaLevel:
             found = found - part.gather(1, done.targets[:, None])[:, 0]
         else:
             found = found - (done.targets * part).sum(-1)
-        x = found[:, None][:, :0]
+        x = found.new_zeros(len(found), 0)
         if self.reweighter.slopes is not None:
             x = self.reweighter.inputs(done.evidence)
         if rows is None:

@@ -20,6 +20,7 @@ from typing import Any
 from samacli.errors import Interrupted, SamaError
 
 USER_ERROR = 2  # the exit code of what the user can mend
+INTERRUPTED = 130
 FAILURES = "SAMA_FAILURES"  # the folder for the files
 
 

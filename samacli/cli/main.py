@@ -31,14 +31,13 @@ from samacli.cli import (
     why,
 )
 from samacli.cli.console import complain, say, stderr, stdout, take_any_text
-from samacli.cli.launch import USER_ERROR
+from samacli.cli.launch import INTERRUPTED, USER_ERROR
 from samacli.cli.opening import by_option
 from samacli.cli.options import DeviceChoice, Globals
 from samacli.errors import Interrupted, SamaError
 from samacli.redact import redact
 
 INTERNAL_ERROR = 1
-INTERRUPTED = 130
 
 # What a person types first.
 GREETING = f"""samacli {samacli.__version__}: learn how much each training example should count, \

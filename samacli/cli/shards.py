@@ -10,13 +10,12 @@ import typer
 
 from samacli.cli import options
 from samacli.cli.console import complain
-from samacli.cli.launch import in_processes, is_worker
+from samacli.cli.launch import INTERRUPTED, in_processes, is_worker
 from samacli.cli.opening import progress
 
 if TYPE_CHECKING:
     from samacli.runs.score import ScoreResult
 
-_INTERRUPTED = 130
 _LEFT = "the finished shards stay, and the same command goes on with the others"
 
 
@@ -85,4 +84,4 @@ def in_shards(
     except KeyboardInterrupt:
         if not is_worker():  # the launching process speaks
             complain(f"interrupted; {_LEFT}", style="")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -181,9 +181,10 @@ def rare_class_sentence(
     )
 
 
-def inspected_table(found: Inspected) -> Table:
-    """A row's evidence, line by line."""
-    table = compact_table(f"row {found.row}")
+def _facts(title: str, found: Inspected | Why) -> tuple[Table, Callable[[str, str | None], None]]:
+    """A table of what is known of a row, line by line, begun by what it is; and what adds a line,
+    where there is something to say."""
+    table = compact_table(title)
     table.show_header = False
     table.add_column("", no_wrap=True)
     table.add_column("", overflow="fold")
@@ -192,11 +193,18 @@ def inspected_table(found: Inspected) -> Table:
         if value:
             table.add_row(name, _plain(value))
 
+    add("id", found.id)
+    add("text", found.text if len(found.text) <= _TEXT else f"{found.text[:_TEXT]}…")
+    return table, add
+
+
+def inspected_table(found: Inspected) -> Table:
+    """A row's evidence, line by line."""
+    table, add = _facts(f"row {found.row}", found)
+
     def figure(name: str, value: float | None, unit: str = "") -> None:
         add(name, None if value is None else f"{value:.4f}{unit}")
 
-    add("id", found.id)
-    add("text", found.text if len(found.text) <= _TEXT else f"{found.text[:_TEXT]}…")
     add("given label", found.given or "none")
     add("predicted", found.predicted)
     add("suggested", found.suggested)
@@ -232,22 +240,11 @@ def neighbours_table(found: Inspected) -> Table:
 
 def why_table(found: Why) -> Table:
     """What a row does to the other side, or that side to it, in all."""
-    table = compact_table(f"{'row' if found.side == 'train' else 'clean row'} {found.row}")
-    table.show_header = False
-    table.add_column("", no_wrap=True)
-    table.add_column("", overflow="fold")
-
-    def add(name: str, value: str | None) -> None:
-        if value:
-            table.add_row(name, _plain(value))
-
-    add("id", found.id)
-    add("text", found.text if len(found.text) <= _TEXT else f"{found.text[:_TEXT]}…")
+    table, add = _facts(f"{'row' if found.side == 'train' else 'clean row'} {found.row}", found)
     add("given label" if found.side == "train" else "label", found.label or "none")
     add("weight", None if found.weight is None else f"{found.weight:.4f}")
     if found.label is None:
         add("effect", "not known: it has no label")
-        others = 0
     else:
         others = found.helped + found.hurt
         of = "on a clean row" if found.side == "train" else "of a training row"

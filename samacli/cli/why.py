@@ -56,15 +56,11 @@ def why(
         device=options.settings(context).device.value,
         progress=progress(context),
     )
-    whose = "clean rows" if found.side == "train" else "training rows"
-    does = ("helps most", "hurts most")
+    titles = ("clean rows it helps most", "clean rows it hurts most")
     if found.side == "clean":
-        does = ("that help it most", "that hurt it most")
-    tables = [
-        others_table(f"{whose} {said}" if found.side == "clean" else f"{whose} it {said}", others)
-        for said, others in zip(does, (found.helps, found.hurts), strict=True)
-        if others
-    ]
+        titles = ("training rows that help it most", "training rows that hurt it most")
+    pairs = zip(titles, (found.helps, found.hurts), strict=True)
+    tables = [others_table(title, others) for title, others in pairs if others]
     if found.nearest:
         tables.append(others_table("training rows most alike", found.nearest, measure="cosine"))
     tell(context, found.as_dict(), why_table(found), *tables)

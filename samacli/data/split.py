@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import datasets
 import numpy as np
@@ -105,6 +105,22 @@ class Splits:
         return self.train.twins_in(self.meta)
 
     @functools.cached_property
+    def told_of_clean(self) -> tuple[np.ndarray, np.ndarray]:
+        """What clean rows were labelled with (p,), and the row of each (p,), int64.
+
+        By a column of theirs; of a clean row that does not say, by each of its training copies.
+        """
+        if self.meta is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        given, twins, rows = self.train.labels, self.clean_twins, np.arange(len(self.meta))
+        told = self.meta.given_labels
+        told = np.full(len(self.meta), -1) if told is None else told
+        silent = np.flatnonzero((twins >= 0) & (given >= 0) & (told[twins] < 0))
+        told = np.concatenate([told, given[silent]])
+        rows = np.concatenate([rows, twins[silent]])
+        return told[told >= 0], rows[told >= 0]
+
+    @functools.cached_property
     def overlaps(self) -> dict[str, dict[str, int]]:
         """Rows that two splits share, by "meta, train" and the like: how many each of both has."""
         names = ("validation", "test", "meta", "train")
@@ -137,6 +153,11 @@ def join(first: Split, second: Split, columns: Columns, task: Task) -> Split:
     left, right = first.rows.select_columns(names), second.rows.select_columns(names)
     with quiet_datasets():
         rows = datasets.concatenate_datasets([left, right.cast(left.features)])
+    return _followed(first, second, rows)
+
+
+def _followed(first: Split, second: Split, rows: datasets.Dataset) -> Split:
+    """Both splits' rows, as `rows` has them. Of labels only `labels`, and no votes."""
     return Split(
         name=f"{first.name}+{second.name}",
         rows=rows,
@@ -164,24 +185,12 @@ def stacked(first: Split, second: Split) -> Split:
                 right = right.remove_columns(name)
     with quiet_datasets():
         rows = datasets.concatenate_datasets([first.rows, right])
-    given = (first.given_labels, second.given_labels)
-    return Split(
-        name=first.name,
-        rows=rows,
-        labels=np.concatenate([first.labels, second.labels]),
-        true_labels=None,
-        index=np.arange(len(first) + len(second)),
-        content=np.concatenate([first.content, second.content]),
-        origin=f"{first.origin} and {second.origin}",
-        given_labels=None
-        if all(labels is None for labels in given)
-        else np.concatenate(
-            [
-                np.full(len(split), -1, dtype=np.int64) if labels is None else labels
-                for split, labels in zip((first, second), given, strict=True)
-            ]
-        ),
-    )
+    given = None
+    if first.given_labels is not None or second.given_labels is not None:
+        none = (np.full(len(split), -1, dtype=np.int64) for split in (first, second))
+        known = (first.given_labels, second.given_labels)
+        given = np.concatenate([n if k is None else k for n, k in zip(none, known, strict=True)])
+    return replace(_followed(first, second, rows), name=first.name, given_labels=given)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:

@@ -51,6 +51,11 @@ def class_names(ids: np.ndarray, classes: Sequence[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(classes), pa.string()))
 
 
+def known_numbers(values: np.ndarray) -> pa.Array:
+    """float32 (n,), null where a number is not known (NaN)."""
+    return pa.array(values.astype(np.float32), from_pandas=True)
+
+
 def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
     """Write columns of equal length (numpy or Arrow arrays), a row an input row, to one file."""
     pq.write_table(pa.table(dict(columns)), path)

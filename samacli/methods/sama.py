@@ -523,20 +523,12 @@ class _Plan:
 
 
 def known_labels(experiment: Experiment) -> Labels:
-    """What rows were labelled with, as far as known; of a clean row that does not say, what its
-    training copies say."""
+    """What rows were labelled with, as far as known."""
     splits = experiment.splits
-    given, twins, meta = splits.train.labels, splits.clean_twins, splits.meta
-    clean = told = told_of = np.empty(0, np.int64)
-    if meta is not None:
-        clean, told_of = meta.labels, np.arange(len(meta))
-        told = np.full(len(meta), -1) if meta.given_labels is None else meta.given_labels
-        silent = np.flatnonzero((twins >= 0) & (given >= 0) & (told[twins] < 0))
-        told = np.concatenate([told, given[silent]])
-        told_of = np.concatenate([told_of, twins[silent]])
-        told, told_of = told[told >= 0], told_of[told >= 0]
+    told, told_of = splits.told_of_clean
+    clean = np.empty(0, np.int64) if splits.meta is None else splits.meta.labels
     return Labels(
-        given=torch.from_numpy(np.where(twins >= 0, -1, given)),
+        given=torch.from_numpy(np.where(splits.clean_twins >= 0, -1, splits.train.labels)),
         clean=torch.from_numpy(clean),
         told=torch.from_numpy(told),
         told_of=torch.from_numpy(told_of),

@@ -31,10 +31,8 @@ _TAIL = 0.02  # at either end, of the losses
 _LEAST = 1e-4  # share of a component
 _NEARLY = 0.1  # of a class, trusted: it has nearly vanished
 _LOWEST = 0.1  # of the losses of a class
-_PRIOR, _SHARE_ROUNDS = (
-    50,
-    30,
-)  # rows that the pooled share of wrong labels counts for in each class
+# Rows that the pooled share of wrong labels counts for in each class, and rounds of its fit.
+_PRIOR, _SHARE_ROUNDS = 50, 30
 _ROUNDS, _STILL = 300, 1e-4  # of its fit; means that move less have converged
 
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.stats import beta
 
 from samacli.pruning.label_noise import Asked, surest_disagree
+from samacli.training.reliability import exact_interval
 
 if TYPE_CHECKING:
     from samacli.data import Splits
@@ -105,18 +105,12 @@ def known_noise_rate(splits: Splits) -> NoiseRate | None:
 
 
 def given_of_clean(splits: Splits) -> np.ndarray:
-    """What clean rows were labelled with (m,), −1 where nothing tells.
-
-    By a column of theirs, or else by the label of a training row that is the same.
-    """
+    """What each clean row was labelled with (m,), −1 where nothing tells; see `told_of_clean`."""
     if splits.meta is None:
         return np.empty(0, np.int64)
+    told, rows = splits.told_of_clean
     given = np.full(len(splits.meta), -1)
-    if splits.meta.given_labels is not None:
-        given = splits.meta.given_labels.copy()
-    twins, labels = splits.clean_twins, splits.train.labels
-    silent = np.flatnonzero((twins >= 0) & (labels >= 0) & (given[twins] < 0))
-    given[twins[silent]] = labels[silent]
+    given[rows] = told
     return given
 
 
@@ -302,14 +296,6 @@ def _frequencies(confusion: np.ndarray, shares: np.ndarray) -> np.ndarray:
         frequencies = frequencies * np.matmul(confusion, ratio[:, :, None])[:, :, 0]
     found: np.ndarray = frequencies / frequencies.sum(1, keepdims=True)
     return found
-
-
-def exact_interval(rate: float, rows: float, level: float) -> tuple[float, float]:
-    """Clopper and Pearson's (1934), of a rate among so many rows, which may be no whole number."""
-    tail, count = (1 - level) / 2, rate * rows
-    low = 0.0 if count <= 0 else float(beta.ppf(tail, count, rows - count + 1))
-    high = 1.0 if count >= rows else float(beta.ppf(1 - tail, count + 1, rows - count))
-    return low, high
 
 
 def as_fields(rate: NoiseRate | None) -> dict[str, Any] | None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import datasets
-import numpy as np
-import pyarrow as pa
 
 import samacli
 from samacli.bilevel.scored import Scored, Summary
@@ -28,7 +26,7 @@ from samacli.export.dataset import (
     with_columns,
     write_rows,
 )
-from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
+from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN, known_numbers
 from samacli.export.results import Results
 from samacli.methods import MethodRun, check_methods, planned
 from samacli.methods.calibrated import cross_fitted, planned_folds
@@ -148,8 +146,7 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
         )
         columns = run.score_columns(summary)
         if summary.mislabelled is not None:
-            known = summary.mislabelled.astype(np.float32)
-            columns["mislabelled"] = pa.array(known, from_pandas=True)  # null where it is not known
+            columns["mislabelled"] = known_numbers(summary.mislabelled)
         suspects = 0
         if run.writes:
             assert exported is not None

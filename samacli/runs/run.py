@@ -32,7 +32,7 @@ from samacli.data.names import row_names
 from samacli.data.split import fingerprints
 from samacli.data.table import Table, quiet_datasets
 from samacli.export.dataset import clean_rows, write_dataset
-from samacli.export.metrics import class_names, write_metrics, write_scores
+from samacli.export.metrics import class_names, known_numbers, write_metrics, write_scores
 from samacli.export.suspects import Suspects, write_suspects
 from samacli.export.training_curves import (
     LEARNING_FILE,
@@ -140,7 +140,7 @@ class Run:
             "uncertainty": summary.uncertainty.astype(np.float32),
             "weight": summary.weight.astype(np.float32),
             **({} if summary.slope is None else {"slope": summary.slope.astype(np.float32)}),
-            **({} if (value := summary.value) is None else {"value": _known(value)}),
+            **({} if (value := summary.value) is None else {"value": known_numbers(value)}),
             **({} if splits.noisy_rows is None else {"clean_row": clean_rows(splits)}),
         }
 
@@ -237,11 +237,6 @@ def open_run(command: str, recipe: Recipe, output: Path, **how: Unpack[How]) -> 
         yield Run(command, recipe, experiment, recovery, output, overwrite)
         experiment.accelerator.end_training()
         recovery.finish()
-
-
-def _known(values: np.ndarray) -> pa.Array:
-    """float32 (n,), null where it is not known (NaN)."""
-    return pa.array(values.astype(np.float32), from_pandas=True)
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -80,18 +80,19 @@ def reliability(
     if fitted:
         high = high + float(np.quantile(np.abs(noise @ shares), LEVEL))
     bins = tuple(
-        Bin(float(p), float(w), *_exact(float(w), float(n)), len(part))
+        Bin(float(p), float(w), *exact_interval(float(w), float(n), LEVEL), len(part))
         for p, w, n, part in zip(mean, found, rows, parts, strict=True)
     )
     ece = max(0.0, 2 * plain - float(again.mean()))
     return Reliability(ece, max(0.0, float(low)), max(0.0, float(high)), LEVEL, len(wrong), bins)
 
 
-def _exact(share: float, rows: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval at `LEVEL`."""
-    tail, count = (1 - LEVEL) / 2, share * rows
+def exact_interval(rate: float, rows: float, level: float) -> tuple[float, float]:
+    """Clopper and Pearson's (1934), of a rate among so many rows, which may be no whole number."""
+    tail, count = (1 - level) / 2, rate * rows
     low = 0.0 if count <= 0 else float(beta.ppf(tail, count, rows - count + 1))
-    return low, 1.0 if count >= rows else float(beta.ppf(1 - tail, count + 1, rows - count))
+    high = 1.0 if count >= rows else float(beta.ppf(1 - tail, count + 1, rows - count))
+    return low, high
 
 
 def as_fields(found: Reliability) -> dict[str, Any]:

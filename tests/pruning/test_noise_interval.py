@@ -9,10 +9,10 @@ from scipy.stats import binomtest
 from samacli.pruning.label_noise import Asked
 from samacli.pruning.noise_rate import (
     NoiseRate,
-    exact_interval,
     rate_from_given,
     rate_through_models,
 )
+from samacli.training.reliability import exact_interval
 from tests.pruning.wrong import mislabelled
 
 

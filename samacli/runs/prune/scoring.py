@@ -110,9 +110,10 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     known = experiment.splits.clean_twins >= 0
     summary = summarize([run.scored for run in runs if run.scored is not None], train, known)
     right = np.where(train.labels >= 0, 1.0, np.nan)
-    if noise is not None and noise.rate < 1:
-        right = noise.right
-        summary = _with_noise(summary, noise, known)
+    told = None if noise is None or noise.rate == 1 else noise
+    if told is not None:
+        right = told.right
+        summary = _with_noise(summary, told, known)
 
     tried: dict[str, Tried] = {}
     order: dict[str, str] = dict.fromkeys(counts, config.order)
@@ -141,7 +142,7 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     return Scores(
         summary=summary,
         rankings=rankings,
-        right=None if noise is None or noise.rate == 1 else noise.right,
+        right=None if told is None else told.right,
         order=order,
         tried={keep: dict(one.accuracy) for keep, one in tried.items()},
         diagnosis=diagnose(
