@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from samacli.cli import console, ending, tables
+from samacli.errors import counted
 from samacli.export.results import Results
 
 TARGET = Path(__file__).with_name("demo.svg")
@@ -26,7 +27,9 @@ def draw(run: Path, command: str, target: Path = TARGET) -> None:
         module.stdout = shown
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     methods = {name: Results.from_dict(values) for name, values in metrics["methods"].items()}
-    table = tables.methods_table(f"test results over {len(metrics['seeds'])} seed(s)", methods)
+    table = tables.methods_table(
+        f"test results over {counted(len(metrics['seeds']), 'seed')}", methods
+    )
     shown.print(f"$ {command}", highlight=False, style="bold", soft_wrap=True)
     console.say(*ending.ending(run, [table], "dataset/, scores.parquet, suspects.csv, model/, …"))
     shown.save_svg(str(target), title="sama reweight")

@@ -25,7 +25,7 @@ from samacli.errors import Interrupted, SamaError
 from samacli.export.dataset import CLEAN_FILE, with_columns
 from samacli.export.metrics import CLEAN_COLUMN, LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.models import load_model, load_processor
-from samacli.progress import Progress
+from samacli.progress import Progress, Silent
 from samacli.recipe import Model, Recipe, load_recipe
 from samacli.recipe.paths import local_path
 from samacli.runs.prune import prune as run_prune
@@ -218,7 +218,13 @@ def _run(
             values[f"data.{role}"] = role
             tables[role] = Table(_as_dataset(rows, role), f"the {role} rows", confined=False)
     name = None if recipe is None else str(recipe)
-    loaded = load_recipe(name, [], values | dict(settings or {}))
+    loaded = load_recipe(
+        name,
+        [],
+        values | dict(settings or {}),
+        rows="train" in tables,
+        note=(how.get("progress") or Silent()).note,
+    )
     with _folder(None if output is None else local_path(output, "output")) as folder:
         workflow(loaded, folder, tables=tables, **how)
         return _result(dataset, tables.get("train"), loaded, folder, output is not None)

@@ -42,3 +42,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'label'?"` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """ "1 row", "2,000 rows"; `many` where it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from samacli.errors import counted
 from samacli.training.reliability import reliability
 
 # Clean rows that carry given labels, and of these wrong and right ones, with which the map is
@@ -71,7 +72,8 @@ def too_few(wrong: np.ndarray) -> str | None:
     if len(wrong) >= ENOUGH and min(wrong.sum(), (~wrong).sum()) >= OF_EACH:
         return None
     return (
-        f"{int(wrong.sum()):,} wrong and {int((~wrong).sum()):,} right labels of clean rows are "
+        f"{int(wrong.sum()):,} wrong and {counted(int((~wrong).sum()), 'right label')} of clean "
+        "rows are "
         f"known, and it takes {ENOUGH} in all, {OF_EACH} of each"
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from samacli.errors import counted
+
 _CLEAR = 2.0  # standard errors
 _LEAST, _OF_EACH = 10, 3  # clean rows with given labels, and of these wrong and right ones
 
@@ -19,7 +21,8 @@ def doubt_about(
     """
     if not better_than_frequencies(believed, true):
         return (
-            f"on {len(true):,} clean rows that it was not trained on the model is no better than "
+            f"on {counted(len(true), 'clean row')} that it was not trained on the model is no "
+            "better than "
             "the frequencies of the classes, so it has learnt nothing that could tell"
         )
     if len(wrong) >= _LEAST and min(wrong.sum(), (~wrong).sum()) >= _OF_EACH:

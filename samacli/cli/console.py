@@ -8,7 +8,7 @@ import io
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -191,7 +191,9 @@ class ConsoleProgress:
     logs, it is written now and then, and once at each training's end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worded: Callable[[str], str] = str) -> None:
+        """worded: notes and warnings in the words of whoever reads them."""
+        self._worded = worded
         self._timetable = Timetable([])
         self._open: list[_Stretch] = []  # of tasks within tasks the innermost is told of
         self._spinner = Spinner("line" if stderr.options.ascii_only else "dots")
@@ -234,10 +236,10 @@ class ConsoleProgress:
         return line
 
     def note(self, message: str) -> None:
-        complain(message, "dim")
+        complain(self._worded(message), "dim")
 
     def warn(self, message: str) -> None:
-        complain(f"warning: {message}", "yellow")
+        complain(f"warning: {self._worded(message)}", "yellow")
 
 
 class QuietProgress(Silent, ConsoleProgress):

@@ -17,7 +17,7 @@ import samacli
 from samacli.cli.console import ConsoleProgress, QuietProgress, print_json, say
 from samacli.cli.launch import in_processes, is_silent
 from samacli.cli.options import settings
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.schema import Tracker
 
@@ -87,7 +87,7 @@ def open_recipe(context: typer.Context, *, default: str, **sections: dict[str, A
         values |= {f"{section}.{key}": value for key, value in own.items() if value is not None}
     if name is None and "data.train" not in values:
         name = default if not any(given.startswith("data.") for given in overrides) else None
-    return load_recipe(name, overrides, values)
+    return load_recipe(name, overrides, values, note=progress(context).note)
 
 
 def how(context: typer.Context) -> How:
@@ -101,7 +101,9 @@ def how(context: typer.Context) -> How:
 
 
 def progress(context: typer.Context) -> ConsoleProgress:
-    return QuietProgress() if settings(context).quiet else ConsoleProgress()
+    arguments = settings(context).arguments
+    kind = QuietProgress if settings(context).quiet else ConsoleProgress
+    return kind(lambda message: by_option(message, arguments))
 
 
 def tell(
@@ -155,7 +157,7 @@ def tell_plan(context: typer.Context, command: str, recipe: Recipe) -> None:
         device=settings(context).device.value,
         progress=progress(context),
     )
-    keeps = [f"{keep} ({rows:,} rows)" for keep, rows in found.keeps.items()]
+    keeps = [f"{keep} ({counted(rows, 'row')})" for keep, rows in found.keeps.items()]
     processes = f" in each of {found.processes} processes" if found.processes > 1 else ""
     often = "every step" if found.unroll == 1 else f"every {found.unroll} steps"
     if context.params["json"]:
@@ -166,7 +168,8 @@ def tell_plan(context: typer.Context, command: str, recipe: Recipe) -> None:
         trainings_table(found.trainings, found.steps_of),
         auto_table(found.auto),
         f"keep: {', '.join(keeps)}" if keeps else None,
-        f"a step: {found.batch_size:,} training rows{processes}; {found.steps:,} steps are "
+        f"a step: {counted(found.batch_size, 'training row')}{processes}; {found.steps:,} steps "
+        "are "
         f"{found.epochs:.1f} epochs; SAMA takes a meta step of {found.meta_batch_size:,} rows "
         f"{often}",
         f"takes {found.takes}",

@@ -11,6 +11,7 @@ import typer
 from samacli.cli import options
 from samacli.cli.launch import is_silent
 from samacli.cli.opening import begin, how, keeps, names, open_recipe, tell, tell_plan
+from samacli.errors import counted
 from samacli.recipe.schema import PruneBaseline, PruneScore
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def prune(
         tell_plan(context, "prune", loaded)
         return
     result = run(loaded, output, **how(context))
-    title = f"test results after retraining, {len(loaded.seeds)} seed(s)"
+    title = f"test results after retraining, {counted(len(loaded.seeds), 'seed')}"
     curve = "curve.csv, curve.md, curve.png, " if result.recommended else ""
     by_epochs = None
     if result.by_epochs:
@@ -110,8 +111,8 @@ def prune(
         return
     tables = [methods_table(title, _lines(result.methods)), by_epochs]
     files = (
-        f"dataset/ ({result.kept:,} rows kept), keep.txt, scores.parquet, suspects.csv "
-        f"({result.suspects:,} examples), {result.examples}, model/, {curve}metrics.json, "
+        f"dataset/ ({counted(result.kept, 'row')} kept), keep.txt, scores.parquet, suspects.csv "
+        f"({counted(result.suspects, 'example')}), {result.examples}, model/, {curve}metrics.json, "
         "recipe.yaml, report.html"
     )
     tell(context, told, *ending(result.output, tables, files), task=loaded.task)

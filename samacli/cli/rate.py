@@ -9,6 +9,7 @@ import typer
 
 from samacli.cli import options, shards
 from samacli.cli.console import say
+from samacli.errors import counted
 
 
 def rate(
@@ -77,6 +78,7 @@ def rate(
     if result is None:
         return
     say(
-        f"{result.output}: {result.rows:,} rows rated ({result.resumed:,} of them before): slope, "
+        f"{result.output}: {counted(result.rows, 'row')} rated ({result.resumed:,} of them "
+        "before): slope, "
         f"weight; sama select {result.output} --score slope chooses by them"
     )

@@ -13,6 +13,7 @@ import typer
 
 from samacli.cli.console import say
 from samacli.cli.report import Directory
+from samacli.errors import counted
 
 if TYPE_CHECKING:
     from samacli.review import Session
@@ -56,7 +57,8 @@ def review(
         with served(session, port, remark) as address:
             before = session.counts
             say(
-                f"{before.suspects - before.decided:,} of {before.suspects:,} suspects to decide: "
+                f"{before.suspects - before.decided:,} of {counted(before.suspects, 'suspect')} "
+                "to decide: "
                 f"{address}",
                 remark or None,
                 "every decision is saved at once; Ctrl-C ends the review",
@@ -80,9 +82,9 @@ def _ending(session: Session) -> list[str]:
     if not session.decided:
         return ["\nnothing was decided"]
     said = [
-        f"\n{counts.decided:,} of {counts.suspects:,} suspects decided: {counts.accepted:,} "
-        f"suggestions accepted, {counts.corrected:,} corrected, {counts.kept:,} labels kept; all "
-        f"in {session.file}"
+        f"\n{counts.decided:,} of {counted(counts.suspects, 'suspect')} decided: "
+        f"{counted(counts.accepted, 'suggestion')} accepted, {counts.corrected:,} corrected, "
+        f"{counted(counts.kept, 'label')} kept; all in {session.file}"
     ]
     unseen = session.unseen
     if unseen:

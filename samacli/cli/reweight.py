@@ -10,6 +10,7 @@ import typer
 from samacli.cli import options
 from samacli.cli.launch import is_silent
 from samacli.cli.opening import begin, how, names, open_recipe, tell, tell_plan
+from samacli.errors import counted
 from samacli.recipe.schema import ReweightBaseline
 
 RIVALS: tuple[str, ...] = get_args(ReweightBaseline)
@@ -102,12 +103,13 @@ def reweight(
         tell(context, told)
         return
     tables = [
-        methods_table(f"test results over {len(loaded.seeds)} seed(s)", result.methods),
+        methods_table(f"test results over {counted(len(loaded.seeds), 'seed')}", result.methods),
         rare_class_sentence(result.metrics["class_rows"], result.methods),
     ]
     clean = "clean.parquet, " if (result.output / CLEAN_FILE).is_file() else ""
     files = (
-        f"dataset/, {clean}scores.parquet, suspects.csv ({result.suspects:,} examples), model/, "
+        f"dataset/, {clean}scores.parquet, suspects.csv ({counted(result.suspects, 'example')}), "
+        "model/, "
         "metrics.json, recipe.yaml, report.html"
     )
     tell(context, told, *ending(result.output, tables, files), task=loaded.task)

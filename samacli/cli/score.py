@@ -9,6 +9,7 @@ import typer
 
 from samacli.cli import options, shards
 from samacli.cli.console import say
+from samacli.errors import counted
 from samacli.registry import scores_of
 
 
@@ -80,7 +81,8 @@ def score(
     if result is None:
         return
     say(
-        f"{result.output}: {result.rows:,} rows scored ({result.resumed:,} of them before), "
+        f"{result.output}: {counted(result.rows, 'row')} scored ({result.resumed:,} of them "
+        "before), "
         f"{', '.join(result.scores)}; sama select {result.output} --score {result.scores[0]} "
         "chooses by them"
     )

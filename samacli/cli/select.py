@@ -10,6 +10,7 @@ import typer
 from samacli.cli import options
 from samacli.cli.console import say
 from samacli.cli.opening import one_keep, progress
+from samacli.errors import counted
 
 
 def select(
@@ -90,7 +91,7 @@ def select(
         progress=progress(context),
     )
     say(
-        f"{result.output}: keep.txt ({result.kept:,} of {result.rows:,} rows)"
+        f"{result.output}: keep.txt ({result.kept:,} of {counted(result.rows, 'row')})"
         + (", kept/" if rows else "")
         + ", metrics.json"
     )

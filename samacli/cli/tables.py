@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samacli.cli.console import spelt, stdout
+from samacli.errors import counted
 from samacli.export.escape import one_line
 from samacli.report.numbers import duration, size
 from samacli.training.spread import mean_and_spread, with_spread
@@ -145,11 +146,12 @@ def inputs_table(
     table = compact_table("texts" if texts else "images")
     table.add_column("")
     columns = ("median", "95%", "longest") if texts else ("smallest", "median", "largest")
-    for name in (*columns, *(("longer than",) if texts else ("different sizes",))):
+    limit = next((found["max_length"] for found in texts.values()), None)
+    for name in (*columns, f"longer than {limit}" if texts else "different sizes"):
         table.add_column(name, justify="right")
     for split, found in texts.items():
         lengths = [f"{found[name]:,.0f} {found['unit']}" for name in columns]
-        table.add_row(split, *lengths, f"{found['max_length']}: {found['longer']:,}")
+        table.add_row(split, *lengths, f"{found['longer']:,}")
     for split, found in images.items():
         sizes = [" × ".join(map(str, found[name])) for name in columns]
         table.add_row(split, *sizes, f"{found['different']:,}")
@@ -177,7 +179,7 @@ def rare_class_sentence(
     shares = ", ".join(f"{method} {with_spread(values)}" for method, values in found.items())
     return (
         f"recall of the rarest class, {one_line(name)} ({rows[name]:,} of "
-        f"{sum(rows.values()):,} training rows): {shares}"
+        f"{counted(sum(rows.values()), 'training row')}): {shares}"
     )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from samacli.cli import options
 from samacli.cli.opening import begin, how, recipe_values, tell
+from samacli.errors import counted
 
 
 def train(
@@ -88,7 +89,7 @@ def train(
     tell(
         context,
         {"output": result.output, "rows": result.rows, **result.results.as_dict()},
-        methods_table(f"trained on {result.rows:,} rows", {result.name: result.results}),
+        methods_table(f"trained on {counted(result.rows, 'row')}", {result.name: result.results}),
         f"{result.output}: model/, metrics.json, recipe.yaml",
         f"next: sama evaluate {shlex.quote(str(result.output))} --data FILE",
     )

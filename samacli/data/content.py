@@ -17,7 +17,7 @@ import numpy as np
 from samacli.data.confine import refuse_images_outside
 from samacli.data.pixels import check_image, encoded_bytes
 from samacli.data.table import Table, check_column
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.progress import Progress
 from samacli.progress import Task as ProgressTask
 from samacli.recipe.schema import Columns, Task
@@ -123,8 +123,10 @@ def _text_hashes(
         bar.advance(len(batch))
     for name, row in first.items():
         raise SamaError(
-            f"{empty[name]:,} of {len(rows):,} rows of {origin} have no text in column '{name}', "
-            f"the first is row {row} (counted from 0); fill them in or remove them"
+            f"{empty[name]:,} of {counted(len(rows), 'row')} of {origin} "
+            f"{'has' if empty[name] == 1 else 'have'} no text in column '{name}', the first is row "
+            f"{row} (counted from 0); fill {'it' if empty[name] == 1 else 'them'} in or remove "
+            f"{'it' if empty[name] == 1 else 'them'}"
         )
     return hashes
 
@@ -169,7 +171,7 @@ def _images(
         bad = int((~found.readable).sum())
         if bad == len(rows):
             raise first
-        found.note = f"left out {bad:,} of {len(rows):,} images; the first: {first}"
+        found.note = f"left out {bad:,} of {counted(len(rows), 'image')}; the first: {first}"
     return found
 
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from samacli.data.arrow_cache import converted
 from samacli.data.table import first_line, open_text
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 
 _ROWS_AT_ONCE = 5_000
 _CHARACTERS_AT_ONCE = 64 << 20
@@ -128,7 +128,8 @@ class _Conversion:
                 continue
             if len(cells) != width:
                 raise SamaError(
-                    f"{path}: line {line} has {len(cells)} cells where the header has {width}; "
+                    f"{path}: line {line} has {counted(len(cells), 'cell')} where the header has "
+                    f"{width}; "
                     "quote cells that hold the separator"
                     + (f"; {_MENDS}" if any('\\"' in cell for cell in cells) else "")
                 )

@@ -18,7 +18,7 @@ from samacli.data.confine import refuse_archive, refuse_outside
 from samacli.data.csv_files import AS_USUAL, CsvStyle, read_csv
 from samacli.data.json_files import read_json
 from samacli.data.table import Table, first_line
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 
 _PARQUET_ROWS = 10_000
 
@@ -61,7 +61,11 @@ def read_files(paths: list[Path], kind: str | None = None, style: CsvStyle = AS_
     for path in paths:
         if path.is_file():
             refuse_archive(path)
-    origin = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more files"
+    origin = (
+        str(paths[0])
+        if len(paths) == 1
+        else f"{paths[0]} and {counted(len(paths) - 1, 'more file')}"
+    )
     kind = kind or file_kind(paths[0])
     if kind is None:
         raise SamaError(

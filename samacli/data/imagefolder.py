@@ -11,7 +11,7 @@ import datasets
 from PIL import Image
 
 from samacli.data.table import Table
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 
 # Formats that Pillow hands to another program or to a reader that is not there, or that are video.
 _NOT_READ = frozenset(
@@ -53,7 +53,8 @@ def read_image_folder(folder: Path, image: str, label: str) -> Table:
     beside = [path for path in left_out if path.parent == folder]
     if beside:
         notes.append(
-            f"left out {len(beside):,} images that lie in {folder} itself, in no class's folder"
+            f"left out {counted(len(beside), 'image that lies', 'images that lie')} in {folder} "
+            "itself, in no class's folder"
         )
     if len(left_out) > len(beside):
         unread = Counter(p.suffix.lower() for p in left_out if p.parent != folder)

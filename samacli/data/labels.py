@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from samacli.data.table import Table, cells, is_json
-from samacli.errors import SamaError, nearest
+from samacli.errors import SamaError, counted, nearest
 
 NONE = -1
 # How R and pandas write a missing value in a column of numbers.
@@ -91,7 +91,8 @@ def settle_minus_one(
             return names
         shown = ", ".join(_sorted(others)[:6])
         raise SamaError(
-            f"column '{column}' of {table.origin} has −1 in {count:,} of {len(names):,} rows, "
+            f"column '{column}' of {table.origin} has −1 in {count:,} of "
+            f"{counted(len(names), 'row')}, "
             f"beside {shown}: say whether that is a class (data.minus_one=class) or means that no "
             "label was given (data.minus_one=none)"
         )
@@ -244,7 +245,8 @@ def _by_index(
     if outside.size:
         raise SamaError(
             f"column '{column}' of {table.origin} has the label {ids[outside[0]]} in row "
-            f"{outside[0]} (counted from 0), but only {len(names)} classes are named"
+            f"{outside[0]} (counted from 0), but only "
+            f"{counted(len(names), 'class is', 'classes are')} named"
         )
     lookup = np.array([*names, None], dtype=object)  # index −1 is None
     return lookup[ids]

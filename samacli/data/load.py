@@ -23,7 +23,7 @@ from samacli.data.pool import Classes, Pool, clean_pool, training_pool
 from samacli.data.sources import make_opener
 from samacli.data.split import Split, Splits, stacked
 from samacli.data.table import Table, check_column, quiet_datasets, utf8_or_refused
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.progress import Progress, Silent
 from samacli.recipe.schema import Data, Task
 
@@ -96,11 +96,13 @@ def _load(
     for role, name in named:
         if name != train_name and name not in clean_tables:
             clean_tables[name] = open_table(name, f"data.{role}")
+    notes = list(train_table.notes)
+    _check_true_label(config, {train_name: train_table, **clean_tables}, notes)
     with utf8_or_refused(train_table):
         train, more = training_pool(
             train_table, config, task, progress, list(clean_tables.values())
         )
-    notes = [*train_table.notes, *more]
+    notes += more
     pools = {train_name: train}
     for role, name in named:
         if name not in pools:
@@ -119,8 +121,6 @@ def _load(
                     skip=config.bad_images == "skip",
                 )
                 notes += more
-
-    _check_true_label(config, pools, notes)
 
     # Clean rows leave the training split before it is damaged.
     clean: dict[str, Split] = {}
@@ -163,18 +163,19 @@ def _spared(split: Split, config: Data) -> Split:
     return split
 
 
-def _check_true_label(config: Data, pools: dict[str, Pool], notes: list[str]) -> None:
-    """Refuse a true-label column that no split has; note where the given label stands in for it."""
+def _check_true_label(config: Data, tables: Mapping[str, Table], notes: list[str]) -> None:
+    """Refuse a true-label column that no split has, before rows are read; note where the given
+    label stands in for it."""
     column = config.columns.true_label
     if column is None:
         return
-    lacking = [name for name, pool in pools.items() if column not in pool.table.rows.column_names]
-    if len(lacking) == len(pools):
-        check_column(pools[lacking[0]].table, column, "data.columns.true_label")
+    lacking = [name for name, table in tables.items() if column not in table.rows.column_names]
+    if len(lacking) == len(tables) and column != config.columns.label:
+        check_column(tables[lacking[0]], column, "data.columns.true_label")
     for name in lacking:
         if name != config.train:
             notes.append(
-                f"{pools[name].table.origin} has no column '{column}'; its labels are those of "
+                f"{tables[name].origin} has no column '{column}'; its labels are those of "
                 f"column '{config.columns.label}'"
             )
 
@@ -188,7 +189,7 @@ def _held_out_test(train: Pool, config: Data, notes: list[str]) -> Split:
         carve.stream_seed(config.seed, "test"),
     )
     rows = train.take(train.positions[chosen])
-    notes.append(f"held {len(rows):,} rows out of the training split as test split")
+    notes.append(f"held {counted(len(rows), 'row')} out of the training split as test split")
     return train.clean_split("test", rows)
 
 
@@ -216,9 +217,11 @@ def _meta(pools: Sequence[Pool], config: Data, train_name: str, notes: list[str]
                 continue
             older = split.twins_in(more) < 0
             if not older.all():
+                again = int((~older).sum())
+                count = "label there counts" if again == 1 else "labels there count"
                 notes.append(
-                    f"{(~older).sum():,} of {len(split):,} rows of {split.origin} also occur in "
-                    f"{more.origin}; the labels there count"
+                    f"{again:,} of {counted(len(split), 'row')} of {split.origin} also "
+                    f"occur{'s' * (again == 1)} in {more.origin}; the {count}"
                 )
             split = stacked(split.select(np.flatnonzero(older)), more)
         assert split is not None
@@ -233,7 +236,7 @@ def _meta(pools: Sequence[Pool], config: Data, train_name: str, notes: list[str]
     rows = pool.take(candidates[chosen])
     if shared:
         _check_enough_left(pool, rows, config.meta_per_class)
-        notes.append(f"took {len(rows):,} meta rows out of the split '{config.meta}'")
+        notes.append(f"took {counted(len(rows), 'meta row')} out of the split '{config.meta}'")
     else:
         notes.append(
             f"took {len(rows):,} of {len(rows) + len(pool.positions):,} rows of "
@@ -243,7 +246,7 @@ def _meta(pools: Sequence[Pool], config: Data, train_name: str, notes: list[str]
         count = int((pool.trusted[rows] == number).sum())
         if 0 < count < config.meta_per_class:
             notes.append(
-                f"class '{name}' has only {count} meta rows (meta_per_class is "
+                f"class '{name}' has only {counted(count, 'meta row')} (meta_per_class is "
                 f"{config.meta_per_class})"
             )
     return pool.clean_split("meta", rows)
@@ -256,7 +259,8 @@ def _check_enough_left(pool: Pool, taken: np.ndarray, wanted: int) -> None:
             count = int((pool.trusted[taken] == number).sum())
             name = pool.classes.names[number]
             raise SamaError(
-                f"data.meta_per_class is {wanted}, but {pool.table.origin} has only {count} rows "
+                f"data.meta_per_class is {wanted}, but {pool.table.origin} has only "
+                f"{counted(count, 'row')} "
                 f"of class '{name}' to take from, and some must be left; lower it"
             )
 

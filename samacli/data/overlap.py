@@ -8,7 +8,7 @@ import numpy as np
 
 from samacli.data.labels import alike
 from samacli.data.split import Split, Splits
-from samacli.errors import SamaError, nearest
+from samacli.errors import SamaError, counted, nearest
 
 _NAMES_SHOWN = 12
 
@@ -36,10 +36,18 @@ def known_rows_note(splits: Splits) -> str | None:
     given = splits.train.labels[known]
     differ = int(((given >= 0) & (given != meta.labels[twins[known]])).sum())
     shared = splits.overlaps["meta, train"]["meta"]
+    if differ:
+        labels = counted(differ, "differs from the clean one", "differ from the clean ones")
+        labels = f"the given label{'s' * (differ > 1)} of {labels}"
+    elif known.size == 1:
+        labels = "the given label is the clean one"
+    else:
+        labels = "the given labels are the clean ones"
     return (
-        f"{shared:,} of {len(meta):,} meta rows also occur in the training split (same "
-        f"{_kind(splits)}): its {known.size:,} rows with them count as "
-        f"clean, not as noisy; the given label of {differ:,} differs from the clean one"
+        f"{shared:,} of {counted(len(meta), 'meta row')} also occur{'s' * (shared == 1)} in the "
+        f"training split (same {_kind(splits)}): its "
+        f"{counted(known.size, 'row with it counts', 'rows with them count')} as clean, not as "
+        f"noisy; {labels}"
     )
 
 
@@ -53,8 +61,8 @@ def split_warnings(splits: Splits) -> list[str]:
         if pair != "meta, train":  # which is no mistake, see `known_rows_note`
             other = "training" if other == "train" else other
             warnings.append(
-                f"{rows:,} of {len(getattr(splits, name)):,} {name} rows also occur in the {other} "
-                f"split (same {_kind(splits)})"
+                f"{rows:,} of {counted(len(getattr(splits, name)), f'{name} row')} also "
+                f"occur{'s' * (rows == 1)} in the {other} split (same {_kind(splits)})"
             )
     if meta is not None:
         lacking = np.setdiff1d(train.labels[train.labels >= 0], meta.labels)

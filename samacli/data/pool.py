@@ -25,7 +25,7 @@ from samacli.data.labels import (
 )
 from samacli.data.split import Split
 from samacli.data.table import Table, check_column
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.progress import Progress
 from samacli.recipe.schema import Columns, Data, Task
 
@@ -197,9 +197,10 @@ def clean_pool(
     missing = np.flatnonzero([name is None for name in names])
     if missing.size:
         raise SamaError(
-            f"{missing.size:,} of {len(names):,} rows of {table.origin} ({role} split) have no "
-            f"label in column '{column}', the first is row {missing[0]} (counted from 0); label "
-            "them or remove them"
+            f"{missing.size:,} of {counted(len(names), 'row')} of {table.origin} ({role} split) "
+            f"{'has' if missing.size == 1 else 'have'} no label in column '{column}', the first "
+            f"is row {missing[0]} (counted from 0); label {'it' if missing.size == 1 else 'them'} "
+            f"or remove {'it' if missing.size == 1 else 'them'}"
         )
     check_known(names, classes.names, table, column, known_to)
     positions = np.arange(len(names))
@@ -275,7 +276,8 @@ def _truth(names: np.ndarray, classes: list[str], notes: list[str]) -> np.ndarra
     truth = class_ids(names, classes)
     outside = int((known & (truth == NONE)).sum())
     if outside:
-        notes.append(f"{outside:,} training rows have a true label that no given label names")
+        rows = counted(outside, "training row has", "training rows have")
+        notes.append(f"{rows} a true label that no given label names")
     return truth
 
 
@@ -303,7 +305,7 @@ def _labelled(
         )
     if without:
         done = "dropped" if abstain == "drop" else "kept"
-        notes.append(f"{done} {without:,} of {len(labels):,} rows without a given label")
+        notes.append(f"{done} {without:,} of {counted(len(labels), 'row')} without a given label")
     return np.flatnonzero(labels != NONE) if abstain == "drop" else np.arange(len(labels))
 
 

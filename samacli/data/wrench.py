@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from samacli.data.confine import refuse_outside
 from samacli.data.table import Table, first_line
-from samacli.errors import SamaError, reason
+from samacli.errors import SamaError, counted, reason
 
 MARKED_TEXT = "marked_text"
 FILES = {"train": "train.json", "validation": "valid.json", "test": "test.json"}
@@ -148,7 +148,7 @@ def _votes(path: Path, entries: dict[str, dict[str, Any]], classes: int) -> np.n
         row = entry["weak_labels"]
         if len(row) != width:
             raise SamaError(
-                f"{path}: row '{key}' has {len(row)} weak labels, the first has {width}"
+                f"{path}: row '{key}' has {counted(len(row), 'weak label')}, the first has {width}"
             )
         for vote in row:
             if not isinstance(vote, int) or not -1 <= vote < classes:

@@ -9,6 +9,7 @@ from typing import get_args
 
 import pandas as pd
 
+from samacli.errors import counted
 from samacli.pruning.curve import Budget, Point
 from samacli.training.spread import with_spread
 
@@ -29,7 +30,7 @@ def _markdown(points: Sequence[Point], sentences: Sequence[str]) -> str:
     seeds = max(len(point.accuracy) for point in points)
     lines = [
         f"Accuracy on half of the test rows after retraining from scratch: mean ± sample standard "
-        f"deviation of {seeds} seed(s). The other half judges what is recommended.",
+        f"deviation of {counted(seeds, 'seed')}. The other half judges what is recommended.",
         "",
         "| selection | keep | rows | same steps | same epochs |",
         "| --- | --- | --- | --- | --- |",

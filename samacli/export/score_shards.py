@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.export.metrics import write_metrics
 from samacli.store.output import check_parent, written
 
@@ -69,7 +69,11 @@ class ScoreShards:
             if found != expected:
                 raise SamaError(
                     f"{self.file(shard)} "
-                    + ("is missing" if found is None else f"has {found:,} rows, not {expected:,}")
+                    + (
+                        "is missing"
+                        if found is None
+                        else f"has {counted(found, 'row')}, not {expected:,}"
+                    )
                     + "; run the same command again, which goes on with the shards that are there"
                 )
             shards.append(

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from samacli.bilevel.calibration import Calibrated, calibrated, too_few
+from samacli.errors import counted
 from samacli.methods.out_of_sample import fold_name, predict_out_of_sample
 from samacli.progress import Planned
 from samacli.pruning.noise_rate import given_of_clean, stratum_weights
@@ -46,7 +47,7 @@ def _known(experiment: Experiment, folds: int) -> _Known | str:
     rows = np.flatnonzero((labels >= 0) & (splits.clean_twins < 0))
     largest = int(np.bincount(labels[rows], minlength=1).max())
     if largest < folds:
-        return f"the largest class has {largest} rows, which {folds} folds cannot share"
+        return f"the largest class has {counted(largest, 'row')}, which {folds} folds cannot share"
     return _Known(told, given, true, rows)
 
 

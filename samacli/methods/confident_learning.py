@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import torch
 
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.methods.out_of_sample import fold_name, predict_out_of_sample
 from samacli.methods.run import MethodRun, measured
 from samacli.progress import Planned
@@ -33,7 +33,8 @@ def check(experiment: Experiment) -> None:
     if largest < FOLDS:
         raise SamaError(
             f"confident-learning cross-validates in {FOLDS} folds, but the largest class of "
-            f"{experiment.splits.train.origin} has {largest} rows; give more, or leave the "
+            f"{experiment.splits.train.origin} has {counted(largest, 'row')}; give more, or "
+            "leave the "
             "baseline out of --baselines"
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samacli.errors import counted
 from samacli.training.difference import Difference, difference, paired_error
 
 SURE = 0.95  # one-sided, of what is recommended
@@ -82,7 +83,8 @@ def recommend(
         return Recommendation(f"{name}: one seed shows no spread; verify with repeats=3 or more")
     if not candidates:
         return Recommendation(f"{name}: no subset was measured")
-    judged = f"{len(full.judged)} seeds and {len(full.judged[0]):,} test rows"
+    rows = counted(len(full.judged[0]), "test row")
+    judged = f"{len(full.judged)} seeds and {rows}"
     passed: tuple[Point, float, float] | None = None
     for point in candidates:
         lead = _lead(point, full)
@@ -98,7 +100,8 @@ def recommend(
         )
     best, mean, worst = passed
     return Recommendation(
-        f"{name}: keep {best.keep} ({best.rows:,} rows) is the smallest subset that is shown to "
+        f"{name}: keep {best.keep} ({counted(best.rows, 'row')}) is the smallest subset that is "
+        "shown to "
         f"lose less than {lost}: {_points(mean)} against all {full.rows:,} rows, and "
         f"{_points(worst)} at worst ({SURE:.0%} bound over {judged}, which the curve is not drawn "
         "from)",

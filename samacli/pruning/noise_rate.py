@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from samacli.errors import counted
 from samacli.pruning.label_noise import Asked, surest_disagree
 from samacli.training.reliability import exact_interval
 
@@ -29,6 +30,7 @@ _FEW = 100  # rows held out
 _OF_EACH = 5  # clean rows of each class, where classes must be weighed
 
 Source = Literal["given labels of clean rows", "a model asked about clean rows", "none"]
+_CARRY = "that carry the label they were given"
 _CLEAN_WOULD_TELL = (
     "clean rows that carry the label they were given too would tell (data.columns.true_label)"
 )
@@ -55,10 +57,11 @@ class NoiseRate:
         if self.low is None or self.high is None:
             return f"how many labels are wrong is not known: {self.why}"
         between = f"between {_percent(self.low)} and {_percent(self.high)} of the labels are wrong"
-        how = "that carry the label they were given"
+        how = "that carries the label it was given" if self.rows == 1 else _CARRY
         if self.source == "a model asked about clean rows":
             how = "and a model's mistakes on them"
-        return f"{between} ({self.level:.0%} interval, from {self.rows:,} clean rows {how})"
+        rows = counted(self.rows, "clean row")
+        return f"{between} ({self.level:.0%} interval, from {rows} {how})"
 
     def narrow(self, low: float, high: float) -> tuple[float, float]:
         """Bounds from elsewhere, moved into the interval where it is known."""
@@ -97,11 +100,19 @@ def rate_from_given(
 
 
 def known_noise_rate(splits: Splits) -> NoiseRate | None:
-    """By `rate_from_given`, where the clean set says what its rows were labelled with."""
+    """By `rate_from_given`, where the clean set says what its rows were labelled with; not known
+    where too few of them do."""
     given = given_of_clean(splits)
     if splits.meta is None or not len(given):
         return None
-    return rate_from_given(splits.train.labels, given, splits.meta.labels)
+    found = rate_from_given(splits.train.labels, given, splits.meta.labels)
+    if found is None or found.low is None or found.high is None:
+        return found
+    if found.high - found.low <= _TELLING:
+        return found
+    few = ("clean row carries the label it was given", "clean rows carry the label they were given")
+    why = f"only {counted(found.rows, *few)}, too few to tell"
+    return NoiseRate(None, None, found.level, "none", found.rows, why)
 
 
 def given_of_clean(splits: Splits) -> np.ndarray:

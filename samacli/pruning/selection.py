@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 
 STRATA = 50  # the CCS paper's
 FEW_OF_CLASS = 5  # rows: a class with fewer has nearly vanished
@@ -46,11 +46,11 @@ def keep_count(keep: float, rows: int, *, of: str = "the training split has") ->
     count = round(keep * rows) if keep <= 1 else int(keep)
     if count > rows:
         raise SamaError(
-            f"--keep {keep:g} asks for {count:,} rows, but {of} {rows:,}; "
+            f"--keep {keep:g} asks for {counted(count, 'row')}, but {of} {rows:,}; "
             "give a count up to that, or a fraction up to 1"
         )
     if count < 1:
-        raise SamaError(f"--keep {keep:g} of {rows:,} rows leaves none; keep more")
+        raise SamaError(f"--keep {keep:g} of {counted(rows, 'row')} leaves none; keep more")
     return count
 
 

@@ -88,7 +88,7 @@ def _own(path: Path) -> Listed | None:
 
 def _listed(name: str, path: Path, group: Group | None = None) -> Listed:
     recipe = load_recipe(name)
-    said = {key for layer in recipe_layers(path) for key in flattened(layer)}
+    said = {key for _, layer in recipe_layers(path) for key in flattened(layer)}
     if group is None:
         group = "demo" if name.startswith("demo-") else "built-in"
     return Listed(

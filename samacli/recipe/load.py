@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from samacli.errors import SamaError, nearest, reason
+from samacli.recipe.other_data import aside, sentence
 from samacli.recipe.paths import possible_path
 from samacli.recipe.retired import without_retired
 from samacli.recipe.schema import Recipe
@@ -120,24 +121,33 @@ def read_yaml(text: str, where: str, kind: str = "recipe") -> dict[str, Any]:
 
 
 def load_recipe(
-    name: str | None, overrides: Sequence[str] = (), values: dict[str, Any] | None = None
+    name: str | None,
+    overrides: Sequence[str] = (),
+    values: dict[str, Any] | None = None,
+    *,
+    rows: bool = False,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Recipe:
     """Read, override and validate a recipe.
 
     From the weakest to the strongest: the schema's defaults, the recipe that the file extends, the
     file's preset, the file, a preset given here, overrides, values. One preset counts: the last.
+    Of a built-in recipe that others' data are given to, `other_data.aside` is left out.
 
     Args:
         name: built-in name or file; None starts from the schema's defaults.
         overrides: `KEY=VALUE` strings with dotted keys; the value is YAML.
         values: dotted key to value, from command-line options; they win over `overrides`.
+        rows: the training rows are in memory, none that a recipe knows of.
+        note: told what of the recipe is left out.
 
     Raises:
         SamaError: no such recipe, or an unknown key, a wrong type or an impossible value.
     """
     where = "(command line)" if name is None else str(recipe_path(name))
-    layers = [] if name is None else recipe_layers(recipe_path(name))
+    files = [] if name is None else recipe_layers(recipe_path(name))
     given = [*(_split_override(override) for override in overrides), *(values or {}).items()]
+    layers = _on_other_data(files, given, rows=rows, note=note)
     presets = [value for key, value in given if key == PRESET]
     content = merged(layers, with_preset=not presets)
     if presets:
@@ -145,6 +155,37 @@ def load_recipe(
     for key, value in given:
         _set(content, key, value)
     return validate(content, where)
+
+
+def _on_other_data(
+    files: Sequence[tuple[Path, dict[str, Any]]],
+    given: Sequence[tuple[str, Any]],
+    *,
+    rows: bool,
+    note: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """What recipe files say, the built-in ones without what they say of their own data alone where
+    others are trained on (see `aside`)."""
+    known = {path.resolve() for path in built_in_recipes().values()}
+    count = sum(path.resolve() in known for path, _ in files)  # these extend none but each other
+    built_in = merged([content for _, content in files[:count]], with_preset=False)
+    own = [content for _, content in files[count:]]
+    later = [pair for content in own for pair in flattened(content).items()] + list(given)
+    left = aside(built_in, later, rows=rows)
+    if not left:
+        return [content for _, content in files]
+    told = sentence(files[count - 1][0].stem, left, [key for key, _ in later])
+    if told is not None:
+        note(told)
+    return [*(_without(content, left) for _, content in files[:count]), *own]
+
+
+def _without(content: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if f"{prefix}{key}" not in keys
+    }
 
 
 # Who says the first does not want the second that stands below.
@@ -169,15 +210,15 @@ def merged(layers: Sequence[dict[str, Any]], *, with_preset: bool = True) -> dic
     return content
 
 
-def recipe_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
-    """What a recipe file says, after what the one that it extends says, and so on."""
+def recipe_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """A recipe file with what it says, after the one that it extends, and so on."""
     own = path.resolve()
     if own in seen:
         ring = " → ".join(f"'{file}'" for file in (*seen[seen.index(own) :], own))
         raise SamaError(f"recipes extend each other in a ring: {ring}; take one {EXTENDS} out")
     content = read_yaml(recipe_text(path), str(path))
     if EXTENDS not in content:
-        return [content]
+        return [(path, content)]
     name = content.pop(EXTENDS)
     if not isinstance(name, str):
         raise SamaError(
@@ -189,7 +230,7 @@ def recipe_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[dict[str, Any
         base = beside if beside.suffix and beside.is_file() else recipe_path(name)
     except (SamaError, ValueError) as error:
         raise SamaError(f"recipe '{path}': {EXTENDS}: {error}") from error
-    return [*recipe_layers(base, (*seen, own)), content]
+    return [*recipe_layers(base, (*seen, own)), (path, content)]
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

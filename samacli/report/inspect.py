@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.export.escape import one_line
 from samacli.report.figures import functions
 from samacli.report.finished import FinishedRun, Scores, example_rows
@@ -144,7 +144,7 @@ def _reasons(
     else:
         reasons.append(
             f"Its loss is {loss:.2f} nats, above that of {percent(higher_loss_than or 0)} of the "
-            f"{len(scores.of_class(given)):,} rows labelled {one_line(given, 40)}."
+            f"{counted(len(scores.of_class(given)), 'row')} labelled {one_line(given, 40)}."
         )
         said = "agrees with its label"
         if predicted != given:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from samacli.errors import counted
 from samacli.report.finished import FinishedRun
 from samacli.report.numbers import percent, signed
 from samacli.report.trainings import Training, beside, in_words, trainings
@@ -159,7 +160,7 @@ def _advice(run: FinishedRun) -> list[str]:
 
 def _chance(run: FinishedRun, tested: int) -> list[str]:
     seeds = len(run.seeds)
-    rows = f"{tested:,} test rows"
+    rows = counted(tested, "test row")
     if seeds < 2:
         return [f"One seed and {rows}: another seed may give another order; repeats=3 would tell."]
     return [f"Mean ± standard deviation over {seeds} seeds, {rows}; differences seed by seed."]

@@ -49,10 +49,11 @@ def auto_values(experiment: Experiment, command: str) -> list[Resolved]:
 def _source(experiment: Experiment) -> Resolved:
     data = experiment.recipe.data
     named = data.path or data.train or ""
-    kind = file_kind(Path(named))
-    if kind is not None:
-        return Resolved("data.source", kind, f"by the ending of {Path(named).name}")
-    return Resolved("data.source", experiment.splits.train.origin, "by what is there")
+    origin = experiment.splits.train.origin  # the file, where a folder is named
+    for name in map(Path, (named, origin)):
+        if (kind := file_kind(name)) is not None:
+            return Resolved("data.source", kind, f"by the ending of {name.name}")
+    return Resolved("data.source", origin, "by what is there")
 
 
 def _normalize(experiment: Experiment) -> Resolved:

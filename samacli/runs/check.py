@@ -17,7 +17,7 @@ from samacli.data.pixels import encoded_bytes, undecoded_values
 from samacli.data.sources import make_opener
 from samacli.data.table import quiet_datasets
 from samacli.data.text import longest
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.models import load_processor
 from samacli.progress import Progress, Silent
 from samacli.recipe import Recipe, resolve_paths
@@ -117,23 +117,26 @@ def _remark(found: Checked, role: str, max_length: int) -> None:
         other = f", {copies['other_label']:,} of them with another label" * (
             copies["other_label"] > 0
         )
-        found.remarks.append(f"{copies['rows']:,} of {rows:,} {name} rows are copies{other}")
+        are = "is a copy" if copies["rows"] == 1 else "are copies"
+        found.remarks.append(f"{copies['rows']:,} of {counted(rows, f'{name} row')} {are}{other}")
     texts = found.texts.get(role)
     if texts is None:
         return
     if texts["longer"]:
         least = "" if texts["unit"] == "tokens" else "at least "
         found.remarks.append(
-            f"{least}{texts['longer']:,} of {rows:,} {name} texts are longer than "
+            f"{least}{texts['longer']:,} of {counted(rows, f'{name} text')} "
+            f"{'is' if texts['longer'] == 1 else 'are'} longer than "
             f"{texts['max_length']} tokens (data.max_length) and would be cut there"
         )
-    for key, what in (
-        ("near_empty", f"hold fewer than {_NEAR_EMPTY} letters or digits"),
-        ("few_letters", "are for the most part no letters"),
+    for key, one, many, what in (
+        ("near_empty", "holds", "hold", f"fewer than {_NEAR_EMPTY} letters or digits"),
+        ("few_letters", "is", "are", "for the most part no letters"),
     ):
         if texts[key]:
             found.remarks.append(
-                f"{texts[key]:,} of {rows:,} {name} texts {what}; the first is row "
+                f"{texts[key]:,} of {counted(rows, f'{name} text')} "
+                f"{one if texts[key] == 1 else many} {what}; the first is row "
                 f"{texts[f'first_{key}']} (counted from 0)"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from samacli.data import Split, Splits
+from samacli.errors import counted
 
 ROLES = ("train", "meta", "validation", "test")
 
@@ -22,14 +23,19 @@ def opening_lines(splits: Splits) -> list[str]:
         if copies["rows"]:
             torn = copies["other_label"]
             other = f" ({torn:,} with another label)" if torn else ""
-            twice.append(f"{copies['rows']:,} {called(role)} rows are copies{other}")
+            what = called(role)
+            are = counted(copies["rows"], f"{what} row is a copy", f"{what} rows are copies")
+            twice.append(f"{are}{other}")
         if role != "train":
             shared = splits.overlaps.get(f"{role}, train", {}).get(role, 0)
             if shared:
-                twice.append(f"{shared:,} {called(role)} rows are training rows too")
+                what = called(role)
+                too = (f"{what} row is a training row", f"{what} rows are training rows")
+                twice.append(f"{counted(shared, *too)} too")
     return [
-        f"rows: {rows}; {len(splits.classes)} classes, the rarest {rarest} ({counts[rarest]:,} "
-        f"training rows), the largest {largest} ({counts[largest]:,})",
+        f"rows: {rows}; {len(splits.classes)} classes, the rarest {rarest} "
+        f"({counted(counts[rarest], 'training row')}), the largest {largest} "
+        f"({counts[largest]:,})",
         f"twice: {'; '.join(twice) or 'no row, neither within a split nor in two'}",
     ]
 

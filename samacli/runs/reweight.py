@@ -16,7 +16,7 @@ import datasets
 
 import samacli
 from samacli.bilevel.scored import Scored, Summary
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.export.dataset import (
     CLEAN_FILE,
     clean_like,
@@ -242,12 +242,13 @@ def _card(experiment: Experiment, summary: Summary, rows: ExportedRows) -> str:
         f"{len(train.labels):,} examples of {len(splits.classes)} classes, "
         "in the order of the input",
         f"weights learnt by {recipe.meta.method} with {recipe.model.name}, "
-        f"mean over {len(recipe.seeds)} run(s)",
+        f"mean over {counted(len(recipe.seeds), 'run')}",
     ]
     if rows.clean_weights is not None:
         share = experiment.clean_share(rows.weights, rows.clean_weights)
         facts.append(
-            f"beside it {len(rows.clean_weights):,} clean rows (`{CLEAN_FILE}`), with the same "
+            f"beside it {counted(len(rows.clean_weights), 'clean row')} (`{CLEAN_FILE}`), with "
+            "the same "
             f"columns; their weights make up {share:.0%} of the sum of all, which is their "
             "share of the loss"
         )
@@ -255,8 +256,8 @@ def _card(experiment: Experiment, summary: Summary, rows: ExportedRows) -> str:
         known = len(train) - len(splits.noisy_rows)
         weight = 1 if rows.clean_weights is None else f"0, since they count in `{CLEAN_FILE}`"
         facts.append(
-            f"{known:,} examples are clean rows too: their `{LABEL_COLUMN}` is the clean label, "
-            f"their weight {weight}"
+            f"{counted(known, 'example is a clean row', 'examples are clean rows')} too: "
+            f"`{LABEL_COLUMN}` is the clean label there, the weight {weight}"
         )
         columns.setdefault(LABEL_COLUMN, "the given label, or the clean one where it is known")
         columns[CLEAN_COLUMN] = "which clean row the example is, counted from 0; null for none"

@@ -24,7 +24,7 @@ from samacli.data import encode, make_loader
 from samacli.data.parts import Parts, open_parts, part_split
 from samacli.data.split import Split
 from samacli.data.table import quiet_datasets
-from samacli.errors import SamaError, nearest
+from samacli.errors import SamaError, counted, nearest
 from samacli.export.metrics import class_names
 from samacli.export.score_shards import ScoreShards, is_finished, join_shards, open_shards
 from samacli.models import load_model, load_processor
@@ -156,7 +156,7 @@ def score(
     first = next(number for number in itertools.count() if number not in there)
     resumed = sum(there.values())
     if resumed:
-        progress.note(f"going on: {resumed:,} rows are scored already")
+        progress.note(f"going on: {counted(resumed, 'row is', 'rows are')} scored already")
     left = 0 if parts.rows is None else parts.rows - resumed
     with quiet_datasets(), progress.task("scoring", left // accelerator.num_processes) as task:
         for shard, table in parts.read(rows_a_shard, first, mine):

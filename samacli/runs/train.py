@@ -12,7 +12,7 @@ import numpy as np
 
 from samacli.data import Split
 from samacli.data.sources import make_opener
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.export.dataset import CLEAN_FILE
 from samacli.export.metrics import LABEL_COLUMN, WEIGHT_COLUMN
 from samacli.export.results import Results
@@ -83,7 +83,8 @@ def train(
         progress.note(f"labels from column '{recipe.data.columns.label}', {name}{why}")
         if clean_weights is not None:
             progress.note(
-                f"beside them {len(clean_weights):,} clean rows of '{clean_file}', {share:.0%} of "
+                f"beside them {counted(len(clean_weights), 'clean row')} of '{clean_file}', "
+                f"{share:.0%} of "
                 "the loss; --ignore-clean leaves them out"
             )
         run.expect([experiment.planned("training", "training")])

@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 import samacli
-from samacli.errors import Interrupted, SamaError
+from samacli.errors import Interrupted, SamaError, counted
 from samacli.progress import Progress
 from samacli.recipe import Recipe
 from samacli.recipe.load import flattened, result_relevant
@@ -314,7 +314,11 @@ class Recovery:
         theirs = defaults | flattened(result_relevant(found["recipe"]))
         keys = [key for key in theirs | ours if ours.get(key) != theirs.get(key)]
         if keys:
-            more = f" ({len(keys) - 1} more values differ)" if len(keys) > 1 else ""
+            more = (
+                f" ({counted(len(keys) - 1, 'more value differs', 'more values differ')})"
+                if len(keys) > 1
+                else ""
+            )
             raise SamaError(
                 f"--resume: {keys[0]} is {json.dumps(ours.get(keys[0]))} here and "
                 f"{json.dumps(theirs.get(keys[0]))} in the unfinished run '{self.folder}'{more}; "

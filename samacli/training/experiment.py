@@ -31,6 +31,7 @@ from samacli.data.pixels import processor_layout
 from samacli.data.split import fingerprint_of, fingerprints, join
 from samacli.data.table import Table
 from samacli.data.text import EncodedHidden, longest
+from samacli.errors import counted
 from samacli.models import head_note, image_processor, load_model, load_processor
 from samacli.models.frozen_layers import take_off
 from samacli.progress import Planned, Progress, Silent
@@ -143,10 +144,12 @@ class Experiment:
         train = encoder(splits.train)
         if train.truncated:
             limit = longest(processor, recipe.data.max_length)
-            whose = "data.max_length=" if limit == recipe.data.max_length else "the model's "
+            own = limit != recipe.data.max_length
+            most = f"the model's {limit} tokens" if own else f"{limit} tokens (data.max_length)"
             progress.note(
-                f"{train.truncated:,} of {len(train):,} training texts are longer than "
-                f"{whose}{limit} tokens and were cut there"
+                f"{train.truncated:,} of {counted(len(train), 'training text')} "
+                f"{'is' if train.truncated == 1 else 'are'} longer than {most} and "
+                f"{'was' if train.truncated == 1 else 'were'} cut there"
             )
         if isinstance(train, EncodedImages) and (
             processor is None or train.statistics != processor_layout(processor, None)

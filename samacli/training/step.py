@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.meta import Clip
 from samacli.meta.shards import any_sharded
 from samacli.progress import Progress
@@ -261,7 +261,8 @@ class Step:
         rows = max(len(batch["labels"]) for batch in held)
         if self.accelerator.num_processes > 1 or state.parts >= rows:
             raise SamaError(
-                f"{where}: out of memory with {-(-rows // state.parts):,} examples a pass; lower "
+                f"{where}: out of memory with "
+                f"{counted(-(-rows // state.parts), 'example')} a pass; lower "
                 "training.batch_size and raise training.accumulation by as much, or lower "
                 "data.max_length"
             )

@@ -104,7 +104,45 @@ def test_over_long_texts_are_cut_and_counted(
 ) -> None:
     code, err = reweight("data.max_length=6")
     assert code == 0
-    assert "400 of 400 training texts are longer than data.max_length=6" in err
+    assert "400 of 400 training texts are longer than 6 tokens (--max-length)" in err
+
+
+def test_a_recipe_s_own_columns_and_splits_do_not_meet_a_file_of_ones_own(
+    run_sama: Run, tmp_path: Path
+) -> None:
+    """Item 20: `sama reweight trec --train my.csv` failed on `true_label` after all was read."""
+    train = write_csv(tmp_path / "my.csv", sentences(60, seed=3))
+    clean = write_csv(tmp_path / "clean.csv", sentences(12, seed=4))
+    topics = tmp_path / "topics.csv"
+    topics.write_text(train.read_text().replace("text,label", "text,topic"))
+    files = ("--meta", clean, "-o", tmp_path / "out", "--dry-run", *QUICK)
+
+    refused(
+        run_sama("reweight", "trec", "--train", train, *files)[::2],
+        "has no column 'weak_label' (--label-column); its columns are: text, label",
+    )
+    refused(
+        run_sama("reweight", "trec", "--train", train, "--label-column", "label")[::2],
+        "none is given",  # not: data/trec is not there
+        "--meta FILE",
+    )
+    clean.write_text(clean.read_text().replace("text,label", "text,topic"))
+    code, out, err = run_sama(
+        "reweight", "trec", "--train", topics, "--label-column", "topic", *files
+    )
+    assert code == 0, err
+    assert "left aside: data.path, --test, data.columns.true_label" in err
+    assert "nothing was trained" in out
+    code, out, err = run_sama("reweight", "demo-text", "--train", train, "--meta", train, *files)
+    assert "wrong" not in err, "no noise is injected into labels that are real"
+    # Columns that the recipe keeps are looked for before rows are read.
+    weak = tmp_path / "weak.csv"
+    weak.write_text(train.read_text().replace("text,label", "text,weak_label"))
+    clean.write_text(clean.read_text().replace("text,topic", "text,weak_label"))
+    refused(
+        run_sama("reweight", "trec", "--train", weak, *files)[::2],
+        "has no column 'label' (data.columns.true_label); its columns are: text, weak_label",
+    )
 
 
 def test_a_corrupt_image(run_sama: Run, tmp_path: Path) -> None:

@@ -89,16 +89,16 @@ def test_what_would_spoil_a_result_is_a_problem(run_sama: Run, tmp_path: Path) -
     found = json.loads(out)
     assert code == 1
     problems, remarks = "\n".join(found["problems"]), "\n".join(found["remarks"])
-    assert "1 of 3 test rows also occur in the training split" in problems
-    assert "1 of 3 test rows also occur in the meta split" in problems
+    assert "1 of 3 test rows also occurs in the training split" in problems
+    assert "1 of 3 test rows also occurs in the meta split" in problems
     assert "the meta split has no row of class 'odd'" in problems
     assert found["copies"]["train"] == {"rows": 2, "other_label": 2}
     assert "2 of 10 training rows are copies, 2 of them with another label" in remarks
-    assert "at least 1 of 10 training texts are longer than 128 tokens (--max-length)" in remarks
-    assert "1 of 10 training texts hold fewer than 3 letters or digits; the first is row 6" in (
+    assert "at least 1 of 10 training texts is longer than 128 tokens (--max-length)" in remarks
+    assert "1 of 10 training texts holds fewer than 3 letters or digits; the first is row 6" in (
         remarks
     )
-    assert "1 of 10 training texts are for the most part no letters; the first is row 7" in remarks
+    assert "1 of 10 training texts is for the most part no letters; the first is row 7" in remarks
     code, shown, _ = run_sama("check", train, meta, test)
     assert code == 1
     assert "3 problems" in shown
@@ -113,7 +113,7 @@ def test_what_stops_a_run_is_a_problem_and_a_missing_file_an_error(
     code, out, _ = run_sama("check", train)
     assert code == 1
     assert "problem: 1 of 5 rows" in out
-    assert "have no text in column 'text'" in out
+    assert "has no text in column 'text'" in out
     code, _, err = run_sama("check", tmp_path / "nowhere.csv")
     assert code == 2
     assert "nowhere.csv" in err

@@ -293,7 +293,7 @@ def test_nan_text_from_pandas(tmp_path):
 
 def test_rows_without_text_in_the_test_split(write):
     test = write("test.csv", [("a", "x"), ("", "y")])
-    assert f"1 of 2 rows of {test} have no text" in refused(
+    assert f"1 of 2 rows of {test} has no text" in refused(
         train=write("train.csv", GOOD), test=test
     )
 
@@ -411,7 +411,7 @@ def test_one_class(write):
 def test_more_meta_rows_than_a_class_has(write):
     path = write("train.csv", [("a", "x"), ("b", "y"), ("c", "y"), ("d", "y")])
     assert refused(train=path, meta=path, meta_per_class=2) == (
-        f"data.meta_per_class is 2, but {path} has only 1 rows of class 'x' to take from, and some "
+        f"data.meta_per_class is 2, but {path} has only 1 row of class 'x' to take from, and some "
         "must be left; lower it"
     )
 

@@ -108,7 +108,7 @@ def test_several_clean_sets_are_one(write, tmp_path):
         # A column of other values in the second is read as the first has it.
         assert list(meta.rows["who"]) == ["one", "three", "7", "3"]
         assert splits.notes[0] == (
-            f"1 of 3 rows of {first} also occur in {second}; the labels there count"
+            f"1 of 3 rows of {first} also occurs in {second}; the label there counts"
         )
         assert splits.clean_twins.tolist() == [-1, -1, 3]
     swapped = load(train=train, meta=[second, first]).meta
@@ -138,7 +138,7 @@ def test_a_class_with_too_few_meta_rows_is_noted(write):
     clean = write("clean.csv", [("c", "class0"), ("d", "class1"), ("e", "class1")])
     splits = load(train=train, meta=clean, meta_per_class=2)
     assert len(splits.meta) == 3
-    assert "class 'class0' has only 1 meta rows (meta_per_class is 2)" in splits.notes
+    assert "class 'class0' has only 1 meta row (meta_per_class is 2)" in splits.notes
 
 
 def test_meta_rows_out_of_the_test_split_leave_it(write):
@@ -327,7 +327,7 @@ def test_a_truth_that_no_given_label_names_is_unknown(write):
     splits = load(train=path, columns=Columns(label="weak", true_label="label"))
     assert splits.classes == ["0", "1"]
     assert splits.train.true_labels.tolist() == [0, -1, 1]
-    assert splits.notes == ["1 training rows have a true label that no given label names"]
+    assert splits.notes == ["1 training row has a true label that no given label names"]
 
 
 def test_overlaps_are_counted(write):
@@ -336,13 +336,13 @@ def test_overlaps_are_counted(write):
     test = write("test.csv", [("t5", 1), ("new", 0), ("other", 0)])
     splits = load(train=train, meta=meta, test=test)
     assert splits.warnings == [
-        "1 of 3 test rows also occur in the meta split (same text)",
-        "1 of 3 test rows also occur in the training split (same text)",
+        "1 of 3 test rows also occurs in the meta split (same text)",
+        "1 of 3 test rows also occurs in the training split (same text)",
     ]
     # t3 is a training row of class 1, by the first of its clean rows too; so is t4, of class 0.
     assert splits.notes == [
         "3 of 4 meta rows also occur in the training split (same text): its 2 rows with them count "
-        "as clean, not as noisy; the given label of 0 differs from the clean one"
+        "as clean, not as noisy; the given labels are the clean ones"
     ]
     assert splits.clean_twins.tolist() == [{3: 0, 4: 1}.get(i, -1) for i in range(20)]
 
@@ -352,7 +352,7 @@ def test_pairs_overlap_as_pairs(write):
     train = write("train.csv", [("x", "y", 0), ("u", "v", 1), ("xy", "z", 0)], columns)
     meta = write("meta.csv", [("x", "y", 0), ("x", "v", 1), ("x", "yz", 1)], columns)
     splits = load(train=train, meta=meta, columns=Columns(text="a", text_pair="b"))
-    assert splits.notes[0].startswith("1 of 3 meta rows also occur in the training split")
+    assert splits.notes[0].startswith("1 of 3 meta rows also occurs in the training split")
     assert splits.clean_twins.tolist() == [0, -1, -1]
 
 
@@ -361,7 +361,7 @@ def test_images_overlap_by_their_files(write_images, tmp_path):
     clean = write_images("clean", {"a": 2, "b": 2}, seed=9)
     (clean / "a" / "twin.png").write_bytes((root / "b" / "2.png").read_bytes())
     splits = load_splits(Data(train=str(root), meta=str(clean)), "image-classification")
-    assert "1 of 5 meta rows also occur in the training split (same image)" in splits.notes[-1]
+    assert "1 of 5 meta rows also occurs in the training split (same image)" in splits.notes[-1]
     assert (splits.clean_twins >= 0).sum() == 1
 
 

@@ -232,7 +232,7 @@ def test_files_that_are_left_out_are_counted(write_images):
     assert splits.classes == ["cat", "dog"]
     assert splits.notes == [
         f"the folder {root / 'empty'} holds no image, so it is no class",
-        f"left out 1 images that lie in {root} itself, in no class's folder",
+        f"left out 1 image that lies in {root} itself, in no class's folder",
         f"left out 3 of 8 files of {root} that are no images Pillow reads: 2 .heic, 1 .txt",
     ]
 

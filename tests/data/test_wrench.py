@@ -119,7 +119,7 @@ def test_noise_on_top_keeps_the_file_s_truth(wrench):
     ("row", "sentence"),
     [
         (("x", 0, [0, 5, -1]), r"row '4' has the weak label 5; it must be −1 or a class"),
-        (("x", 0, [0]), r"row '4' has 1 weak labels, the first has 3"),
+        (("x", 0, [0]), r"row '4' has 1 weak label, the first has 3"),
         (("x", 9, [0, 1, 1]), r"row '4' has the label 9, which label\.json does not name"),
         (("x", 0, None), r"row '4' lacks 'data' or 'weak_labels'"),
     ],

@@ -384,7 +384,7 @@ def test_too_few_rows_are_refused_before_anything_runs(
     rows = [(text, label, label) for text, label in few]
     files["noisy"] = write_csv(tmp_path / "three.csv", rows, ("text", "label", "truth"))
     small = Experiment.prepare(recipe(files, tiny_bert), device="cpu")
-    with pytest.raises(SamaError, match=r"in 3 folds.*three\.csv has 1 rows"):
+    with pytest.raises(SamaError, match=r"in 3 folds.*three\.csv has 1 row;"):
         check_methods(small, ["confident-learning"])
     with pytest.raises(SamaError, match="did you mean 'mixed'"):
         check_methods(small, ["mixd"])

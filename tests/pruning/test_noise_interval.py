@@ -37,6 +37,42 @@ def test_clean_rows_that_carry_given_labels_count_directly() -> None:
     assert rate_from_given(given, some, true[:200]).rows == 60  # type: ignore[union-attr]
 
 
+def test_a_single_clean_row_is_no_interval() -> None:
+    """Of one row it went from 0 % to 95 %, which tells nothing and looks as if it did."""
+    import datasets
+
+    from samacli.data import Split, Splits
+    from samacli.pruning.noise_rate import known_noise_rate
+    from samacli.recipe import Columns
+
+    def split(name: str, count: int, told: np.ndarray | None = None) -> Split:
+        rows = datasets.Dataset.from_dict({"text": [f"{name} {i}" for i in range(count)]})
+        index = np.arange(count)
+        content = index.astype(np.uint64) + (0 if name == "train" else 10**6)
+        labels = index % 2
+        return Split(name, rows, labels, None, index, content, name, given_labels=told)
+
+    found = {}
+    for known in (1, 2, 40):
+        told = np.where(np.arange(60) < known, np.arange(60) % 2, -1)
+        splits = Splits(
+            "text-classification", Columns(), ["a", "b"], split("train", 400),
+            meta=split("meta", 60, told), validation=None, test=None, notes=[],
+        )  # fmt: skip
+        found[known] = known_noise_rate(splits)
+    assert found[1] is not None
+    assert (found[1].low, found[1].high, found[1].rows) == (None, None, 1)
+    assert found[1].sentence == (
+        "how many labels are wrong is not known: only 1 clean row carries the label it was given, "
+        "too few to tell"
+    )
+    assert found[40] is not None
+    assert (found[40].low, found[40].source) == (0.0, "given labels of clean rows")
+    assert "from 40 clean rows that carry the label they were given" in found[40].sentence
+    one = NoiseRate(0.1, 0.2, 0.9, "given labels of clean rows", 1)
+    assert one.sentence.endswith("from 1 clean row that carries the label it was given)")
+
+
 def test_none_wrong_among_ninety_is_no_certainty() -> None:
     """The upper end is where none of 90 is seen with 5 %: 1 − 0.05^(1/90)."""
     labels = np.arange(900_000) % 3

@@ -295,7 +295,7 @@ def test_the_command_ends_with_what_was_decided_and_what_to_type(tmp_path: Path)
     assert process.returncode == 0, err
     assert err == ""
     assert (
-        f"4 of 5 suspects decided: 2 suggestions accepted, 1 corrected, 1 labels kept; all in "
+        f"4 of 5 suspects decided: 2 suggestions accepted, 1 corrected, 1 label kept; all in "
         f"{run}/reviewed.csv" in out
     )
     assert f"next: sama reweight '{run}/recipe.yaml' --meta '{run}/reviewed.csv' --output" in out

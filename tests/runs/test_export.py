@@ -222,9 +222,9 @@ def test_every_pair_of_splits_is_compared(tmp_path: Path) -> None:
     files = {name: str(write_csv(tmp_path / f"{name}.csv", part)) for name, part in rows.items()}
     splits = load_splits(Data(**files), "text-classification")
     assert splits.warnings == [
-        "1 of 3 validation rows also occur in the test split (same text)",
-        "1 of 3 validation rows also occur in the training split (same text)",
-        "1 of 5 test rows also occur in the meta split (same text)",
+        "1 of 3 validation rows also occurs in the test split (same text)",
+        "1 of 3 validation rows also occurs in the training split (same text)",
+        "1 of 5 test rows also occurs in the meta split (same text)",
         "2 of 5 test rows also occur in the training split (same text)",
     ]
     assert (

@@ -366,7 +366,7 @@ def test_out_of_memory_with_a_meta_level_counts_every_example_once(
 
 
 def test_what_does_not_fit_one_by_one_is_told() -> None:
-    with pytest.raises(SamaError, match=r"step 1: out of memory with 1 examples a pass; lower"):
+    with pytest.raises(SamaError, match=r"step 1: out of memory with 1 example a pass; lower"):
         train("plain", progress=Watched(), make=lambda: Net(dropout=0.0, hook=Small(0)))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack, get_args
 
 import numpy as np
 
-from samacli.errors import SamaError
+from samacli.errors import SamaError, counted
 from samacli.export.kept import write_keep_lists
 from samacli.export.pruning_curve import write_curve
 from samacli.export.results import Results
@@ -206,9 +206,10 @@ def _duplicates(experiment: Experiment, progress: Progress) -> np.ndarray | None
     part = experiment.part("near-duplicates", _Groups)
     groups = (part.result or part.finish(_Groups(duplicate_groups(experiment)))).numbers
     found = copies(groups, np.arange(len(groups)))
+    what = "is a near-duplicate" if found == 1 else "are near-duplicates"
     progress.note(
-        f"{found:,} of {len(groups):,} training rows are near-duplicates of another one "
-        f"(prune.duplicates={experiment.recipe.prune.duplicates:g}); they go first"
+        f"{found:,} of {counted(len(groups), 'training row')} {what} of another one "
+        f"(prune.duplicates={experiment.recipe.prune.duplicates:g}), and last to be kept"
     )
     return groups
 

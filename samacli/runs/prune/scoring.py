@@ -92,7 +92,8 @@ def score(experiment: Experiment, counts: Mapping[str, int]) -> Scores:
     if config.trust == "auto":
         asked, fits = ask_of_held_out(experiment, seeds)
         costs["trust"] = _cost(fits)
-        noise_rate = noise_rate or rate_through_models(asked)
+        if noise_rate is None or noise_rate.low is None:
+            noise_rate = rate_through_models(asked)
         between = noise_rate.narrow(*rate_of_wrong_labels(asked))
         noise = estimate_label_noise(_mean([look.loss for look in looks]), between, train.labels)
         if between[1] == 1 or np.sum(noise.right > TRUSTED) < len(experiment.splits.classes):

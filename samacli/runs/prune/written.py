@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 
 import samacli
+from samacli.errors import counted
 from samacli.export.dataset import dataset_card, with_columns
 from samacli.export.metrics import WEIGHT_COLUMN
 from samacli.export.ranked_examples import write_pictures, write_texts
@@ -98,9 +99,10 @@ def card(experiment: Experiment, scores: Scores, kept: int) -> str:
         task=recipe.task,
         version=samacli.__version__,
         facts=[
-            f"{kept:,} of {rows:,} examples are kept, in the order of the input",
+            f"{kept:,} of {counted(rows, 'example')} {'is' if kept == 1 else 'are'} kept, in the "
+            "order of the input",
             f"scores learnt by {recipe.meta.method} with {recipe.model.name}, mean over "
-            f"{len(recipe.score_seeds)} run(s); the meta data were {meta}",
+            f"{counted(len(recipe.score_seeds), 'run')}; the meta data were {meta}",
             "the accuracies in `metrics.json` were measured with every kept example counting 1",
         ],
         columns={WEIGHT_COLUMN: "how much the example counted for the meta data; mean 1"},
