@@ -517,7 +517,7 @@ ODD_CASES: list[tuple[str, dict[str, File], list[str], str]] = [
         "clean rows in two files, one row in both",
         {**READY, "t.csv": "text,label\na,x\nb,y\n", "more.csv": "text,label\nthe worst day,x\n"},
         [*TEXT, "t.csv", "--meta", "more.csv"],
-        "also occur in more.csv",
+        "also occurs in more.csv",
     ),
     (
         "test rows that are training rows too",

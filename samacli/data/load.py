@@ -218,10 +218,10 @@ def _meta(pools: Sequence[Pool], config: Data, train_name: str, notes: list[str]
             older = split.twins_in(more) < 0
             if not older.all():
                 again = int((~older).sum())
-                count = "label there counts" if again == 1 else "labels there count"
+                counting = "label there counts" if again == 1 else "labels there count"
                 notes.append(
                     f"{again:,} of {counted(len(split), 'row')} of {split.origin} also "
-                    f"occur{'s' * (again == 1)} in {more.origin}; the {count}"
+                    f"occur{'s' * (again == 1)} in {more.origin}; the {counting}"
                 )
             split = stacked(split.select(np.flatnonzero(older)), more)
         assert split is not None
