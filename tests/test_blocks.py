@@ -45,6 +45,7 @@ UNRUN = {
     "README.md": ["needs several machines"],
     "docs/benchmarks/gpu/README.md": ["needs a GPU"] * 4,
     "docs/follow-and-share.md": ["starts a server", "needs the hub", "needs the hub"],
+    "docs/label.md": ["a person fills the file in first", "needs Argilla"],
     "docs/review.md": ["starts a server"],
     "docs/tutorials/many-gpus.md": ["needs several machines"],
 }
@@ -54,6 +55,7 @@ QUICK: dict[str, list[str]] = {
     "reweight": [*TRAINING, *META],
     "prune": [*TRAINING, *META, "prune.score_runs=1", "prune.folds=2"],
     "train": TRAINING,
+    "label": ["--budget", "5"],
     "table": ["--dry-run"],
     "bench": shlex.split(
         "--batch-size 2 --sequence-length 8 --rounds 1 --steps 2 --precision fp32 --device cpu "

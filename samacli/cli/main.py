@@ -18,6 +18,7 @@ from samacli.cli import (
     demo,
     env,
     evaluate,
+    label,
     launch,
     prune,
     rate,
@@ -72,6 +73,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(review.review)
+app.command()(label.label)
 app.command()(report.inspect)
 app.command()(why.why)
 app.command()(report.compare)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from samacli.cli import options
 from samacli.cli.launch import is_silent
-from samacli.cli.opening import begin, how, names, open_recipe, tell, tell_plan
+from samacli.cli.opening import begin, how, names, open_recipe, split_arguments, tell, tell_plan
 from samacli.errors import counted
 from samacli.recipe.schema import ReweightBaseline
+from samacli.store.output import RECIPE_FILE
+
+if TYPE_CHECKING:
+    from samacli.report.compare import Gain
 
 RIVALS: tuple[str, ...] = get_args(ReweightBaseline)
 
@@ -107,9 +112,25 @@ def reweight(
         rare_class_sentence(result.metrics["class_rows"], result.methods),
     ]
     clean = "clean.parquet, " if (result.output / CLEAN_FILE).is_file() else ""
+    since = _gain(context, result.output)
+    if since is not None:
+        told["gain"] = asdict(since)
+        tables.append(since.sentence)
     files = (
         f"dataset/, {clean}scores.parquet, suspects.csv ({counted(result.suspects, 'example')}), "
         "model/, "
         "metrics.json, recipe.yaml, report.html"
     )
     tell(context, told, *ending(result.output, tables, files), task=loaded.task)
+
+
+def _gain(context: typer.Context, output: Path) -> Gain | None:
+    """Over the run whose recipe this one repeats with other clean rows, where it is one."""
+    from samacli.report.compare import gain
+
+    name = split_arguments(context.params["recipe"])[0] or context.params["config"]
+    before = Path(name or "").expanduser()
+    repeated = before.name == RECIPE_FILE and before.is_file() and context.params["meta"]
+    if not repeated or before.resolve().parent == output.resolve():
+        return None
+    return gain(before.parent, output)

@@ -23,13 +23,15 @@ from samacli.data.labels import (
     label_names,
     settle_minus_one,
 )
+from samacli.data.sheet import is_sheet
 from samacli.data.split import Split
 from samacli.data.table import Table, check_column
 from samacli.errors import SamaError, counted
 from samacli.progress import Progress
 from samacli.recipe.schema import Columns, Data, Task
 
-# Of clean rows that `sama review` wrote: the label that each had before, by its class's name.
+# Of rows that `sama review` or `sama label` asked about: the label that each had before, by its
+# class's name.
 GIVEN_COLUMN = "sama_given"
 
 
@@ -177,6 +179,8 @@ def clean_pool(
 ) -> tuple[Pool, list[str]]:
     """A meta, validation or test table: every row has a label, and it is one of `classes`.
 
+    Of a sheet that `sama label` wrote, the rows that somebody has labelled.
+
     known_to: who knows the classes, for the message ("the training split"). skip: leave rows out
     whose image cannot be decoded. With notes on what was left out.
     """
@@ -195,7 +199,11 @@ def clean_pool(
     names = label_names(table, column, classes.by_number)
     names = as_known(names, table, column, classes.names)
     missing = np.flatnonzero([name is None for name in names])
-    if missing.size:
+    positions = np.arange(len(names))
+    notes: list[str] = []
+    if missing.size and is_sheet(table):
+        positions, notes = _filled_in(names, table, column)
+    elif missing.size:
         raise SamaError(
             f"{missing.size:,} of {counted(len(names), 'row')} of {table.origin} ({role} split) "
             f"{'has' if missing.size == 1 else 'have'} no label in column '{column}', the first "
@@ -203,13 +211,28 @@ def clean_pool(
             f"or remove {'it' if missing.size == 1 else 'them'}"
         )
     check_known(names, classes.names, table, column, known_to)
-    positions = np.arange(len(names))
+    content = np.zeros(len(names), dtype=np.uint64)
     found = read_content(table, columns, task, positions, role, progress, skip=skip)
+    content[positions] = found.hashes
     labels = class_ids(names, classes.names)
     given = None if column == given_column else _given(table, given_column, classes)
     positions = positions[found.readable]
-    pool = Pool(table, labels, None, found.hashes, positions, columns, classes, given)
-    return pool, [] if found.note is None else [found.note]
+    notes += [] if found.note is None else [found.note]
+    return Pool(table, labels, None, content, positions, columns, classes, given), notes
+
+
+def _filled_in(names: np.ndarray, table: Table, column: str) -> tuple[np.ndarray, list[str]]:
+    """Positions of the rows of a sheet that have a label, and a note on the others."""
+    positions = np.flatnonzero([name is not None for name in names])
+    if not positions.size:
+        raise SamaError(
+            f"no row of {table.origin} is labelled: write each row's right label into its column "
+            f"'{column}', and leave empty what you do not know"
+        )
+    return positions, [
+        f"labelled rows of {table.origin}: {len(positions):,} of {len(names):,}; the others, whose "
+        f"column '{column}' is empty, count as not checked"
+    ]
 
 
 def with_images(table: Table, columns: Columns, task: Task) -> Table:

@@ -17,6 +17,7 @@ from samacli.data import files, imagefolder, wrench
 from samacli.data.confine import refuse_outside
 from samacli.data.demo import read_demo
 from samacli.data.hub import load_hub
+from samacli.data.sheet import as_data
 from samacli.data.table import Table
 from samacli.errors import SamaError, nearest
 from samacli.recipe.schema import Data
@@ -57,7 +58,7 @@ def make_opener(
     source: Source | None = None
 
     def open_table(name: str, option: str) -> Table:
-        table = opened(name, option)
+        table = as_data(opened(name, option))
         if config.image_root is not None:
             table.base = Path(config.image_root).expanduser()
         return table

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from samacli.data.sheet import csv_cell
+
 # C0 and C1 control characters but tab and line feed (so also ESC, which starts a terminal's escape
 # sequences, and CSI, which is one), marks that turn the direction of writing round, line and
 # paragraph separators, lone surrogates, which no encoding takes, and noncharacters.
@@ -19,10 +21,6 @@ _CONTROL = re.compile(
     "\ufdd0-\ufdef\ufffe\uffff]"
 )
 _REPLACEMENT = "\ufffd"
-
-# What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection.
-# Quotes before it count as well, so that `csv_text` can tell its own from the text's.
-_FORMULA = re.compile(r"'*(?:\s*[=+\-@＝＋－＠]|[\t\r\n])")
 
 
 def printable(text: str) -> str:
@@ -36,29 +34,11 @@ def one_line(text: str, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else line[: max(width - 1, 0)] + "…"
 
 
-def csv_cell(value: Any) -> Any:
-    """The value as it may stand in a CSV file: text that a spreadsheet would run gets a quote.
-
-    Text that is a number (a class called "-1") stays; `csv_text` gives any text back.
-    """
-    if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value):
-        return "'" + value
-    return value
-
-
-def csv_text(cell: str) -> str:
-    """The text that `csv_cell` made this of."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], *, encoding: str = "utf-8"
+) -> None:
     """Write a CSV file whose cells are `csv_cell`s."""
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    with path.open("w", newline="", encoding=encoding, errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow([csv_cell(name) for name in header])
         writer.writerows([csv_cell(value) for value in row] for row in rows)
-
-
-def _is_number(text: str) -> bool:
-    # Plain ones alone: `float` takes more ("-inf", "-1_000"), and "-1\n" is not one.
-    return re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None

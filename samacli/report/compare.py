@@ -68,6 +68,59 @@ def compare(directories: Sequence[Path]) -> Comparison:
     return Comparison([_compared(directory) for directory in directories], differences)
 
 
+@dataclass(frozen=True)
+class Gain:
+    """A run beside an earlier one of the same test rows.
+
+    before: the earlier run's directory. method: whose accuracy. accuracy: before and now, means
+    over seeds. rows: test rows. error: about the largest standard error that so many rows leave the
+    difference, if those that both get right were independent; they mostly are not, and it is less.
+    changed: recipe keys outside of `data.meta` that differ.
+    """
+
+    before: str
+    method: str
+    accuracy: tuple[float, float]
+    rows: int
+    error: float
+    changed: list[str]
+
+    @property
+    def sentence(self) -> str:
+        first, now = self.accuracy
+        others = f"; {', '.join(self.changed)} differ too" if self.changed else ""
+        return (
+            f"{self.method} on the same {self.rows:,} test rows: {first:.3f} in {self.before}, "
+            f"{now:.3f} now, {now - first:+.3f} (two standard errors: {2 * self.error:.3f} or "
+            f"less){others}"
+        )
+
+
+def gain(before: Path, now: Path) -> Gain | None:
+    """What a run gained over an earlier one; None where that cannot be told: the earlier is no
+    finished run, or one of the two was not tested, or on other rows.
+
+    Raises:
+        SamaError: `now` is no finished run.
+    """
+    metrics = read_metrics(now)
+    try:
+        first, own = _compared(before), _compared(now)
+        then = read_metrics(before)
+        changed = compare([before, now]).differences
+    except SamaError:
+        return None
+    test = (metrics.get("fingerprints") or {}).get("test")
+    rows = int((metrics.get("rows") or {}).get("test") or 0)
+    same = test is not None and test == (then.get("fingerprints") or {}).get("test")
+    if not (same and rows and first.result == own.result and first.accuracy and own.accuracy):
+        return None
+    means = tuple(sum(run.accuracy) / len(run.accuracy) for run in (first, own))
+    spread = sum(mean * (1 - mean) for mean in means) / rows
+    others = [key for key in changed if not key.startswith("data.meta")]
+    return Gain(str(before), own.result, (means[0], means[1]), rows, spread**0.5, others)
+
+
 def _compared(directory: Path) -> Compared:
     metrics = read_metrics(directory)
     found = trainings(metrics)

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from samacli.data.sheet import csv_text
 from samacli.errors import SamaError
-from samacli.export.escape import csv_text
 from samacli.export.metrics import LABEL_COLUMN
 from samacli.export.training_curves import LEARNING_FILE, WEIGHT_FILE
 from samacli.recipe.load import read_yaml

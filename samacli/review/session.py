@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import threading
@@ -11,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from samacli.errors import SamaError
 from samacli.report.examples import small_copy
@@ -26,6 +23,7 @@ from samacli.report.reviewed import (
     shown_texts,
     suspects,
 )
+from samacli.review.images import kept_image
 from samacli.store.lock import Lock
 from samacli.store.output import RECIPE_FILE, REVIEWED_FILE, written
 
@@ -88,27 +86,8 @@ class Session:
 
     @property
     def next_command(self) -> str:
-        """What goes on from here: the run again, with what was reviewed in its clean set.
-
-        Beside the files that the clean set came of; not beside rows that were taken out of a split.
-        """
-        directory = self.run.directory
-        data = self.run.recipe.get("data") or {}
-        taken_out = data.get("meta_per_class") is not None
-        meta = data.get("meta")
-        before = [] if taken_out else [meta] if isinstance(meta, str) else meta or []
-        before = [name for name in before if data.get("path") or Path(name).exists()]
-        parts = [
-            *("sama", self.run.workflow, str(directory / RECIPE_FILE)),
-            *(
-                part
-                for name in dict.fromkeys([*before, str(self.file)])
-                for part in ("--meta", name)
-            ),
-            *(["data.meta_per_class=null"] if taken_out else []),
-            *("--output", f"{str(directory).rstrip('/')}-reviewed"),
-        ]
-        return shlex.join(parts)
+        """What goes on from here: the run again, with what was reviewed in its clean set."""
+        return again_with(self.run, self.file, "reviewed")
 
     def page_data(self) -> dict[str, Any]:
         """What the page's script is told."""
@@ -176,17 +155,7 @@ class Session:
         for copy in (self.run.directory / _COPIES).glob(f"{suspect.row}.*"):
             return f"{_COPIES}/{copy.name}"
         image = self._image(suspect)
-        try:
-            data = image.get("bytes") or Path(image.get("path") or "").read_bytes()
-            with Image.open(io.BytesIO(data)) as opened:
-                ending = Path(path or image.get("path") or "").suffix or f".{opened.format}".lower()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            raise SamaError(f"the image of row {suspect.row} is not there any more") from None
-        name = f"{_COPIES}/{suspect.row}{ending}"
-        (self.run.directory / _COPIES).mkdir(exist_ok=True)
-        with written(self.run.directory / name) as stage:
-            stage.write_bytes(data)
-        return name
+        return kept_image(image, suspect.row, self.run.directory / _COPIES, called=path)
 
     def _image(self, suspect: Suspect) -> dict[str, Any]:
         path = suspect.content[0]
@@ -196,6 +165,28 @@ class Session:
         place = self._places.get(suspect.row)
         found = {} if place is None else example_rows(self.run, [place]).get(place, {})
         return found.get(self.run.image_column) or {}
+
+
+def again_with(run: FinishedRun, file: Path, called: str) -> str:
+    """The command that does a run again with a file of labelled rows in its clean set.
+
+    Beside the files that the clean set came of; not beside rows that were taken out of a split.
+
+    called: what the next run's output is called, after this one's.
+    """
+    directory = run.directory
+    data = run.recipe.get("data") or {}
+    taken_out = data.get("meta_per_class") is not None
+    meta = data.get("meta")
+    before = [] if taken_out else [meta] if isinstance(meta, str) else meta or []
+    before = [name for name in before if data.get("path") or Path(name).exists()]
+    parts = [
+        *("sama", run.workflow, str(directory / RECIPE_FILE)),
+        *(part for name in dict.fromkeys([*before, str(file)]) for part in ("--meta", name)),
+        *(["data.meta_per_class=null"] if taken_out else []),
+        *("--output", f"{str(directory).rstrip('/')}-{called}"),
+    ]
+    return shlex.join(parts)
 
 
 @contextmanager

@@ -23,9 +23,8 @@ from samacli.export.escape import one_line
 from samacli.meta.adaptation import adapt
 from samacli.methods.export import clean_weights
 from samacli.progress import Progress
-from samacli.recipe import load_recipe
 from samacli.report.finished import FinishedRun
-from samacli.store.output import RECIPE_FILE
+from samacli.runs.again import opened_again, recipe_again
 from samacli.training.experiment import Experiment
 from samacli.training.gradients import along, mean_gradient, products
 from samacli.training.objective import model_logits, to_device
@@ -125,27 +124,13 @@ class _Asked:
 
     @classmethod
     def open(cls, run: FinishedRun, device: DeviceName, progress: Progress | None) -> _Asked:
-        folder = run.directory / "model"
-        if not folder.is_dir():
-            raise SamaError(f"'{run.directory}' holds no model/, whose gradients would tell why")
-        recipe = load_recipe(str(run.directory / RECIPE_FILE))
+        recipe = recipe_again(run, "whose gradients would tell why")
         if recipe.data.meta is None:
             raise SamaError(
                 f"the run in '{run.directory}' had no clean set, whose rows a training row would "
                 "help or hurt; run it with --meta FILE"
             )
-        model = recipe.model.model_copy(update={"name": str(folder), "cache_frozen": False})
-        recipe = recipe.model_copy(
-            update={
-                "model": model,
-                # The processor that was saved with the model knows how its images were scaled.
-                "data": recipe.data.model_copy(update={"normalize": "auto"}),
-                "training": recipe.training.model_copy(update={"precision": "fp32", "augment": []}),
-                "track": [],
-            }
-        )
-        experiment = Experiment.prepare(recipe, device=device, progress=progress)
-        _check_same(run, experiment)
+        experiment = opened_again(run, recipe, device, progress)
         network = experiment.new_model(recipe.seed).eval()
         optimizer = make_optimizer(network, recipe.training.optimizer)
         params = [p for group in optimizer.param_groups for p in group["params"]]
@@ -318,18 +303,6 @@ class _Asked:
         columns = self.experiment.example_columns.get("text_columns", [])
         content = split.rows.select_columns(columns)[place] if columns else {}
         return "\n".join(str(content[name]) for name in columns if content.get(name))
-
-
-def _check_same(run: FinishedRun, experiment: Experiment) -> None:
-    """Raises SamaError where the rows that the recipe names are not those of the run."""
-    scores, train = run.scores, experiment.splits.train
-    names = np.array([*experiment.splits.classes, None], dtype=object)  # −1 for none
-    same = np.array_equal(train.index, scores.index)
-    if not same or (names[train.labels] != scores.given).any():
-        raise SamaError(
-            f"{train.origin} does not have the rows any more that the run in '{run.directory}' was "
-            "made of; bring the file back, or run it again"
-        )
 
 
 def _place(split: Split, row: int, option: str, where: str) -> int:

@@ -15,6 +15,7 @@ from samacli.recipe.paths import local_path
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
 REVIEWED_FILE = "reviewed.csv"  # what a person has decided of the run's suspects
+LABEL_FILE = "label.csv"  # rows that a person was asked to label, and may have labelled
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -43,11 +44,12 @@ def check_output(output: Path, *, overwrite: bool) -> None:
                 f"--output '{output}' already holds a finished run; "
                 "add --overwrite to replace it, or name another directory"
             )
-        if (output / REVIEWED_FILE).is_file():
-            raise SamaError(
-                f"--output '{output}' holds {REVIEWED_FILE}, which was made by hand; --overwrite "
-                "would delete it with the run: move it elsewhere first, or name another directory"
-            )
+        for made, how in ((REVIEWED_FILE, "was made by hand"), (LABEL_FILE, "may be filled in")):
+            if (output / made).is_file():
+                raise SamaError(
+                    f"--output '{output}' holds {made}, which {how}; --overwrite would delete it "
+                    "with the run: move it elsewhere first, or name another directory"
+                )
     check_parent("--output", output, called="parent")
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samacli.export.escape import csv_cell, csv_text, one_line, printable, write_csv
+from samacli.data.sheet import csv_cell, csv_text
+from samacli.export.escape import one_line, printable, write_csv
 
 ANYTHING = st.text(st.characters() | st.sampled_from("=+-@'\t\r\n \x1b\x9b\u202e"))
 

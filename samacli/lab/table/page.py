@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from samacli.data.sheet import csv_cell
 from samacli.errors import SamaError
-from samacli.export.escape import csv_cell
 from samacli.lab.table.code import code_of
 from samacli.lab.table.description import TableSpec, kept
 from samacli.lab.table.figures import (
