@@ -65,6 +65,8 @@ def processor_layout(
     processor: Any, size: int | None, shortest_edge: int | None = None
 ) -> ImageStatistics:
     """The layout that a transformers image processor asks for; size and edge overrule its own."""
+    if isinstance(timm := getattr(processor, "data_config", None), dict):
+        return _timm_layout(timm, size, shortest_edge)
     given = {key: value for key, value in dict(processor.size or {}).items() if value is not None}
     crop = dict(getattr(processor, "crop_size", None) or {})
     edge: int | None = None
@@ -90,6 +92,23 @@ def processor_layout(
         size=sides,
         shortest_edge=None if edge is None else max(edge, *sides),
         resample=int(Image.Resampling.BILINEAR if resample is None else resample),
+    )
+
+
+def _timm_layout(config: dict[str, Any], size: int | None, edge: int | None) -> ImageStatistics:
+    """As `processor_layout`, of what timm knows of a model (`timm.data.resolve_data_config`): the
+    shorter side becomes input_size / crop_pct and the middle is cut out, unless it is squashed."""
+    sides = tuple(config["input_size"][-2:]) if size is None else (size, size)
+    if edge is None and config.get("crop_mode") != "squash":
+        edge = int(min(sides) / (config.get("crop_pct") or 1))
+    method = str(config.get("interpolation", "bilinear")).upper()
+    known = Image.Resampling.__members__  # "random" is for training
+    return ImageStatistics(
+        mean=tuple(map(float, config["mean"])),
+        std=tuple(map(float, config["std"])),
+        size=sides,
+        shortest_edge=None if edge is None else max(edge, *sides),
+        resample=int(known.get(method, Image.Resampling.BICUBIC)),
     )
 
 

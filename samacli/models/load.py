@@ -340,6 +340,11 @@ def _load_failure(what: str, name: str, error: Exception) -> SamaError:
             f"the {what} '{name}' (model.name) brings code of its own, which is never run "
             "(trust_remote_code is refused); choose a model whose architecture transformers has"
         )
+    if "requires the timm library" in lowered:
+        return SamaError(
+            f"the {what} '{name}' (model.name) is one of timm's, which is in the extra 'vision'; "
+            "run pip install 'samacli[vision]', or name another model"
+        )
     if "weights only load failed" in lowered or "weights_only" in lowered:
         return SamaError(
             f"the {what} '{name}' (model.name) has no safetensors weights, and its pickled ones "
