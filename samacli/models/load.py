@@ -92,7 +92,8 @@ def load_processor(model: Model, task: Task) -> Any:
     auto = AutoTokenizer if task == "text-classification" else AutoImageProcessor
     try:
         with _quiet_transformers():
-            found = auto.from_pretrained(location, revision=model.revision, trust_remote_code=False)
+            source = {"revision": model.revision, "trust_remote_code": False}
+            found = auto.from_pretrained(location, **source, **_own_layout(location))
     except Exception as error:
         if task == "image-classification" and Path(location).is_dir():
             return None  # a directory with weights alone: statistics then come from the data
@@ -108,6 +109,17 @@ def load_processor(model: Model, task: Task) -> Any:
         if limit is not None:  # texts are then cut there, without asking the user for a number
             found.model_max_length, found.cut_there = limit, True
     return found
+
+
+def _own_layout(location: str) -> dict[str, str]:
+    """Have a model of timm that a run saved read images as the run did: transformers takes what
+    timm says in config.json, whatever lies beside it."""
+    config, layout = (Path(location) / name for name in ("config.json", "preprocessor_config.json"))
+    if not (layout.is_file() and config.is_file()):
+        return {}
+    if "pretrained_cfg" not in config.read_text(encoding="utf-8"):
+        return {}
+    return {"image_processor_filename": layout.name}
 
 
 def _most_tokens(location: str, model: Model, said: int) -> int | None:

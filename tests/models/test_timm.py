@@ -96,7 +96,7 @@ def test_a_model_of_timm_prunes_and_is_read_again(
         fresh = Model(name=str(network), from_config=True)
         load_model(fresh, "image-classification", ["dark", "light"]).save_pretrained(network)
     code, _, err = run_sama(
-        "prune", "--train", f"{tmp_path / 'photos'}/", "--test", f"{tmp_path / 'photos'}/",
+        "prune", "--train", f"{tmp_path / 'photos'}/",
         "--image-column", "image", "--model", network, "--keep", "0.5", "-o", tmp_path / "out",
         f"model.from_config={from_config}", "data.image_size=32", "training.steps=2",
         "training.batch_size=4", "prune.baselines=[]", "prune.folds=2",
