@@ -103,6 +103,7 @@ def text_recipe(texts: dict[str, Path], model: Path, *overrides: str) -> Recipe:
     return load_recipe(
         None,
         [
+            "training.epochs=3",
             "training.batch_size=16",
             "training.optimizer.learning_rate=3e-3",
             "training.precision=fp32",

@@ -574,7 +574,7 @@ class MetaLevel:
         """
         last = self._until * total_steps
         learning = self._warmup * last < step <= last
-        return learning and step % self.config.unroll == 0 and step < total_steps
+        return learning and step % self.config.every == 0 and step < total_steps
 
     def _look(self, step: int, clip: Clip | None) -> Tensor | float:
         """The first half of a meta step: v. Where memory is short none, and smaller ones from then.

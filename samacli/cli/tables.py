@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from samacli.export.results import Results
     from samacli.report.compare import Comparison
     from samacli.report.inspect import Inspected
-    from samacli.runs.auto import Resolved
     from samacli.runs.why import Other, Why
     from samacli.training.metrics import Evaluation
+    from samacli.training.settle import Resolved
 
 _TEXT = 600  # characters of an example
 _LABELS = 8  # candidate labels that are shown
@@ -135,7 +135,7 @@ def auto_table(auto: Sequence[Resolved]) -> Table | None:
     for name in ("key", "value", "because"):
         table.add_column(name, overflow="fold")
     for one in auto:
-        table.add_row(one.key, _plain(one.value), _plain(one.why))
+        table.add_row(one.key, _plain(one.text), _plain(one.why))
     return table
 
 

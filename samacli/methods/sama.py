@@ -258,7 +258,7 @@ def planned_fit(
     if plan.clean is not None:
         base += clean_rows(experiment)
     # The clean batch forward and back, and the base batch once more along its direction.
-    look = (meta.batch_size + FORWARD * training.batch_size) / meta.unroll
+    look = (meta.batch_size + FORWARD * training.batch_size) / meta.every
     until = 1.0 if plan.clean is None else plan.clean.until
     scores = FORWARD * train * (2 + plan.has_prior)
     return experiment.planned(

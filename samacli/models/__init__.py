@@ -2,10 +2,12 @@
 
 from samacli.models.image_processor import image_processor
 from samacli.models.load import (
+    Shape,
     head_note,
     is_pretrained,
     load_model,
     load_processor,
+    model_shape,
     parameter_count,
     save_model,
 )
@@ -17,6 +19,7 @@ from samacli.models.small_resnet import (
 
 __all__ = [
     "SMALL_RESNETS",
+    "Shape",
     "SmallResNetConfig",
     "SmallResNetForImageClassification",
     "head_note",
@@ -24,6 +27,7 @@ __all__ = [
     "is_pretrained",
     "load_model",
     "load_processor",
+    "model_shape",
     "parameter_count",
     "save_model",
 ]

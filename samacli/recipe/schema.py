@@ -43,6 +43,8 @@ PruneBaseline = Literal["full", "random"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Keep = Annotated[float, Field(gt=0)]
 PathOrName = Annotated[str, AfterValidator(possible_path)]
+# Settled when the data, the model and the device are known (`samacli.training.settle`).
+Auto = Literal["auto"]
 
 
 def _paths_or_names(given: Any) -> Any:
@@ -301,13 +303,17 @@ class Model(Section):
     revision: str | None = None
     from_config: bool = Field(False, description="random initial weights from the model's config")
     config: dict[str, Any] = Field({}, description="values that replace the model config's own")
-    freeze: list[str] = Field(
-        [], description="parameters that stay as they are, by shell patterns on their names"
+    freeze: list[str] | Auto = Field(
+        "auto",
+        description="parameters that stay as they are, by shell patterns on their names; auto: on "
+        "a CPU the embeddings and the lower two thirds of a pretrained BERT's or RoBERTa's layers, "
+        "else none",
     )
-    cache_frozen: bool = Field(
-        False,
+    cache_frozen: bool | Auto = Field(
+        "auto",
         description="text: pass every example through the frozen lower layers once, without their "
-        "dropout, and train on what they gave; up to data.memory_limit_mb",
+        "dropout, and train on what they gave; up to data.memory_limit_mb; auto: where "
+        "freeze is auto and freezes any",
     )
 
 
@@ -319,10 +325,19 @@ class Optimizer(Section):
     """
 
     name: Annotated[str, AfterValidator(str.lower)] = Field(
-        "adamw", description="a class of torch.optim by its name, such as adamw, sgd, Adafactor"
+        "auto",
+        description="a class of torch.optim by its name, such as adamw, sgd, Adafactor; auto: sgd "
+        "for image models from scratch, else adamw",
     )
-    learning_rate: float = Field(5e-5, gt=0)
-    weight_decay: float = Field(0.01, ge=0, description="decoupled or not, as the class has it")
+    learning_rate: Annotated[float, Field(gt=0)] | Auto = Field(
+        "auto",
+        description="the highest of the schedule; auto: 5e-5 · (768 / the model's width)², which "
+        "is 5e-5 for BERT-base and 2e-4 for MiniLM; from scratch 5e-4, or 0.05 with sgd",
+    )
+    weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="decoupled or not, as the class has it; auto: 0.01, or 5e-4 with sgd",
+    )
     decay_norms: bool = Field(
         False, description="weight decay also on biases and normalisation layers"
     )
@@ -333,9 +348,16 @@ class Optimizer(Section):
     )
 
     @property
+    def alone(self) -> Optimizer:
+        """The same without a recipe around it: `auto` is what BERT-base is fine-tuned with."""
+        values = {"name": "adamw", "learning_rate": 5e-5, "weight_decay": 0.01}
+        auto = {key: value for key, value in values.items() if getattr(self, key) == "auto"}
+        return self.model_copy(update=auto) if auto else self
+
+    @property
     def given(self) -> dict[str, Any]:
         """All that the class is made with, but for the parameters and their weight decay."""
-        given = {"lr": self.learning_rate, **self.arguments}
+        given = {"lr": self.alone.learning_rate, **self.arguments}
         if self.name == "sgd":
             given["momentum"] = self.momentum
             given["nesterov"] = self.nesterov and self.momentum > 0
@@ -348,8 +370,10 @@ class Optimizer(Section):
             keys |= {"momentum": "momentum", "nesterov": "nesterov"}
         for argument in self.arguments.keys() & keys:
             raise ValueError(f"arguments.{argument} has a key of its own: {keys[argument]}")
-        if self.arguments or self.name not in ("adamw", "sgd"):  # which need no look at torch
-            check_optimizer(self.name, self.given, self.weight_decay)
+        if self.arguments or self.name not in ("auto", "adamw", "sgd"):
+            # The others need no look at torch.
+            decay = 0.0 if self.weight_decay == "auto" else self.weight_decay
+            check_optimizer(self.alone.name, self.given, decay)
         return self
 
 
@@ -357,8 +381,10 @@ class Training(Section):
     """One training run of the base model; the same for our method and every baseline."""
 
     steps: int | None = Field(None, ge=1, description="optimiser steps; wins over epochs")
-    epochs: float = Field(
-        3.0, gt=0, description="passes over the training split, if steps is not set"
+    epochs: Annotated[float, Field(gt=0)] | Auto = Field(
+        "auto",
+        description="passes over the training split, if steps is not set; auto: as many as a model "
+        "of its kind takes, but no fewer than 200 steps (500 from scratch) and no more than 20,000",
     )
     batch_size: int = Field(32, ge=1, description="examples a step, in each process")
     eval_batch_size: int = Field(64, ge=1)
@@ -417,7 +443,11 @@ class Meta(Section):
         "auto: amortised where `sama reweight` has a clean set, labels as given and a pretrained "
         "text model, else stepwise",
     )
-    unroll: int = Field(1, ge=1, description="base steps between two meta steps")
+    unroll: Annotated[int, Field(ge=1)] | Auto = Field(
+        "auto",
+        description="base steps between two meta steps; auto: as many as leave a hundred meta "
+        "steps, from 1 to 10",
+    )
     batch_size: int = Field(32, ge=1)
     class_balanced: bool = Field(
         False, description="as many clean examples of each class in every batch"
@@ -458,6 +488,11 @@ class Meta(Section):
         description="what several processes average at a meta step: the meta gradient alone, or "
         "also the direction that it is taken along (exact; as large as the model)",
     )
+
+    @property
+    def every(self) -> int:
+        """After how many base steps a meta step is taken; 1 where `auto` is not settled."""
+        return 1 if self.unroll == "auto" else self.unroll
 
 
 class Reweight(Section):

@@ -36,7 +36,7 @@ def verdict(run: FinishedRun) -> Verdict:
     if model is None or not model.accuracy:
         headline = "Nothing was measured: there was no test split."
         points = ["Give --test FILE, and the report tells what the result is worth."]
-        return Verdict("open", headline, points + _labels(run))
+        return Verdict("open", headline, _not_learnt(run) + points + _labels(run))
     export = next((one for one in found if one.method == "export" and one.accuracy), None)
     others = beside(model, found)
     # What leaves the run as data comes first: whoever trains on them gets this.
@@ -48,6 +48,8 @@ def verdict(run: FinishedRun) -> Verdict:
         points += _of_the_model(model, export, others, tested, among)
     points += _earned(model, others, tested, among)
     points += _advice(run) + _chance(run, tested) + _labels(run)
+    # First what makes the rest worthless.
+    points = _not_learnt(run) + points
     return Verdict(tone, _headline(run, model, export, others), points)
 
 
@@ -149,6 +151,11 @@ def _ranked(
     return "bad", [
         f"It is not the best here: {name} is better by {by.lstrip('−')}. Use that instead."
     ]
+
+
+def _not_learnt(run: FinishedRun) -> list[str]:
+    """That there is nothing to be seen, where that is so, and what to do."""
+    return [f"{why[0].upper()}{why[1:]}." for why in run.metrics.get("not_learnt") or []]
 
 
 def _advice(run: FinishedRun) -> list[str]:

@@ -13,11 +13,12 @@ from samacli.errors import SamaError
 from samacli.models.load import model_location
 from samacli.models.small_resnet import SMALL_RESNETS
 from samacli.recipe import Recipe
-from samacli.runs.auto import Resolved, auto_values
+from samacli.runs.auto import auto_values
 from samacli.runs.estimate import Estimate, estimate, plan_line
 from samacli.runs.reweight import methods_of, planned_trainings
 from samacli.training.experiment import FORWARD, Experiment
 from samacli.training.runtime import DeviceName
+from samacli.training.settle import Resolved
 
 _ROWS = 256  # that are encoded, for a batch of them
 
@@ -41,17 +42,17 @@ def look_ahead(recipe: Recipe, rows: Mapping[str, int], labelled: int, device: D
     here = _is_here(recipe)
     if here is not None:
         return Ahead([], Estimate(), f"how long training takes is not known: {here}")
-    processes = recipe.training.batch_size * recipe.training.accumulation
-    steps = recipe.training.steps or max(
-        1, math.ceil(recipe.training.epochs * labelled / processes)
-    )
+    training = recipe.training
+    if training.steps is None and training.epochs != "auto":
+        at_once = training.batch_size * training.accumulation
+        steps = max(1, math.ceil(training.epochs * labelled / at_once))
+        training = training.model_copy(update={"steps": steps})
     data = {"max_train_rows": _ROWS, "max_test_rows": _ROWS}
-    training = recipe.training.model_copy(update={"steps": steps})
     few = recipe.model_copy(
         update={"data": recipe.data.model_copy(update=data), "training": training}
     )
     try:
-        experiment = Experiment.prepare(few, device=device)
+        experiment = Experiment.prepare(few, device=device, labelled=labelled)
     except SamaError as error:
         return Ahead([], Estimate(), f"how long training takes is not known: {error}")
     command = "train" if experiment.meta is None else "reweight"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from samacli.data import EncodedImages
@@ -10,21 +9,13 @@ from samacli.data.files import file_kind
 from samacli.methods.sama import auto_values as auto_of_sama
 from samacli.models import is_pretrained
 from samacli.training.experiment import Experiment
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A recipe's key that is `auto`, what it comes to, and the reason."""
-
-    key: str
-    value: str
-    why: str
+from samacli.training.settle import Resolved
 
 
 def auto_values(experiment: Experiment, command: str) -> list[Resolved]:
     """Every `auto` of the recipe that `command` ("reweight", "prune", "train") looks at."""
     recipe = experiment.recipe
-    found = []
+    found = list(experiment.settled)
     if recipe.data.source == "auto":
         found.append(_source(experiment))
     if recipe.task == "image-classification" and recipe.data.normalize == "auto":

@@ -11,13 +11,13 @@ import torch
 from samacli.data.batches import Batch
 from samacli.progress import Planned, Timetable
 from samacli.report.numbers import duration, size
-from samacli.runs.auto import Resolved
 from samacli.store.random_state import random_state, restore_random_state
 from samacli.training.experiment import Experiment
 from samacli.training.memory import free_memory
 from samacli.training.objective import model_logits, to_device, weighted_cross_entropy
 from samacli.training.optim import make_optimizer
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory, resident_bytes
+from samacli.training.settle import Resolved
 
 _FIRST_ROWS = 8
 _PATIENCE = 4.0  # seconds of one step; a longer one is estimated from fewer rows
@@ -71,7 +71,7 @@ def plan_line(trainings: Sequence[Planned], found: Estimate, auto: Sequence[Reso
     steps = sorted({one.steps for one in trainings})
     count = f"{len(trainings)} training" + "s" * (len(trainings) != 1)
     of = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-    values = ", ".join(f"{one.key}={one.value}" for one in auto)
+    values = ", ".join(f"{one.key}={one.text}" for one in auto)
     return f"takes: {count} of {of} steps, {found.text}" + (f"; auto: {values}" if auto else "")
 
 

@@ -11,7 +11,7 @@ from samacli.methods import check_methods
 from samacli.progress import Progress, Silent
 from samacli.pruning.selection import keep_counts
 from samacli.recipe import Recipe, resolve_paths
-from samacli.runs.auto import Resolved, auto_values
+from samacli.runs.auto import auto_values
 from samacli.runs.estimate import estimate, plan_line
 from samacli.runs.opening import opening_lines
 from samacli.runs.prune.planned import planned
@@ -20,6 +20,7 @@ from samacli.runs.reweight import check_clean_set, methods_of, planned_trainings
 from samacli.store.output import check_output
 from samacli.training.experiment import Experiment
 from samacli.training.runtime import DeviceName
+from samacli.training.settle import Resolved
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def plan(
         batch_size=training.batch_size,
         processes=processes,
         meta_batch_size=recipe.meta.batch_size,
-        unroll=recipe.meta.unroll,
+        unroll=experiment.recipe.meta.every,
         auto=auto,
         seconds=found.seconds,
         memory_bytes=found.memory_bytes,

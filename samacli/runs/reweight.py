@@ -31,6 +31,7 @@ from samacli.export.results import Results
 from samacli.methods import MethodRun, check_methods, planned
 from samacli.methods.calibrated import cross_fitted, planned_folds
 from samacli.methods.export import ExportedRows, exported_rows, train_on
+from samacli.methods.learnt import not_learnt
 from samacli.methods.sama import summary_of
 from samacli.progress import Planned
 from samacli.pruning.noise_rate import as_fields, known_noise_rate
@@ -122,6 +123,9 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
             experiment.progress.note(noise_rate.sentence)
         if summary.doubt is not None:
             experiment.progress.warn(f"which labels are wrong is not known: {summary.doubt}")
+        warnings = not_learnt(experiment, methods, summary)
+        for warning in warnings:
+            experiment.progress.warn(warning)
         metrics = run.metrics(
             {
                 "class_rows": splits.train.class_rows(splits.classes),
@@ -135,6 +139,7 @@ def reweight(recipe: Recipe, output: Path, **how: Unpack[How]) -> ReweightResult
                         "clean_share": experiment.clean_share(rows.weights, rows.clean_weights),
                     },
                 },
+                "not_learnt": warnings,
                 "noise_detection": summary.noise,
                 "no_probability": summary.doubt,
                 "noise_rate": as_fields(noise_rate),

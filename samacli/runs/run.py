@@ -73,7 +73,8 @@ class How(TypedDict, total=False):
 class Run:
     """A command's run on its way from a recipe to an output. Made by `open_run`.
 
-    recipe: with its paths resolved. overwrite: whether the output may be replaced.
+    recipe: with its paths resolved, and without the `auto`s that are settled in preparing it.
+    overwrite: whether the output may be replaced.
     """
 
     command: str
@@ -146,7 +147,9 @@ class Run:
 
     def write(self, stage: Path, model: PreTrainedModel, metrics: dict[str, Any]) -> None:
         """Write recipe, model and metrics."""
-        (stage / RECIPE_FILE).write_text(dump_recipe(self.recipe), encoding="utf-8")
+        reasons = [f"# {one.key} was auto: {one.why}" for one in self.experiment.settled]
+        text = "\n".join([*reasons, dump_recipe(self.recipe)])
+        (stage / RECIPE_FILE).write_text(text, encoding="utf-8")
         save_model(model, self.experiment.processor, stage / "model")
         write_metrics(stage / METRICS_FILE, metrics)
 
@@ -234,7 +237,7 @@ def open_run(command: str, recipe: Recipe, output: Path, **how: Unpack[How]) -> 
         if command != "train":  # whose data are a finished run's
             for line in opening_lines(experiment.splits):
                 progress.note(line)
-        yield Run(command, recipe, experiment, recovery, output, overwrite)
+        yield Run(command, experiment.recipe, experiment, recovery, output, overwrite)
         experiment.accelerator.end_training()
         recovery.finish()
 

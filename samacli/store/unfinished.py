@@ -137,6 +137,7 @@ class Recovery:
     def begin(
         self,
         accelerator: Accelerator,
+        settled: Recipe,
         data: Mapping[str, str],
         *,
         model_bytes: int,
@@ -144,6 +145,7 @@ class Recovery:
     ) -> None:
         """The data are read: compare them with the unfinished run's, and look at the disk.
 
+        settled: the recipe without `auto`s of model and training.
         data: fingerprints of all that the result depends on, by the name of a message.
         model_bytes, data_bytes: of one model and of the training rows, about as they are written.
 
@@ -161,7 +163,7 @@ class Recovery:
         elif accelerator.is_main_process:
             shutil.rmtree(self.folder, ignore_errors=True)
         accelerator.wait_for_everyone()
-        _check_disk(self.folder.parent, self.recipe, model_bytes, data_bytes)
+        _check_disk(self.folder.parent, settled, model_bytes, data_bytes)
 
     def checkpoints(self, description: str) -> Checkpoints:
         """Of the run of the training loop so described, within the part at hand."""

@@ -55,6 +55,7 @@ from samacli.training.objective import (
 from samacli.training.observation import Observer
 from samacli.training.predict import predict
 from samacli.training.runtime import DeviceName, make_accelerator, memory_format
+from samacli.training.settle import Resolved, settle
 from samacli.training.step import Level
 
 # Of text models: the last layer is the one most bent to what the model was pretrained for.
@@ -81,7 +82,8 @@ class Experiment:
     long that takes, is the method's.
     """
 
-    recipe: Recipe
+    recipe: Recipe  # what was `auto` of model and training is settled
+    settled: list[Resolved]
     splits: Splits
     processor: Any
     accelerator: Accelerator
@@ -109,6 +111,7 @@ class Experiment:
         rows = self.splits.train.rows
         recovery.begin(
             self.accelerator,
+            self.recipe,
             {**fingerprints(self.splits), **more},
             model_bytes=self.model_bytes,
             data_bytes=int(rows.data.nbytes * len(rows) / max(1, rows.data.num_rows)),
@@ -123,10 +126,12 @@ class Experiment:
         device: DeviceName = "auto",
         progress: Progress | None = None,
         tables: Mapping[str, Table] | None = None,
+        labelled: int | None = None,
     ) -> Experiment:
-        """Read and encode the data, and find the device.
+        """Read and encode the data, find the device, and settle what is `auto`.
 
         tables: rows that a program has already, by the name that the recipe calls them.
+        labelled: for how many labelled training rows; None: for those that are read.
 
         Raises:
             SamaError: anything wrong with the recipe's data, model or device.
@@ -140,6 +145,8 @@ class Experiment:
             progress.note(note)
         for warning in splits.warnings:
             progress.warn(warning)
+        labelled = int((splits.train.labels >= 0).sum()) if labelled is None else labelled
+        recipe, settled = settle(recipe, labelled, accelerator.device, accelerator.num_processes)
         encoder = Encoder(recipe, splits, processor, progress, accelerator.device)
         train = encoder(splits.train)
         if train.truncated:
@@ -157,6 +164,7 @@ class Experiment:
             processor = image_processor(train.statistics)
         experiment = cls(
             recipe=recipe,
+            settled=settled,
             splits=splits,
             processor=processor,
             accelerator=accelerator,
@@ -199,6 +207,7 @@ class Experiment:
         config = self.recipe.training
         if config.steps is not None:
             return config.steps
+        assert config.epochs != "auto"  # it is settled
         labelled = int((self.splits.train.labels >= 0).sum())
         rows = config.batch_size * config.accumulation * self.accelerator.num_processes
         return max(1, math.ceil(config.epochs * labelled / rows))

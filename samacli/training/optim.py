@@ -22,6 +22,7 @@ def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer
     Raises:
         SamaError: the optimiser refuses these parameters, as Muon does those that are no matrices.
     """
+    config = config.alone
     kind = optimizer_class(config.name)
     trained = [p for p in model.parameters() if p.requires_grad]
     decay_norms = config.weight_decay if config.decay_norms else 0.0

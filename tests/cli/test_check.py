@@ -47,17 +47,24 @@ def test_what_lies_ahead_is_told_with_reasons(
         "reweight.prior": "none",
         "reweight.class_frequencies": "clean",
         "meta.derivative": "contraction",
+        "meta.unroll": 2,
+        "model.cache_frozen": False,
+        "model.freeze": [],
+        "training.optimizer.learning_rate": values["training.optimizer.learning_rate"],
+        "training.optimizer.name": "adamw",
+        "training.optimizer.weight_decay": 0.01,
+        "training.steps": 200,
     }
     assert all(one["why"] for one in ahead["auto"])
     assert 0 < ahead["estimate"]["seconds"] < 600
     assert 2**20 < ahead["estimate"]["memory_bytes"] < 2**34
-    # 400 rows in batches of 32, three times.
-    assert ahead["sentence"].startswith("sama reweight takes: 6 trainings of 38 steps, about ")
+    # Two passes over 400 rows are fewer.
+    assert ahead["sentence"].startswith("sama reweight takes: 6 trainings of 200 steps, about ")
     code, out, _ = run_sama(*given, "--model", "nobody/nothing")
     assert code == 2
     code, out, err = run_sama("check", texts["noisy"], "--model", tiny_bert)
     assert code == 0, err
-    assert "a plain training takes: 1 training of 38 steps, about " in " ".join(out.split())
+    assert "a plain training takes: 1 training of 200 steps, about " in " ".join(out.split())
 
 
 @pytest.mark.usefixtures("no_steps")

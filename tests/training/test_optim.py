@@ -153,7 +153,7 @@ def test_arguments_reach_the_class_and_fused_steps_are_taken_where_there_are_any
         ("{name: adam, arguments: {lr: 1}}", "arguments.lr has a key of its own: learning_rate"),
         ("{name: sgd, arguments: {momentum: 0.1}}", "has a key of its own: momentum"),
         ("{arguments: {betas: [0.5, 1.5]}}", "AdamW can't be used so: Invalid beta"),
-        ("{name: Rprop}", "Rprop has no weight decay; set weight_decay: 0"),
+        ("{name: Rprop, weight_decay: 0.1}", "Rprop has no weight decay; set weight_decay: 0"),
         ("{name: LBFGS, weight_decay: 0}", "evaluates the loss several times a step"),
         ("{name: SparseAdam, weight_decay: 0}", "does not support dense gradients"),
     ],

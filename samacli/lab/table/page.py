@@ -453,15 +453,16 @@ def _given(blocks: Sequence[Block]) -> list[str]:
             and getattr(known[row.algorithm], "steps", True)
         ]
         own = [row for row in trained if row.setting == block.setting.name]
+        frozen, rate = recipe.model.freeze, recipe.training.optimizer.learning_rate
         rows.append(
             [
                 block.setting.title,
                 recipe.model.name,
-                ", ".join(f"`{pattern}`" for pattern in recipe.model.freeze) or "nothing",
+                "auto" if frozen == "auto" else ", ".join(map("`{}`".format, frozen)) or "nothing",
                 _values(row.steps for row in trained),
                 str(recipe.training.batch_size),
                 str(recipe.data.max_length),
-                f"{recipe.training.optimizer.learning_rate:g}",
+                rate if rate == "auto" else f"{rate:g}",
                 *(
                     _values(f"{row.rows[split]:,}" for row in own) or "–"
                     for split in ("train", "meta", "test")

@@ -176,13 +176,9 @@ def _as_long_as_ours(table: TableSpec, cells: Sequence[Cell]) -> list[Cell]:
     return timed
 
 
-def paced(cell: Cell, times: float) -> Cell:
-    """A timed cell with so many times the recipe's steps."""
-    cell, training = replace(cell, pace=None), cell.recipe.training
-    if training.steps is None:
-        return replace(cell, recipe=_with(cell.recipe, "training", epochs=training.epochs * times))
-    steps = max(1, round(training.steps * times))
-    return replace(cell, recipe=_with(cell.recipe, "training", steps=steps))
+def paced(cell: Cell, steps: int) -> Cell:
+    """A timed cell, of so many steps."""
+    return replace(cell, pace=None, recipe=_with(cell.recipe, "training", steps=max(1, steps)))
 
 
 def _entries(table: TableSpec, names: Sequence[str]) -> list[Entry]:

@@ -246,7 +246,8 @@ def _paced(cell: Cell, pace: tuple[Cell, Cell], ledger: Ledger) -> Cell | str:
         return f"how many steps take as long is not known without the run of {missing}"
     if rows[0].place != rows[1].place:
         return "the runs that tell how many steps take as long are of different machines or jobs"
-    return paced(cell, rows[0].seconds / rows[1].seconds)
+    # Ours takes as many steps as the recipe says, which its epochs or `auto` alone don't tell.
+    return paced(cell, round(rows[0].steps * rows[0].seconds / rows[1].seconds))
 
 
 def _run(
