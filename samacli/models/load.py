@@ -214,7 +214,8 @@ def load_model(
         network = AutoModelForImageClassification.from_config(config)
     else:
         network = _load_pretrained(model, task, labels, num_channels, image_size)
-    _freeze(network, model.freeze)
+    if model.freeze != "auto":  # which no training leaves so
+        _freeze(network, model.freeze)
     return network
 
 
