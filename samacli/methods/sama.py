@@ -250,15 +250,15 @@ def planned_fit(
     plan = _Plan(experiment, meta, seed, features, reweight, None, steps or experiment.steps)
     recipe, train = experiment.recipe, len(experiment.train)
     training = recipe.training
-    base = float(training.batch_size)
+    base = float(training.rows)
     averaged = plan.correction or needs_averaged_model(features)
     if averaged:
-        base += FORWARD * training.batch_size
+        base += FORWARD * training.rows
     base *= training.accumulation
     if plan.clean is not None:
         base += clean_rows(experiment)
     # The clean batch forward and back, and the base batch once more along its direction.
-    look = (meta.batch_size + FORWARD * training.batch_size) / meta.every
+    look = (meta.batch_size + FORWARD * training.rows) / meta.every
     until = 1.0 if plan.clean is None else plan.clean.until
     scores = FORWARD * train * (2 + plan.has_prior)
     return experiment.planned(
@@ -443,7 +443,7 @@ class _Plan:
     def base_batches(self) -> Batches:
         """Of the training rows, with clean rows beside them where these have a share."""
         experiment, training = self.experiment, self.experiment.recipe.training
-        batches = experiment.endless(self._base_data, training.batch_size, self.seed)
+        batches = experiment.endless(self._base_data, training.rows, self.seed)
         if self.clean is None:
             return batches
         learning = self.clean.last_step(self.steps) * training.accumulation
@@ -539,7 +539,7 @@ def known_labels(experiment: Experiment) -> Labels:
 def clean_rows(experiment: Experiment) -> int:
     """How many clean rows stand beside the others in a step, of all its batches."""
     recipe = experiment.recipe
-    beside = recipe.reweight.clean_batch_size or recipe.training.batch_size
+    beside = recipe.reweight.clean_batch_size or recipe.training.rows
     return min(beside, len(experiment.clean)) * recipe.training.accumulation
 
 

@@ -386,7 +386,10 @@ class Training(Section):
         description="passes over the training split, if steps is not set; auto: as many as a model "
         "of its kind takes, but no fewer than 200 steps (500 from scratch) and no more than 20,000",
     )
-    batch_size: int = Field(32, ge=1, description="examples a step, in each process")
+    batch_size: Annotated[int, Field(ge=1)] | Auto = Field(
+        "auto",
+        description="examples a step, in each process; auto: 16 texts on a CPU, else 32",
+    )
     eval_batch_size: int = Field(64, ge=1)
     accumulation: int = Field(1, ge=1, description="batches summed into one optimiser step")
     optimizer: Optimizer = Optimizer()
@@ -422,6 +425,11 @@ class Training(Section):
         description="training passes by torch.compile: faster steps for minutes of start-up; the "
         "passes of a meta step stay as they are",
     )
+
+    @property
+    def rows(self) -> int:
+        """`batch_size`; 32 where `auto` is not settled."""
+        return 32 if self.batch_size == "auto" else self.batch_size
 
     @model_validator(mode="after")
     def _one_kind_of_crop(self) -> Training:

@@ -44,7 +44,7 @@ def look_ahead(recipe: Recipe, rows: Mapping[str, int], labelled: int, device: D
         return Ahead([], Estimate(), f"how long training takes is not known: {here}")
     training = recipe.training
     if training.steps is None and training.epochs != "auto":
-        at_once = training.batch_size * training.accumulation
+        at_once = training.rows * training.accumulation
         steps = max(1, math.ceil(training.epochs * labelled / at_once))
         training = training.model_copy(update={"steps": steps})
     data = {"max_train_rows": _ROWS, "max_test_rows": _ROWS}

@@ -58,7 +58,7 @@ def estimate(experiment: Experiment, trainings: Sequence[Planned]) -> Estimate:
         restore_random_state(before, device)
         free_memory(device)
     largest = max((rows for one in trainings for _, rows in one.rows), default=0.0)
-    largest = min(largest, 3.0 * experiment.recipe.training.batch_size)  # passes of their own
+    largest = min(largest, 3.0 * experiment.recipe.training.rows)  # passes of their own
     # The moving average and the direction of a meta step.
     copies = 2 if any(one.kind == "meta" for one in trainings) else 0
     memory = settled + a_row * largest + copies * experiment.model_bytes
@@ -78,7 +78,7 @@ def plan_line(trainings: Sequence[Planned], found: Estimate, auto: Sequence[Reso
 def _try_steps(experiment: Experiment) -> tuple[float, float, float]:
     """Seconds a row; bytes of model, gradients, moments and data; bytes a row of a pass."""
     recipe, accelerator = experiment.recipe, experiment.accelerator
-    device, size_of_batch = accelerator.device, recipe.training.batch_size
+    device, size_of_batch = accelerator.device, recipe.training.rows
     model = experiment.new_model(recipe.seed)
     model.train()
     optimizer = make_optimizer(model, recipe.training.optimizer)

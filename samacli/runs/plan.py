@@ -99,7 +99,7 @@ def plan(
     progress.note(plan_line(trainings, found, auto))
     training, train = experiment.recipe.training, experiment.splits.train
     processes = experiment.accelerator.num_processes
-    at_once = training.batch_size * training.accumulation * processes
+    at_once = training.rows * training.accumulation * processes
     return Plan(
         command=command,
         output=output,
@@ -113,7 +113,7 @@ def plan(
         keeps=keeps,
         steps=experiment.steps,
         epochs=experiment.steps * at_once / max(1, int((train.labels >= 0).sum())),
-        batch_size=training.batch_size,
+        batch_size=training.rows,
         processes=processes,
         meta_batch_size=recipe.meta.batch_size,
         unroll=experiment.recipe.meta.every,

@@ -236,7 +236,7 @@ class _Asked:
             hurts=[self._other(others, i, float(effects[i])) for i in hurts],
             labels=labels or {},
             nearest=nearest or [],
-            batch=self.experiment.recipe.training.batch_size,
+            batch=self.experiment.recipe.training.rows,
         )
 
     # their parts
@@ -255,7 +255,7 @@ class _Asked:
         found = along(
             self.experiment, self.model, self.params, towards, encoded, "what it does to each row"
         )
-        return products(*found, split.labels) / self.experiment.recipe.training.batch_size
+        return products(*found, split.labels) / self.experiment.recipe.training.rows
 
     def _by_label(self, place: int) -> np.ndarray:
         """The mean effect on the clean rows of a row's with each class as its label (classes,)."""
@@ -269,7 +269,7 @@ class _Asked:
         every = np.arange(len(experiment.splits.classes))
         alike = np.zeros_like(every)  # the one row, with each class in turn
         found = products(tangents[alike], probabilities[alike], every)
-        return found / experiment.recipe.training.batch_size
+        return found / experiment.recipe.training.rows
 
     def _nearest(self, place: int) -> list[Other]:
         """Training rows by the cosine of the trained model's features with the row's."""

@@ -209,7 +209,7 @@ class Experiment:
             return config.steps
         assert config.epochs != "auto"  # it is settled
         labelled = int((self.splits.train.labels >= 0).sum())
-        rows = config.batch_size * config.accumulation * self.accelerator.num_processes
+        rows = config.rows * config.accumulation * self.accelerator.num_processes
         return max(1, math.ceil(config.epochs * labelled / rows))
 
     def planned(
@@ -226,7 +226,7 @@ class Experiment:
         after: see `Planned`, but for the test.
         """
         config, tested = self.recipe.training, 0 if self.test is None else len(self.test)
-        plain = ((1.0, float(config.batch_size * config.accumulation)),)
+        plain = ((1.0, float(config.rows * config.accumulation)),)
         steps = self.steps if steps is None else steps
         return Planned(description, name, steps, rows or plain, after + FORWARD * tested)
 
@@ -270,7 +270,7 @@ class Experiment:
         """
         model = self.new_model(seed) if model is None else model
         data: Any = encoded if rows is None else Subset(encoded, rows)
-        batches = self.endless(data, self.recipe.training.batch_size, seed)
+        batches = self.endless(data, self.recipe.training.rows, seed)
         if weights is not None:
             batches = _with(batches, weights)
         return self.run_loop(
@@ -320,7 +320,7 @@ class Experiment:
     ) -> tuple[Batches, CleanBeside]:
         """What `fit_weighted` trains on, and its loss."""
         if clean_weights is None:
-            batches = self.endless(self.train, self.recipe.training.batch_size, seed)
+            batches = self.endless(self.train, self.recipe.training.rows, seed)
             return _with(batches, weights, labels), CleanBeside(0.0, weighted_cross_entropy)
         told = (self.splits.train.labels if labels is None else labels) >= 0
         mean = weights[told & (self.splits.clean_twins < 0)].mean()
@@ -342,13 +342,13 @@ class Experiment:
         """Endless batches of the training rows that are no clean ones too."""
         rows = self.splits.noisy_rows
         data: Any = self.train if rows is None else Subset(self.train, rows)
-        return self.endless(data, self.recipe.training.batch_size, seed)
+        return self.endless(data, self.recipe.training.rows, seed)
 
     def clean_batches(self, seed: int, rows: np.ndarray | None = None) -> Batches:
         """Endless batches of clean rows, all or those, that stand beside the base level's."""
         return self.endless(
             self.clean if rows is None else Subset(self.clean, rows),
-            self.recipe.reweight.clean_batch_size or self.recipe.training.batch_size,
+            self.recipe.reweight.clean_batch_size or self.recipe.training.rows,
             self.other_seed(seed),
             shared=False,
         )

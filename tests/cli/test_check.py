@@ -50,6 +50,7 @@ def test_what_lies_ahead_is_told_with_reasons(
         "meta.unroll": 2,
         "model.cache_frozen": False,
         "model.freeze": [],
+        "training.batch_size": 16,
         "training.optimizer.learning_rate": values["training.optimizer.learning_rate"],
         "training.optimizer.name": "adamw",
         "training.optimizer.weight_decay": 0.01,

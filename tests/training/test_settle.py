@@ -51,9 +51,12 @@ def test_few_rows_have_a_floor_of_steps_and_many_a_ceiling(config: Any) -> None:
     recipe = load_recipe(None, [f"model.name={config(384, 6)}"])
     few, resolved = found(recipe, 500)
     assert few.training.steps == 200
-    assert "12.8 passes over 500 rows" in resolved["training.steps"].why
-    assert found(recipe, 32_000)[0].training.steps == 2_000  # two passes in batches of 32
-    assert found(recipe, 32_000, processes=4)[0].training.steps == 500
+    assert "6.4 passes over 500 rows" in resolved["training.steps"].why
+    assert found(recipe, 32_000)[0].training.steps == 4_000  # two passes in batches of 16
+    assert found(recipe, 32_000, processes=4)[0].training.steps == 1_000
+    assert found(recipe, 32_000, GPU)[0].training.steps == 2_000  # of 32
+    said = load_recipe(None, [f"model.name={recipe.model.name}", "training.batch_size=8"])
+    assert found(said, 32_000)[0].training.steps == 8_000
     assert found(recipe, 10**8)[0].training.steps == MOST_STEPS
     assert found(recipe, 1)[0].training.steps == 200
 
@@ -61,6 +64,7 @@ def test_few_rows_have_a_floor_of_steps_and_many_a_ceiling(config: Any) -> None:
 def test_what_is_said_stays_as_it_is(config: Any) -> None:
     said = ["training.epochs=3", "training.optimizer.learning_rate=1e-3", "model.freeze=[]",
             "training.optimizer.name=adam", "training.optimizer.weight_decay=0.1", "meta.unroll=3",
+            "training.batch_size=32",
             "model.cache_frozen=false", f"model.name={config(384, 6)}"]  # fmt: skip
     recipe = load_recipe(None, said)
     settled, resolved = found(recipe, 500)
@@ -128,6 +132,7 @@ def test_no_auto_is_left_where_training_begins(config: Any) -> None:
     settled, _ = found(load_recipe(None, [f"model.name={config(384, 6)}"]), 500)
     training = settled.model_dump()["training"]
     assert "auto" not in training["optimizer"].values()
+    assert training["batch_size"] == 16
     assert training["steps"] is not None
     assert "auto" not in (settled.model.freeze, settled.model.cache_frozen)
 
