@@ -37,10 +37,9 @@ STEPS = (
         f"sama reweight {DATA} --text-column text --label-column topic --output runs/mine",
     ),
     (
-        "And with the right one. Of news the first words tell enough, a small model takes a higher "
-        "rate, and two of the things that one would try instead are compared:",
-        f"sama reweight {DATA} --text-column review --label-column topic --correct "
-        "--max-length 32 --lr 3e-4 --epochs 5 --baselines noisy,clean --output runs/mine",
+        "And with the right one; of news the first words tell enough:",
+        f"sama reweight {DATA} --text-column review --label-column topic --max-length 32 "
+        "--output runs/mine",
     ),
     ("Why is the first suspect one?", "sama inspect runs/mine --row WORST"),
     (

@@ -19,6 +19,13 @@ from samacli.training.optim import make_optimizer
 from samacli.training.runtime import peak_memory_bytes, reset_peak_memory, resident_bytes
 from samacli.training.settle import Resolved
 
+# What of a recipe's `auto` a line has room for.
+_TOLD = (
+    "training.optimizer.learning_rate",
+    "training.batch_size",
+    "meta.unroll",
+    "meta.reweighter",
+)
 _FIRST_ROWS = 8
 _PATIENCE = 4.0  # seconds of one step; a longer one is estimated from fewer rows
 
@@ -71,8 +78,11 @@ def plan_line(trainings: Sequence[Planned], found: Estimate, auto: Sequence[Reso
     steps = sorted({one.steps for one in trainings})
     count = f"{len(trainings)} training" + "s" * (len(trainings) != 1)
     of = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-    values = ", ".join(f"{one.key}={one.text}" for one in auto)
-    return f"takes: {count} of {of} steps, {found.text}" + (f"; auto: {values}" if auto else "")
+    told = [f"{one.key.rpartition('.')[2]}={one.text}" for one in auto if one.key in _TOLD]
+    if len(told) < len(auto):
+        told.append(f"{len(auto) - len(told)} more (--dry-run says which, and why)")
+    values = f"; auto: {', '.join(told)}" if told else ""
+    return f"takes: {count} of {of} steps, {found.text}{values}"
 
 
 def _try_steps(experiment: Experiment) -> tuple[float, float, float]:
