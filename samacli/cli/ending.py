@@ -76,6 +76,7 @@ def next_commands(run: FinishedRun) -> list[str]:
     commands = []
     if run.suspects:
         commands.append(f"sama review {directory}")
+        commands.append(f"sama label {directory} --budget 50")
         commands.append(f"sama inspect {directory} --row {run.suspects[0]['index']}")
     test = str(run.recipe.get("data", {}).get("test") or "")
     measured = f" --test {shlex.quote(test)}" if Path(test).is_file() else ""
