@@ -360,12 +360,21 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
         content.pop(_INSTEAD[dotted].rpartition(".")[2], None)
 
 
+_OR_AUTO = "literal['auto']"
+# What pydantic calls the branches of a union, in the place of an error.
+_BRANCH = re.compile(r"function-|constrained-|list\[|(int|float|bool)$")
+
+
 def _explain(error: ValidationError, model: type[BaseModel], where: str, kind: str) -> str:
     """One sentence for the first error: the key's path, what was expected, the nearest name."""
-    errors = error.errors()
+    # What may be `auto` fails twice: as a value, which is told, and as that word.
+    errors = [one for one in error.errors() if _OR_AUTO not in one["loc"]]
     first = errors[0]
-    loc = [part for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))]
-    key = ".".join(str(part) for part in loc)
+    or_auto = any(
+        _OR_AUTO in one["loc"] and one["loc"][:2] == first["loc"][:2] for one in error.errors()
+    )
+    loc = [part for part in map(str, first["loc"]) if not _BRANCH.match(part)]
+    key = ".".join(loc)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}{_nearest_key(key, model)}{more}"
@@ -373,6 +382,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str, kind: s
         message = str(first.get("ctx", {}).get("error", first["msg"]))
     else:
         message = first["msg"].replace("Input should be", "should be")
+        message += " (or auto)" if or_auto else ""
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         message += nearest(first["input"], re.findall(r"'([^']+)'", message))
     got = first["input"]

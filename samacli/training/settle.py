@@ -140,7 +140,7 @@ def _freeze(shape: Shape, device: torch.device) -> tuple[list[str], str]:
     if not shape.stacked or shape.layers is None:
         return [], "the model is no pretrained BERT or RoBERTa"
     if shape.layers < _DEEP:
-        return [], f"a model of {shape.layers} layers is quick as it is"
+        return [], f"so few layers ({shape.layers}) are quick as they are"
     depth = math.floor(_FROZEN * shape.layers)
     patterns = ["*embeddings*", *(f"*encoder.layer.{i}.*" for i in range(depth))]
     return patterns, f"a CPU trains the upper {shape.layers - depth} of {shape.layers} layers"

@@ -36,7 +36,7 @@ def test_a_dry_run_of_reweight_says_what_a_run_does(
              "training.steps=2", "meta.unroll=2", "-o", tmp_path / "out"]  # fmt: skip
     code, out, err = run_sama(*given, "--dry-run")
     assert code == 0, err
-    for words in ("sport", "noisy", "a step: 32 training rows; 2 steps are 0.2 epochs",
+    for words in ("sport", "noisy", "a step: 16 training rows; 2 steps are 0.1 epochs",
                   "a meta step of 32 rows every 2 steps", "nothing was trained"):  # fmt: skip
         assert words in out, out
     code, out, err = run_sama(*given, "--dry-run", "--json")

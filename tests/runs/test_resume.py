@@ -199,7 +199,7 @@ def test_another_request_is_not_gone_on_with(
         "--overwrite to start anew without it"
     )
     assert refused(recipe("training.batch_size=8", "seed=1")) == (
-        f"--resume: seed is 1 here and 0 in the unfinished run {partial} (1 more values differ); "
+        f"--resume: seed is 1 here and 0 in the unfinished run {partial} (1 more value differs); "
         "give the same recipe, or start anew with --overwrite"
     )
     clean = tmp_path / "clean.csv"
