@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from samacli.models import Shape, is_pretrained, model_shape
-from samacli.recipe import Recipe, Training
+from samacli.recipe import Meta, Model, Optimizer, Recipe, Training
 from samacli.recipe.optimizers import has_weight_decay
 
 
@@ -59,9 +59,8 @@ _WIDTH, _RATE = 768, 5e-5  # of BERT-base, and what it is fine-tuned with (Devli
 _RATES = (1e-5, 5e-4)  # the lowest and the highest by a model's width
 _UNKNOWN, _FROM_SCRATCH, _WITH_SGD = 5e-5, 5e-4, 0.05
 _FROZEN, _DEEP = 2 / 3, 6  # of the layers, from below, of a model that has so many
-_ON_A_CPU = (
-    16  # rows a step: as good as 32 in as many steps, on the small sets that it was tried on
-)
+# Rows a step: where it was tried, on small sets, as good as 32 in as many steps.
+_TEXTS_ON_A_CPU = 16
 _META_STEPS, _MOST_UNROLLED = 100, 10
 
 
@@ -72,102 +71,116 @@ def settle(
 
     labelled: training rows that have a label.
     """
-    found: list[Resolved] = []
+    rules = _Rules(recipe, labelled, device, processes)
+    model, training = rules.model(), rules.training(rules.optimizer())
+    settled = {"model": model, "training": training, "meta": rules.meta(training)}
+    return recipe.model_copy(update=settled), rules.found
 
-    def say(key: str, value: Any, why: str) -> Any:
-        found.append(Resolved(key, value, why))
+
+class _Rules:
+    """found: what each `auto` came to, in the order in which they were settled."""
+
+    def __init__(self, recipe: Recipe, labelled: int, device: torch.device, processes: int) -> None:
+        self.recipe, self.labelled = recipe, labelled
+        self.device, self.processes = device, processes
+        pretrained = is_pretrained(recipe.model)
+        self.text = recipe.task == "text-classification"
+        self.habit = _HABITS[recipe.task, pretrained]
+        self.pretrained = pretrained
+        known = self.text and pretrained
+        self.shape = model_shape(recipe.model) if known else Shape(None, None, False)
+        self.found: list[Resolved] = []
+
+    def _settle(self, key: str, value: Any, why: str) -> Any:
+        self.found.append(Resolved(key, value, why))
         return value
 
-    pretrained = is_pretrained(recipe.model)
-    habit = _HABITS[recipe.task, pretrained]
-    model, training, optimizer = recipe.model, recipe.training, recipe.training.optimizer
-    text = recipe.task == "text-classification"
-    shape = model_shape(model) if text and pretrained else Shape(None, None, False)
+    def model(self) -> Model:
+        model = self.recipe.model
+        changed: dict[str, Any] = {}
+        if model.freeze == "auto":
+            changed["freeze"] = self._settle("model.freeze", *self._freeze())
+        if model.cache_frozen == "auto":
+            cached = bool(changed.get("freeze"))
+            why = "frozen layers say the same of a row each time"
+            why = why if cached else "auto froze no layer"
+            changed["cache_frozen"] = self._settle("model.cache_frozen", cached, why)
+        return model.model_copy(update=changed)
 
-    changed: dict[str, Any] = {}
-    if model.freeze == "auto":
-        patterns, why = _freeze(shape, device)
-        changed["freeze"] = say("model.freeze", patterns, why)
-    if model.cache_frozen == "auto":
-        cached = model.freeze == "auto" and bool(changed["freeze"])
-        changed["cache_frozen"] = say(
-            "model.cache_frozen",
-            cached,
-            "frozen layers say the same of a row each time" if cached else "auto froze no layer",
-        )
-    model = model.model_copy(update=changed)
+    def optimizer(self) -> Optimizer:
+        optimizer, place = self.recipe.training.optimizer, "training.optimizer"
+        changed: dict[str, Any] = {}
+        name = optimizer.name
+        if name == "auto":
+            name = "adamw" if self.text or self.pretrained else "sgd"
+            changed["name"] = self._settle(f"{place}.name", name, self.habit.kind)
+        if optimizer.learning_rate == "auto":
+            rate, why = self._rate(name)
+            changed["learning_rate"] = self._settle(f"{place}.learning_rate", rate, why)
+        if optimizer.weight_decay == "auto":
+            decay = (5e-4 if name == "sgd" else 0.01) if has_weight_decay(name) else 0.0
+            changed["weight_decay"] = self._settle(f"{place}.weight_decay", decay, name)
+        return optimizer.model_copy(update=changed)
 
-    changed = {}
-    if optimizer.name == "auto":
-        scratch = recipe.task == "image-classification" and not pretrained
-        changed["name"] = say("training.optimizer.name", "sgd" if scratch else "adamw", habit.kind)
-    name = changed.get("name", optimizer.name)
-    if optimizer.learning_rate == "auto":
-        rate, why = _rate(name, shape, pretrained, habit)
-        changed["learning_rate"] = say("training.optimizer.learning_rate", rate, why)
-    if optimizer.weight_decay == "auto":
-        decay = (5e-4 if name == "sgd" else 0.01) if has_weight_decay(name) else 0.0
-        changed["weight_decay"] = say("training.optimizer.weight_decay", decay, name)
-    optimizer = optimizer.model_copy(update=changed)
+    def training(self, optimizer: Optimizer) -> Training:
+        training = self.recipe.training
+        changed: dict[str, Any] = {"optimizer": optimizer}
+        if training.batch_size == "auto":
+            rows = _TEXTS_ON_A_CPU if self.text and self.device.type == "cpu" else training.rows
+            why = f"{self.habit.kind} on {self.device.type}"
+            changed["batch_size"] = self._settle("training.batch_size", rows, why)
+        training = training.model_copy(update=changed)
+        if training.steps is None and training.epochs == "auto":
+            steps = self._settle("training.steps", *self._steps(training))
+            training = training.model_copy(update={"steps": steps})
+        return training
 
-    changed = {"optimizer": optimizer}
-    if training.batch_size == "auto":
-        small = text and device.type == "cpu"
-        size = say(
-            "training.batch_size",
-            _ON_A_CPU if small else Training().rows,
-            f"{habit.kind} on {device.type}",
-        )
-        training = training.model_copy(update={"batch_size": size})
-    a_step = training.rows * training.accumulation * processes
-    if training.steps is None and training.epochs == "auto":
-        steps, why = _steps(habit, labelled, a_step)
-        changed["steps"] = say("training.steps", steps, why)
-    training = training.model_copy(update=changed)
-    meta = recipe.meta
-    if meta.unroll == "auto":
-        steps = training.steps or _passes(float(training.epochs), labelled, a_step)
+    def meta(self, training: Training) -> Meta:
+        meta = self.recipe.meta
+        if meta.unroll != "auto":
+            return meta
+        steps = training.steps or self._passes(float(training.epochs), training)
         unroll = min(max(steps // _META_STEPS, 1), _MOST_UNROLLED)
         why = f"{steps:,} steps leave {steps // unroll:,} for the meta level"
-        meta = meta.model_copy(update={"unroll": say("meta.unroll", unroll, why)})
-    update = {"model": model, "training": training, "meta": meta}
-    return recipe.model_copy(update=update), found
+        return meta.model_copy(update={"unroll": self._settle("meta.unroll", unroll, why)})
 
+    def _freeze(self) -> tuple[list[str], str]:
+        layers = self.shape.layers
+        if self.device.type != "cpu":
+            return [], f"{self.device.type} trains the whole model"
+        if not self.shape.stacked or layers is None:
+            return [], "the model is no pretrained BERT or RoBERTa"
+        if layers < _DEEP:
+            return [], f"so few layers ({layers}) are quick as they are"
+        depth = math.floor(_FROZEN * layers)
+        patterns = ["*embeddings*", *(f"*encoder.layer.{i}.*" for i in range(depth))]
+        return patterns, f"a CPU trains the upper {layers - depth} of {layers} layers"
 
-def _freeze(shape: Shape, device: torch.device) -> tuple[list[str], str]:
-    if device.type != "cpu":
-        return [], f"{device.type} trains the whole model"
-    if not shape.stacked or shape.layers is None:
-        return [], "the model is no pretrained BERT or RoBERTa"
-    if shape.layers < _DEEP:
-        return [], f"so few layers ({shape.layers}) are quick as they are"
-    depth = math.floor(_FROZEN * shape.layers)
-    patterns = ["*embeddings*", *(f"*encoder.layer.{i}.*" for i in range(depth))]
-    return patterns, f"a CPU trains the upper {shape.layers - depth} of {shape.layers} layers"
+    def _rate(self, name: str) -> tuple[float, str]:
+        if name == "sgd":
+            return _WITH_SGD, "sgd"
+        if not self.pretrained:
+            return _FROM_SCRATCH, self.habit.kind
+        width = self.shape.width
+        if width is None:
+            return _UNKNOWN, f"{self.habit.kind}, whose width is not known"
+        rate = min(max(_RATE * (_WIDTH / width) ** 2, _RATES[0]), _RATES[1])
+        return float(f"{rate:.2g}"), f"the model is {width} wide"
 
+    def _passes(self, epochs: float, training: Training) -> int:
+        """Steps of so many passes over the labelled rows."""
+        a_step = training.rows * training.accumulation * self.processes
+        return max(1, math.ceil(epochs * self.labelled / a_step))
 
-def _rate(name: str, shape: Shape, pretrained: bool, habit: Habit) -> tuple[float, str]:
-    if name == "sgd":
-        return _WITH_SGD, "sgd"
-    if not pretrained:
-        return _FROM_SCRATCH, habit.kind
-    if shape.width is None:
-        return _UNKNOWN, f"{habit.kind}, whose width is not known"
-    rate = _RATE * (_WIDTH / shape.width) ** 2
-    rate = min(max(rate, _RATES[0]), _RATES[1])
-    return float(f"{rate:.2g}"), f"the model is {shape.width} wide"
-
-
-def _passes(epochs: float, labelled: int, a_step: int) -> int:
-    return max(1, math.ceil(epochs * labelled / a_step))
-
-
-def _steps(habit: Habit, labelled: int, a_step: int) -> tuple[int, str]:
-    passes = _passes(habit.epochs, labelled, a_step)
-    steps = min(max(passes, habit.fewest), MOST_STEPS)
-    times = f"{steps * a_step / max(1, labelled):.1f}"
-    if steps > passes:
-        return steps, f"no fewer, which is {times} passes over {labelled:,} rows"
-    if steps < passes:
-        return steps, f"no more, which is {times} passes over {labelled:,} rows"
-    return steps, f"{habit.epochs:g} passes over {labelled:,} rows"
+    def _steps(self, training: Training) -> tuple[int, str]:
+        passes = self._passes(self.habit.epochs, training)
+        steps = min(max(passes, self.habit.fewest), MOST_STEPS)
+        rows = f"{self.labelled:,} rows"
+        if steps == passes:
+            return steps, f"{self.habit.epochs:g} passes over {rows}"
+        a_step = training.rows * training.accumulation * self.processes
+        limit = "no fewer" if steps > passes else "no more"
+        return (
+            steps,
+            f"{limit}, which is {steps * a_step / max(1, self.labelled):.1f} passes over {rows}",
+        )
