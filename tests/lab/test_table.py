@@ -231,6 +231,24 @@ def test_a_key_that_is_no_more_outdates_rows_where_it_said_something_else() -> N
     assert not says_the_same({"meta": {"unroll": 3, "hidden": 65}, "model": {"config": {}}}, now)
 
 
+def test_a_value_that_is_auto_now_is_what_it_comes_to() -> None:
+    then = {"training": {"steps": 9, "epochs": 3.0}, "model": {"freeze": []}, "meta": {"unroll": 1}}
+    now = {
+        "training": {"steps": 9, "epochs": "auto"},
+        "model": {"freeze": "auto"},
+        "meta": {"unroll": "auto"},
+    }
+    settled = {"model.freeze": [], "meta.unroll": 1}
+    assert says_the_same(then, now, settled)
+    assert not says_the_same(then, now), "nobody says what it comes to"
+    assert not says_the_same(then, now, settled | {"meta.unroll": 2})
+    assert not says_the_same(then, now, settled | {"model.freeze": ["*"]})
+    by_rows = {"training": {"steps": None, "epochs": 3.0}}
+    auto = {"training": {"steps": None, "epochs": "auto"}}
+    assert not says_the_same(by_rows, auto, {}), "three passes are not what the rows tell"
+    assert says_the_same(auto, auto, {})
+
+
 def test_a_row_of_an_older_schema_counts(table: TableSpec, store: Store) -> None:
     cell = plan(table)[0]
     older = json.loads(json.dumps(cell.concerning))

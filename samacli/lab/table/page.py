@@ -453,16 +453,20 @@ def _given(blocks: Sequence[Block]) -> list[str]:
             and getattr(known[row.algorithm], "steps", True)
         ]
         own = [row for row in trained if row.setting == block.setting.name]
-        frozen, rate = recipe.model.freeze, recipe.training.optimizer.learning_rate
+        settled = block.cell.settled
+        frozen = settled.get("model.freeze", recipe.model.freeze)
+        rate = settled.get(
+            "training.optimizer.learning_rate", recipe.training.optimizer.learning_rate
+        )
         rows.append(
             [
                 block.setting.title,
                 recipe.model.name,
-                "auto" if frozen == "auto" else ", ".join(map("`{}`".format, frozen)) or "nothing",
+                ", ".join(map("`{}`".format, frozen)) or "nothing",
                 _values(row.steps for row in trained),
-                str(recipe.training.batch_size),
+                str(settled.get("training.batch_size", recipe.training.batch_size)),
                 str(recipe.data.max_length),
-                rate if rate == "auto" else f"{rate:g}",
+                f"{rate:g}",
                 *(
                     _values(f"{row.rows[split]:,}" for row in own) or "–"
                     for split in ("train", "meta", "test")

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from samacli.errors import SamaError, nearest
 from samacli.lab.table.description import Entry, Precision, Setting, TableSpec, Workflow, among
 from samacli.lab.table.draws import data_of_role, data_seed, splits_of
@@ -17,6 +19,7 @@ from samacli.recipe import Recipe, load_recipe
 from samacli.recipe.load import result_relevant
 from samacli.registry import METHODS, Method
 from samacli.runs.prune.methods import PRUNING_METHODS, PruningMethod
+from samacli.training.settle import settle
 
 DATA = "data"  # the folder that recipes look for local data in
 # Of a recipe's top level, what is not of a single run: a row has its own seed; a preset's values
@@ -60,6 +63,14 @@ class Cell:
     draw: str | None = None
     dealt: bool = False
     pace: tuple[Cell, Cell] | None = None
+
+    @functools.cached_property
+    def settled(self) -> dict[str, Any]:
+        """What the recipe's `auto`s come to on a CPU, by dotted key, as far as no data tell it."""
+        _, resolved = settle(self.recipe, 1, torch.device("cpu"))
+        by_rows = ("training.steps", "meta.unroll")
+        of_rows = by_rows if self.recipe.training.steps is None else ()
+        return {one.key: one.value for one in resolved if one.key not in of_rows}
 
     @property
     def method(self) -> Method | PruningMethod:

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,14 +263,18 @@ class Ledger:
         if digest == cell.digest:
             return True
         then = self._store.recipe(digest)
-        return then is not None and says_the_same(then, cell.concerning)
+        return then is not None and says_the_same(then, cell.concerning, cell.settled)
 
 
-def says_the_same(then: dict[str, Any], now: dict[str, Any]) -> bool:
+def says_the_same(
+    then: dict[str, Any], now: dict[str, Any], settled: Mapping[str, Any] | None = None
+) -> bool:
     """Whether a recipe of an older schema says what a recipe says now.
 
     Keys that have come since count as having had their defaults, and those that have gone are left
     out where they said what is now the rule; what changes no result counts as nothing.
+
+    settled: what an `auto` of now comes to, by dotted key: it was a value once.
     """
     try:
         then = without_retired(then)
@@ -279,6 +283,13 @@ def says_the_same(then: dict[str, Any], now: dict[str, Any]) -> bool:
     if not now.keys() <= then.keys():
         return False  # a whole section that concerned no such run then
     old, new = flattened(result_relevant(then)), flattened(now)
+    if settled is not None:
+        new = {
+            k: settled.get(k, v) if v == "auto" and old.get(k) != v else v for k, v in new.items()
+        }
+    if new.get("training.steps") is not None:  # which win over epochs
+        for said in (old, new):
+            said.pop("training.epochs", None)
     if any(key not in new or new[key] != value for key, value in old.items()):
         return False
     return all(key in _DEFAULTS and _DEFAULTS[key] == new[key] for key in new.keys() - old.keys())
