@@ -44,8 +44,8 @@ def label(
 ) -> None:
     """Choose the rows whose true label would help most, in a file with an empty column to fill in.
 
-    Rows that the model is unsure of, spread over all that the data have, none of them in the clean
-    set. Fill in what you know, leave empty what you do not, and give the file to --meta.
+    Rows that stand for many others of which little is known yet, none of them in the clean set.
+    Fill in what you know, leave empty what you do not, and give the file to --meta.
 
     Examples:
 

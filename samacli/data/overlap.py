@@ -27,6 +27,14 @@ def check_classes(splits: Splits) -> None:
             )
 
 
+def equal_rows(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Of each group of rows with one content (groups,): how many they are, and whether they have
+    several labels."""
+    _, group, counts = np.unique(split.content, return_inverse=True, return_counts=True)
+    pairs = np.unique(np.stack([group, split.labels]), axis=1)[0]
+    return counts, np.bincount(pairs, minlength=len(counts)) > 1
+
+
 def known_rows_note(splits: Splits) -> str | None:
     """What becomes of training rows that the clean set has too; None where there are none."""
     meta, twins = splits.meta, splits.clean_twins

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from samacli.bilevel.scored import Summary
+from samacli.data.overlap import equal_rows
 from samacli.training.experiment import Experiment
 
 Curve = Sequence[tuple[int, float, float]]
@@ -96,10 +97,8 @@ def _contradictions(experiment: Experiment) -> int:
     clean = experiment.splits.meta
     if clean is None:
         return 0
-    _, group = np.unique(clean.content, return_inverse=True)
-    pairs = np.unique(np.stack([group, clean.labels]), axis=1)[0]
-    torn = np.flatnonzero(np.bincount(pairs) > 1)
-    return int(np.isin(group, torn).sum())
+    counts, torn = equal_rows(clean)
+    return int(counts[torn].sum())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,15 +41,8 @@ def look_ahead(recipe: Recipe, rows: Mapping[str, int], labelled: int, device: D
     here = _is_here(recipe)
     if here is not None:
         return Ahead([], Estimate(), f"how long training takes is not known: {here}")
-    training = recipe.training
-    if training.steps is None and training.epochs != "auto":
-        at_once = training.rows * training.accumulation
-        steps = max(1, math.ceil(training.epochs * labelled / at_once))
-        training = training.model_copy(update={"steps": steps})
     data = {"max_train_rows": _ROWS, "max_test_rows": _ROWS}
-    few = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update=data), "training": training}
-    )
+    few = recipe.model_copy(update={"data": recipe.data.model_copy(update=data)})
     try:
         experiment = Experiment.prepare(few, device=device, labelled=labelled)
     except SamaError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from scipy.special import softmax
 from torch import nn
 
 from samacli.data import Split
@@ -124,7 +125,11 @@ def label(
             why=f"{_doubt(run.scores.given[place], p, classes)}; {_alike(like, len(rows))}.",
         )
         for place, content, p, like in zip(
-            places.tolist(), contents, _softmax(logits), choice.like.tolist(), strict=True
+            places.tolist(),
+            contents,
+            softmax(logits.astype(np.float64), axis=1),
+            choice.like.tolist(),
+            strict=True,
         )
     ]
     files = write_questions(
@@ -186,11 +191,6 @@ def _representation(run: FinishedRun, experiment: Experiment) -> nn.Module:
         except SamaError as error:
             experiment.progress.warn(f"rows are compared by the trained model's features: {error}")
     return experiment.new_model(recipe.seed).eval()
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def _contents(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from samacli.data import Split, Splits
+from samacli.data.overlap import equal_rows
 from samacli.errors import counted
 
 ROLES = ("train", "meta", "validation", "test")
@@ -43,9 +42,7 @@ def opening_lines(splits: Splits) -> list[str]:
 def copies_of(split: Split) -> dict[str, int]:
     """rows: how many are the same as one before them; other_label: of these, how many whose group
     of equal rows has more than one label."""
-    _, group, counts = np.unique(split.content, return_inverse=True, return_counts=True)
-    pairs = np.unique(np.stack([group, split.labels]), axis=1)[0]
-    torn = np.bincount(pairs, minlength=len(counts)) > 1
+    counts, torn = equal_rows(split)
     return {"rows": int(len(split) - len(counts)), "other_label": int((counts - 1)[torn].sum())}
 
 

@@ -84,6 +84,7 @@ class Experiment:
 
     recipe: Recipe  # what was `auto` of model and training is settled
     settled: list[Resolved]
+    labelled: int  # training rows with a label, which epochs are counted by
     splits: Splits
     processor: Any
     accelerator: Accelerator
@@ -165,6 +166,7 @@ class Experiment:
         experiment = cls(
             recipe=recipe,
             settled=settled,
+            labelled=labelled,
             splits=splits,
             processor=processor,
             accelerator=accelerator,
@@ -208,9 +210,8 @@ class Experiment:
         if config.steps is not None:
             return config.steps
         assert config.epochs != "auto"  # it is settled
-        labelled = int((self.splits.train.labels >= 0).sum())
         rows = config.rows * config.accumulation * self.accelerator.num_processes
-        return max(1, math.ceil(config.epochs * labelled / rows))
+        return max(1, math.ceil(config.epochs * self.labelled / rows))
 
     def planned(
         self,

@@ -167,10 +167,13 @@ class _Rules:
         rate = min(max(_RATE * (_WIDTH / width) ** 2, _RATES[0]), _RATES[1])
         return float(f"{rate:.2g}"), f"the model is {width} wide"
 
+    def _a_step(self, training: Training) -> int:
+        """Rows of one step, of all processes."""
+        return training.rows * training.accumulation * self.processes
+
     def _passes(self, epochs: float, training: Training) -> int:
         """Steps of so many passes over the labelled rows."""
-        a_step = training.rows * training.accumulation * self.processes
-        return max(1, math.ceil(epochs * self.labelled / a_step))
+        return max(1, math.ceil(epochs * self.labelled / self._a_step(training)))
 
     def _steps(self, training: Training) -> tuple[int, str]:
         passes = self._passes(self.habit.epochs, training)
@@ -178,9 +181,6 @@ class _Rules:
         rows = f"{self.labelled:,} rows"
         if steps == passes:
             return steps, f"{self.habit.epochs:g} passes over {rows}"
-        a_step = training.rows * training.accumulation * self.processes
         limit = "no fewer" if steps > passes else "no more"
-        return (
-            steps,
-            f"{limit}, which is {steps * a_step / max(1, self.labelled):.1f} passes over {rows}",
-        )
+        times = steps * self._a_step(training) / max(1, self.labelled)
+        return steps, f"{limit}, which is {times:.1f} passes over {rows}"
